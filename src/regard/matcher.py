@@ -1,0 +1,52 @@
+"""The one interface of every model: encode each side alone, then score every pair of two encodings."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.batch import Batch, Images, Texts
+
+
+class Matcher(nn.Module, ABC):
+    """A model that scores every pair of an image and a text; in eval mode a pair's score depends on that pair alone."""
+
+    Config: ClassVar[type]  # a frozen dataclass: one option for each choice and each ablation row
+
+    def __init__(self, config: Any, words: nn.Module) -> None:
+        """`words` encodes Texts to Fragments of `config.dim` and carries the tokenizer that it was made for."""
+        super().__init__()
+        self.config = config
+        self.words = words
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.words.tokenizer
+
+    def needs(self) -> frozenset[str]:
+        """The optional fields of Images and Texts that this configuration reads: boxes, labels, relations, text_relations."""
+        return frozenset()
+
+    @abstractmethod
+    def encode_images(self, images: Images) -> Batch:
+        """Everything that `score` needs of the images."""
+
+    @abstractmethod
+    def encode_texts(self, texts: Texts) -> Batch:
+        """Everything that `score` needs of the texts."""
+
+    @abstractmethod
+    def score(self, images: Any, texts: Any) -> Float[Tensor, "image text"]:
+        """The score of every pair of two encodings: the one path of training, evaluation and search."""
+
+    @abstractmethod
+    def align(self, images: Any, texts: Any) -> Float[Tensor, "image text region word"]:
+        """How much each region answers each word, from score's own inner functions; zero on padding."""
+
+    def extra_losses(self, images: Any, texts: Any, matches: Bool[Tensor, "image text"]) -> dict[str, Tensor]:
+        """Losses beside the one over scores, weighted, by name."""
+        return {}
+
+    def forward(self, images: Images, texts: Texts) -> Float[Tensor, "image text"]:
+        return self.score(self.encode_images(images), self.encode_texts(texts))
