@@ -1,0 +1,5 @@
+"""Disk -> Split: the layouts people have, the one compact form, and what is wrong with either."""
+
+from regard.data.split import Split
+
+__all__ = ["Split"]

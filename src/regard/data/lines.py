@@ -1,0 +1,67 @@
+"""The lines of a text file as a sequence that is read lazily: one offset a line in memory, never one string a line."""
+
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from regard.files import InputError
+
+BLOCK = 2**24  # bytes looked through at once for line ends
+
+
+class Lines(Sequence[str]):
+    """The lines of a UTF-8 file, stripped. Raises InputError, with the line number, where a line is not UTF-8."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            with open(self.path, "rb") as file:
+                empty = os.fstat(file.fileno()).st_size == 0
+                self._bytes = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is not there.") from None
+        self._bounds = _bounds(self._bytes)
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __reduce__(self) -> tuple[type["Lines"], tuple[Path]]:  # a worker process opens the file for itself
+        return Lines, (self.path,)
+
+    @overload
+    def __getitem__(self, line: int) -> str: ...
+    @overload
+    def __getitem__(self, line: slice) -> list[str]: ...
+    def __getitem__(self, line: int | slice) -> str | list[str]:
+        if isinstance(line, slice):
+            return [self[i] for i in range(*line.indices(len(self)))]
+        line = range(len(self))[line]
+        try:
+            return self.raw(line).decode("utf-8-sig" if line == 0 else "utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.path}, line {line + 1} is not UTF-8 ({error.reason} at byte {error.start + 1}). "
+                f"Save the file as UTF-8."
+            ) from None
+
+    def raw(self, line: int) -> bytes:
+        """The bytes of a line."""
+        return self._bytes[self._bounds[line] : self._bounds[line + 1]]
+
+    def keys(self) -> np.ndarray:
+        """An int64 a line, equal where the lines are: to find repeats among millions without holding them."""
+        return np.fromiter((hash(self.raw(line).strip()) for line in range(len(self))), np.int64, len(self))
+
+
+def _bounds(text: bytes | mmap.mmap) -> np.ndarray:
+    """Where lines start, and where the last one ends."""
+    ends = [np.zeros(1, np.int64)]
+    for first in range(0, len(text), BLOCK):
+        block = np.frombuffer(text, np.uint8, min(BLOCK, len(text) - first), first)
+        ends.append(np.flatnonzero(block == ord("\n")) + first + 1)
+    bounds = np.concatenate(ends)
+    return bounds if bounds[-1] == len(text) else np.append(bounds, len(text))

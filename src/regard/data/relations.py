@@ -1,0 +1,108 @@
+"""Relations: sparse triples on disk, in `{split}_relations.npz` and `{split}_text_relations.npz`; dense in a batch."""
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from regard.files import InputError, replacing
+
+IMAGE_FILE = ("image", "subject", "object", "predicate", "predicates")
+TEXT_FILE = ("text", "head", "dependent", "label", "labels")
+
+
+@dataclass(frozen=True)
+class Triples:
+    """Relations (item, from, to, label) sorted by item, with their confidences and the names of the labels.
+
+    `bounds` [items + 1] says where each item's relations lie. Labels count from 1; names[0] is "none".
+    """
+
+    bounds: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    label: np.ndarray
+    confidence: np.ndarray
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        item: np.ndarray,
+        source: np.ndarray,
+        target: np.ndarray,
+        label: np.ndarray,
+        names: Sequence[str],
+        num_items: int,
+        confidence: np.ndarray | None = None,
+    ) -> "Triples":
+        """Sorted by item if they are not. Without confidences, all are 1."""
+        confidence = np.ones(len(item), np.float16) if confidence is None else confidence
+        if np.any(item[1:] < item[:-1]):
+            order = np.argsort(item, kind="stable")
+            item, source, target, label, confidence = (
+                column[order] for column in (item, source, target, label, confidence)
+            )
+        bounds = np.searchsorted(item, np.arange(num_items + 1))
+        return cls(bounds, source, target, label, confidence, tuple(names))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], num_items: int, width: int | None = None) -> "Triples":
+        """Read either file. Raises InputError where arrays are missing, differ in length or point outside.
+
+        `num_items` is how many images or texts there are, `width` how many regions an image has.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                columns = {name: file[name] for name in file.files}
+        except (ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise InputError(f"{path} is no .npz of plain arrays ({error}). Write it with numpy.savez.") from None
+        wanted = TEXT_FILE if "text" in columns else IMAGE_FILE
+        missing = [name for name in wanted if name not in columns]
+        if missing:
+            raise InputError(f"{path} has no array {missing[0]!r}: want {', '.join(wanted)}.")
+        item, source, target, label, names = (columns[name] for name in wanted)
+        confidence = columns.get("confidence")
+        lengths = {len(column) for column in (item, source, target, label, confidence) if column is not None}
+        if len(lengths) > 1:
+            raise InputError(f"{path} holds arrays of {sorted(lengths)} relations: want one length.")
+        for name, first, limit in zip(wanted, (0, 0, 0, 1), (num_items, width, width, len(names)), strict=False):
+            wrong = (columns[name] < first) | (columns[name] >= (limit or np.inf))
+            if wrong.any():
+                row = int(wrong.argmax())
+                want = f"{first} to {limit - 1}" if limit else f"{first} or more"
+                raise InputError(f"{path}, relation {row}: {name} is {columns[name][row]}; want {want}.")
+        return cls.of(item, source, target, label, [str(name) for name in names], num_items, confidence)
+
+    def save(self, path: str | os.PathLike[str], wanted: Sequence[str]) -> None:
+        """Write the file; `wanted` is IMAGE_FILE or TEXT_FILE, its arrays' names."""
+        items = np.repeat(np.arange(len(self.bounds) - 1, dtype=np.int32), np.diff(self.bounds))
+        columns = [items, *(column.astype(np.int16) for column in (self.source, self.target, self.label))]
+        arrays = dict(zip(wanted, [*columns, np.array(self.names)], strict=True))
+        if wanted is IMAGE_FILE:
+            arrays["confidence"] = self.confidence.astype(np.float16)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+
+    def dense(
+        self, items: np.ndarray, width: int, threshold: float = 0.0, offset: int = 0, lengths: np.ndarray | None = None
+    ) -> np.ndarray:
+        """int64 [item, width, width]: the label of (source, target), 0 = none. Of one pair's labels the surest counts.
+
+        Places are moved by `offset`; relations beyond an item's `lengths` (default: `width`) are left out.
+        """
+        starts, counts = self.bounds[items], self.bounds[items + 1] - self.bounds[items]
+        place = np.repeat(np.arange(len(items)), counts)
+        taken = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+        source, target = self.source[taken].astype(np.int64) + offset, self.target[taken].astype(np.int64) + offset
+        limit = (np.full(len(items), width) if lengths is None else lengths)[place]
+        kept = (self.confidence[taken] >= threshold) & (source < limit) & (target < limit)
+        order = np.flatnonzero(kept)
+        order = order[np.argsort(self.confidence[taken[order]], kind="stable")]  # of repeated places the last one stays
+        out = np.zeros((len(items), width, width), np.int64)
+        out[place[order], source[order], target[order]] = self.label[taken[order]]
+        return out
