@@ -1,0 +1,42 @@
+"""Caption -> words, the one way in every part: what becomes fragments, what relations point at, what a picture prints.
+
+A word is a run of letters, digits and their accents, lower-cased, with apostrophes and hyphens kept inside it
+(`t-shirt`, `man's`). All else is dropped: punctuation, symbols, emoji. The field's loaders keep punctuation as words,
+so that a full stop takes part in matching; here a fragment is always something that a region could answer.
+"""
+
+import re
+import unicodedata
+
+_WORD = re.compile(r"[^\s'-]+(?:['-][^\s'-]+)*")
+_VARIATION_SELECTORS = range(0xFE00, 0xFE10)  # marks, but of emoji: they belong to no word
+
+
+class _Kept(dict[int, str]):
+    """What each character becomes, worked out when first met: itself, a plain apostrophe or hyphen, nothing, a gap."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        kind = unicodedata.category(character)
+        if character in "'’ʼ＇":
+            self[code] = "'"
+        elif kind == "Pd" and character not in "–—―":  # an en dash or an em dash parts words
+            self[code] = "-"
+        elif kind == "Cf" or code in _VARIATION_SELECTORS:  # a soft hyphen, a joiner, a byte order mark
+            self[code] = ""
+        else:
+            self[code] = character if kind[0] in "LN" or kind in ("Mn", "Mc") else " "
+        return self[code]
+
+
+_KEPT = _Kept()
+
+
+def tokenize(caption: str) -> list[str]:
+    """The words of a caption, in order; none for a caption without letters or digits.
+
+    >>> tokenize("A man's T-shirt -- red, isn’t it?")
+    ['a', "man's", 't-shirt', 'red', "isn't", 'it']
+    """
+    plain = unicodedata.normalize("NFC", caption.lower()).translate(_KEPT)
+    return [word for word in _WORD.findall(plain) if any(map(str.isalnum, word))]

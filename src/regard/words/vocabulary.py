@@ -1,0 +1,198 @@
+"""A numbered list of words, made from training captions, and word vectors (GloVe and its kin) for it."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.batch import Texts
+from regard.files import InputError, replacing
+from regard.words.tokens import tokenize
+
+PAD, START, END, UNKNOWN = SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+FILE_NAME = "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words by number; captions to numbers. A word that is not listed becomes `<unk>`, or its stem where it ends in 's.
+
+    `boundaries` puts `<start>` and `<end>` around every caption, as SCAN and its line do. A caption is cut after
+    `max_words` words. A caption without words is its boundaries, or one `<unk>`: no text is without fragments.
+    """
+
+    entries: tuple[str, ...] = field(repr=False)
+    boundaries: bool = True
+    max_words: int = 64
+
+    def __post_init__(self) -> None:
+        missing = [special for special in SPECIALS if special not in self.entries]
+        if missing or self.entries[0] != PAD:
+            raise InputError(
+                f"A vocabulary of {len(self)} words starts with {self.entries[:1]} and lacks {missing}: "
+                f"want <pad> as number 0, and each of {', '.join(SPECIALS)}."
+            )
+
+    @classmethod
+    def build(cls, captions: Iterable[str], min_count: int = 4, boundaries: bool = True) -> "Vocabulary":
+        """Of the words that occur at least `min_count` times in the (training) captions, read once; the frequent first.
+
+        Raises InputError where no word does.
+        """
+        counts = Counter(word for caption in captions for word in tokenize(caption))
+        kept = [word for word, count in counts.items() if count >= min_count]
+        if not kept:
+            raise InputError(
+                f"None of the captions' {len(counts)} words occurs {min_count} times: give more captions, "
+                "or a smaller min_count."
+            )
+        return cls((*SPECIALS, *sorted(kept, key=lambda word: (-counts[word], word))), boundaries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def offset(self) -> int:
+        """How many fragments come before a caption's first word."""
+        return int(self.boundaries)
+
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.entries)}
+
+    def number(self, word: str) -> int:
+        """The word's number: its own, else that of its stem before 's, else that of `<unk>`."""
+        numbers = self.number_of
+        return numbers.get(word) or numbers.get(word.removesuffix("'s")) or numbers[UNKNOWN]
+
+    def words(self, caption: str) -> list[str]:
+        """The words that become the caption's fragments, boundaries included."""
+        words = tokenize(caption)[: self.max_words]
+        if self.boundaries:
+            return [START, *words, END]
+        return words or [UNKNOWN]
+
+    def __call__(self, captions: Sequence[str]) -> Texts:
+        """The captions' words as numbers [text word], padded with zero."""
+        numbers = [[self.number(word) for word in self.words(caption)] for caption in captions]
+        lengths = np.array([len(row) for row in numbers], dtype=np.int64)
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        tokens = np.zeros(mask.shape, dtype=np.int64)
+        tokens[mask] = [number for row in numbers for number in row]
+        return Texts(torch.from_numpy(tokens), torch.from_numpy(mask))
+
+    def unknown(self, captions: Iterable[str]) -> float:
+        """The fraction of the captions' words that become `<unk>` (0 where there are no words)."""
+        known = Counter(self.number(word) != self.number_of[UNKNOWN] for text in captions for word in tokenize(text))
+        return known[False] / max(known.total(), 1)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a `.json` file, or to `vocabulary.json` in a folder, whole or not at all."""
+        with replacing(_file(path)) as temporary:
+            temporary.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Vocabulary":
+        """Read what `save` wrote, or a published JSON vocabulary with `word2idx` (SCAN's order of specials, or NAAF's).
+
+        Raises InputError for a pickle, for a file that is neither, and for numbers with gaps.
+        """
+        path = _file(path)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InputError(
+                f"{path} is not there: want the {FILE_NAME} of a run, or a published JSON vocabulary."
+            ) from None
+        if content[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
+            raise InputError(
+                f"{path} is a pickle, and reading a pickle runs whatever code it holds: build a vocabulary from the "
+                'training captions, or turn this one into JSON {"word2idx": {word: number}} where you trust it.'
+            )
+        try:
+            saved = json.loads(content)
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON ({error}): want the {FILE_NAME} of a run, or SCAN's.") from None
+        if isinstance(saved, dict) and "word2idx" in saved:
+            return cls(_in_order(saved["word2idx"], path))
+        if not isinstance(saved, dict) or "entries" not in saved:
+            raise InputError(
+                f'{path} holds neither "entries" nor "word2idx": want the {FILE_NAME} of a run, or SCAN\'s.'
+            )
+        return cls(tuple(saved["entries"]), saved["boundaries"], saved["max_words"])
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    return path if path.suffix in (".json", ".pkl", ".pickle") else path / FILE_NAME
+
+
+def _in_order(number_of: dict[str, int], path: Path) -> tuple[str, ...]:
+    words = sorted(number_of, key=lambda word: number_of[word])
+    for want, word in enumerate(words):
+        if number_of[word] != want:
+            raise InputError(
+                f"{path} gives {word!r} the number {number_of[word]}: want 0, 1, 2, … with no gap or repeat."
+            )
+    return tuple(words)
+
+
+def word_vectors(path: str | os.PathLike[str], vocabulary: Vocabulary) -> tuple[Float[Tensor, "word dim"], int]:
+    """Vectors of the vocabulary's words from a text file of `word number number …` lines, and how many were found.
+
+    Reads GloVe's form and word2vec's (a first line `count dim`), a line at a time. A word that the file lacks gets
+    uniform numbers in +-0.1, the same every time; `<pad>` gets zeros. Raises InputError, with the line's number,
+    where a line has another dimension than the first or holds something that is no finite number.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path} is no file: want a text file of words and their numbers, as GloVe's are.")
+    vectors: Any = None
+    found: set[int] = set()
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        for at, line in enumerate(file, 1):
+            word, *numbers = line.rstrip(" \r\n").split(" ")
+            if at == 1 and len(numbers) == 1 and word.isdigit() and numbers[0].isdigit():
+                vectors = _unfound(len(vocabulary), int(numbers[0]))
+                continue
+            if vectors is None:
+                vectors = _unfound(len(vocabulary), len(numbers))
+            dim = vectors.shape[1]
+            if len(numbers) > dim and not _is_number(numbers[0]):
+                continue  # glove.840B has a few words with spaces, ". . ." for one
+            if len(numbers) != dim or not dim:
+                raise InputError(
+                    f"{path}, line {at} has {len(numbers)} numbers after {word[:40]!r}: want {dim or 'some'}."
+                )
+            number = vocabulary.number_of.get(word)
+            if number:
+                wrong = [text for text in numbers if not _is_number(text)]
+                if wrong:
+                    raise InputError(f"{path}, line {at} ({word!r}) holds {wrong[0]!r}: want finite numbers.")
+                vectors[number] = torch.tensor([float(text) for text in numbers])
+                found.add(number)
+    if vectors is None:
+        raise InputError(f"{path} is empty: want lines of a word and its numbers, as GloVe's files have.")
+    return vectors, len(found)
+
+
+def _unfound(num_words: int, dim: int) -> Float[Tensor, "word dim"]:
+    vectors = torch.empty(num_words, dim).uniform_(-0.1, 0.1, generator=torch.Generator().manual_seed(0))
+    vectors[0] = 0
+    return vectors
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,44 @@
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regard.words import tokenize, tokens
+
+
+def test_doctest():
+    assert doctest.testmod(tokens).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("Two dogs play , in the snow .", ["two", "dogs", "play", "in", "the", "snow"]),
+        ("A cafe\u0301 in S\u00c3O Paulo", ["a", "café", "in", "são", "paulo"]),  # an accent in two forms
+        ("'quoted' -dashed- rock'n'roll", ["quoted", "dashed", "rock'n'roll"]),
+        ("red--blue, up–down—left", ["red", "blue", "up", "down", "left"]),
+        ("man’s well‐known", ["man's", "well-known"]),  # typographic apostrophe and hyphen
+        ("I ❤️ dogs 🐕‍🦺 1️⃣!", ["i", "dogs", "1"]),
+        ("\ufeffco\u00adop snake_case", ["coop", "snake", "case"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),  # its vowels are marks, not letters
+        ("", []),
+        (" . ❤️ -- '", []),
+        ("\u0301", []),
+    ],
+)
+def test_words(caption, words):
+    assert tokenize(caption) == words
+
+
+def test_bytes_are_refused():
+    """The field's Python 3 ports read bytes and tokenise their repr: b'two becomes the first word."""
+    with pytest.raises(TypeError):
+        tokenize(b"two dogs")
+
+
+@given(st.text())
+def test_words_of_words_are_themselves(caption):
+    words = tokenize(caption)
+    assert tokenize(" ".join(words)) == words
+    assert all(word and not any(map(str.isspace, word)) for word in words)
