@@ -4,7 +4,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 
@@ -33,10 +33,10 @@ class Lines(Sequence[str]):
         return Lines, (self.path,)
 
     @overload
-    def __getitem__(self, line: int) -> str: ...
+    def __getitem__(self, line: SupportsIndex) -> str: ...
     @overload
     def __getitem__(self, line: slice) -> list[str]: ...
-    def __getitem__(self, line: int | slice) -> str | list[str]:
+    def __getitem__(self, line: SupportsIndex | slice) -> str | list[str]:
         if isinstance(line, slice):
             return [self[i] for i in range(*line.indices(len(self)))]
         line = range(len(self))[line]
@@ -55,6 +55,27 @@ class Lines(Sequence[str]):
     def keys(self) -> np.ndarray:
         """An int64 a line, equal where the lines are: to find repeats among millions without holding them."""
         return np.fromiter((hash(self.raw(line).strip()) for line in range(len(self))), np.int64, len(self))
+
+
+class Named(Sequence[str]):
+    """Lines at `index` (all, if None), each replaced by its name in `names` where it has one: the ids of images."""
+
+    def __init__(self, lines: Sequence[str], index: np.ndarray | None, names: dict[str, str]) -> None:
+        self.lines, self.index, self.names = lines, index, names
+
+    def __len__(self) -> int:
+        return len(self.lines) if self.index is None else len(self.index)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        line = self.lines[place if self.index is None else int(self.index[place])]
+        return self.names.get(line, line)
 
 
 def _bounds(text: bytes | mmap.mmap) -> np.ndarray:

@@ -1,66 +1,127 @@
-"""Rows of a .npy file, read where they lie: memory and time follow the rows asked for, never the file."""
+"""Arrays read by rows where they lie, and .npy files written row after row: memory follows the rows, never the file."""
 
 import os
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from regard.files import InputError
 
+BLOCK = 2**25  # bytes of an array held at once
 
-class Rows:
+
+class Column(ABC):
+    """Something with rows: one row an image."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @abstractmethod
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The rows at `rows` (integers from 0, any order, repeats allowed), in `dtype`."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def all(self) -> np.ndarray:
+        """Everything: for the small arrays beside the features."""
+        return self.read(np.arange(len(self)))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The row numbers in order, some megabytes' worth of rows at a time."""
+        row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        step = max(1, BLOCK // max(1, row_bytes))
+        for first in range(0, len(self), step):
+            yield np.arange(first, min(first + step, len(self)))
+
+
+class Rows(Column):
     """A .npy array of plain numbers on disk, read by rows of its first axis. Safe to share between threads.
 
-    Raises InputError where the file is absent, is no .npy, is cut short, holds Python objects or lies in Fortran order.
+    With `index`, row i is the file's row index[i]. Raises InputError where the file is absent, is no .npy, is cut
+    short, holds Python objects or lies in Fortran order.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.shape, self.dtype, self._start = _header(self.path)
+    def __init__(self, path: str | os.PathLike[str], index: np.ndarray | None = None) -> None:
+        self.path, self.index = Path(path), index
+        self.stored, self.dtype, self._start = _header(self.path)
+        self.shape = self.stored if index is None else (len(index), *self.stored[1:])
         self._descriptor = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __reduce__(self) -> tuple[type["Rows"], tuple[Path]]:  # a worker process opens the file for itself
-        return Rows, (self.path,)
+    def __reduce__(
+        self,
+    ) -> tuple[type["Rows"], tuple[Path, np.ndarray | None]]:  # another process opens the file itself
+        return Rows, (self.path, self.index)
 
-    @property
-    def row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+    def taking(self, index: np.ndarray | None) -> "Rows":
+        """The rows at `index` (all, if None) as an array of its own."""
+        return self if index is None else Rows(self.path, index)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The rows at `rows` (integers from 0, any order, repeats allowed), in the dtype of the file."""
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} asked of {self.path}, which has {len(self)}")
+        lying = rows if self.index is None else self.index[rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        size, places = self.row_bytes, out.reshape(len(rows), -1).view(np.uint8)
-        for place, row in zip(places, rows.tolist(), strict=True):
-            if os.preadv(self._descriptor, [place], self._start + row * size) != size:
+        places = out.reshape(len(rows), -1).view(np.uint8) if out.size else []
+        for place, row in zip(places, lying.tolist(), strict=False):
+            if os.preadv(self._descriptor, [place], self._start + row * len(place)) != len(place):
                 raise InputError(f"{self.path} became shorter while being read: row {row} is not whole. Copy it again.")
         return out
 
-    def all(self) -> np.ndarray:
-        """Everything: for the small arrays beside the features."""
-        return self.read(np.arange(len(self)))
 
-    def blocks(self, megabytes: int = 32) -> Iterator[tuple[int, np.ndarray]]:
-        """The whole array in order, as (first row, some rows) of about `megabytes` each."""
-        step = max(1, megabytes * 2**20 // max(1, self.row_bytes))
-        for first in range(0, len(self), step):
-            yield first, self.read(np.arange(first, min(first + step, len(self))))
+class Held(Column):
+    """An array in memory, as a column."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.array[rows]
+
+
+class Scaled(Column):
+    """A column divided by one row of `divisors` [image, value] an image: pixels into fractions."""
+
+    def __init__(self, column: Column, divisors: np.ndarray) -> None:
+        self.column, self.divisors = column, divisors.astype(np.float32)
+        self.shape, self.dtype = column.shape, np.dtype(np.float32)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.column.read(rows).astype(np.float32) / self.divisors[rows][:, None]
+
+
+class NpyWriter:
+    """Writes a .npy of known shape block after block; a full disk is an OSError, where a memory map would crash."""
+
+    def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: str) -> None:
+        self.dtype = np.dtype(dtype)
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> "NpyWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, block: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(block, self.dtype).data)
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     """Shape, dtype and where the numbers start; the file is long enough for them."""
     try:
         with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(file)
+            shape, fortran, dtype = read_header(file)
             start = file.tell()
             have = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
@@ -76,3 +137,10 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     if have < want:
         raise InputError(f"{path} is cut short: {have} bytes where {shape} of {dtype} needs {want}. Copy it again.")
     return shape, dtype, start
+
+
+def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and dtype of an open .npy; the file is left where its contents start."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)

@@ -1,6 +1,5 @@
 """One split of a data set: images once, texts once, and which text belongs to which image."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,10 +10,11 @@ import numpy as np
 import torch
 
 from regard.batch import Images, Texts
+from regard.data.layout import boxes_of, counts_of, files_of, labels_of, named, pair, sizes_of
 from regard.data.lines import Lines
 from regard.data.relations import Triples
-from regard.data.rows import Rows
-from regard.files import InputError, nearest
+from regard.data.rows import Column, Rows
+from regard.files import InputError
 
 
 class Split:
@@ -23,20 +23,22 @@ class Split:
     num_images, num_texts, num_regions (the most an image has) and feature_dim are its sizes;
     image_of_text [text] is the image row of each sentence; ids and captions are lazy sequences of strings;
     fields says which optional things are there: "boxes", "labels", "relations", "text_relations";
-    classes and predicates name the labels and relations, classes[0] and predicates[0] being "none".
+    classes and predicates name the labels and relations, classes[0] and predicates[0] being "none";
+    sizes is int [image, 2], width and height in pixels, where known.
     """
 
     def __init__(
         self,
         folder: Path,
         name: str,
-        features: Rows,
+        features: Column,
         ids: Sequence[str],
         captions: Sequence[str],
         image_of_text: np.ndarray,
         num_regions: np.ndarray | None = None,
-        boxes: Rows | None = None,
-        labels: Rows | np.ndarray | None = None,
+        boxes: Column | None = None,
+        sizes: np.ndarray | None = None,
+        labels: Column | None = None,
         classes: Sequence[str] = (),
         relations: Triples | None = None,
         text_relations: Triples | None = None,
@@ -46,9 +48,10 @@ class Split:
         self.ids, self.captions, self.image_of_text = ids, captions, image_of_text
         self.num_images, self.num_regions, self.feature_dim = features.shape
         self.num_texts = len(captions)
-        self.classes = tuple(classes)
+        self.classes, self.sizes = tuple(classes), sizes
         self.predicates = relations.names if relations else ()
-        self._features, self._counts, self._boxes, self._labels = features, num_regions, boxes, labels
+        self._features, self._boxes, self._labels = features, boxes, labels
+        self._counts = num_regions
         self._relations, self._text_relations = relations, text_relations
         self._threshold = relation_threshold
         found = {"boxes": boxes, "labels": labels, "relations": relations, "text_relations": text_relations}
@@ -68,36 +71,32 @@ class Split:
         Relations of less confidence than `relation_threshold` are left out. `captions_per_image` is needed only where
         the files do not say which sentence belongs to which image. Raises InputError.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(f"{folder} is no folder of data.")
-        path = lambda name: folder / f"{split}_{name}"  # noqa: E731
-        splits = [found.name.removesuffix("_ims.npy") for found in folder.glob("*_ims.npy")]
-        if split not in splits:
-            raise InputError(f"{path('ims.npy')} is not there. {nearest(split, splits) if splits else ''}")
-        features, ids, captions = Rows(path("ims.npy")), Lines(path("ids.txt")), Lines(path("caps.txt"))
-        optional = lambda name, read: read(path(name)) if path(name).exists() else None  # noqa: E731
-        labels: Any = optional("labels.npy", Rows)
-        classes: Sequence[str] = ()
-        if labels is not None:
-            classes = ("none", *Lines(folder / "labels.txt"))
-        elif path("labels.json").exists():
-            labels, classes = _labels_of_json(folder, split, features.shape[:2])
-        stored = optional("image_of_text.npy", Rows)
-        per_image = len(captions) // len(features)
+        files = files_of(folder, split)
+        features, captions = Rows(files.path("ims.npy")), Lines(files.path("caps.txt"))
+        if len(features.shape) != 3 or features.dtype.kind != "f":
+            raise InputError(
+                f"{features.path} is {features.dtype} {list(features.shape)}: want floats [image, region, feature]."
+            )
+        ids = Lines(path) if (path := files.found("ids.txt")) else None
+        pairing = pair(files, len(features), len(captions), ids, captions_per_image)
+        num_images, num_regions = pairing.num_images, features.shape[1]
+        sizes = sizes_of(files, pairing)
+        labels, classes = labels_of(files, pairing, num_regions)
+        relations, text_relations = files.found("relations.npz"), files.found("text_relations.npz")
         return cls(
-            folder,
+            files.folder,
             split,
-            features,
-            ids,
+            features.taking(pairing.rows),
+            named(files, pairing, ids),
             captions,
-            stored.all().astype(np.int64) if stored else np.arange(len(features)).repeat(per_image),
-            num_regions=counts.all().astype(np.int64) if (counts := optional("num_regions.npy", Rows)) else None,
-            boxes=optional("boxes.npy", Rows),
+            pairing.image_of_text,
+            num_regions=counts_of(files, pairing, num_regions),
+            boxes=boxes_of(files, pairing, num_regions, sizes),
+            sizes=sizes,
             labels=labels,
             classes=classes,
-            relations=optional("relations.npz", lambda file: Triples.load(file, len(features), features.shape[1])),
-            text_relations=optional("text_relations.npz", lambda file: Triples.load(file, len(captions))),
+            relations=Triples.load(relations, num_images, num_regions) if relations else None,
+            text_relations=Triples.load(text_relations, len(captions)) if text_relations else None,
             relation_threshold=relation_threshold,
         )
 
@@ -109,13 +108,14 @@ class Split:
         rows = np.asarray(rows, np.int64)
         counts = np.full(len(rows), self.num_regions) if self._counts is None else self._counts[rows]
         mask = np.arange(self.num_regions) < counts[:, None]
-        parts: dict[str, Any] = {"features": self._features.read(rows), "mask": mask}
+        features = self._features.read(rows)
+        if features.dtype == np.float64:
+            features = features.astype(np.float32)
+        parts: dict[str, Any] = {"features": features, "mask": mask}
         if self._boxes is not None:
-            parts["boxes"] = self._boxes.read(rows)
-        if isinstance(self._labels, Rows):
+            parts["boxes"] = self._boxes.read(rows).astype(np.float32, copy=False)
+        if self._labels is not None:
             parts["labels"] = self._labels.read(rows).astype(np.int64)
-        elif self._labels is not None:
-            parts["labels"] = self._labels[rows].astype(np.int64)
         if self._counts is not None:
             for part in parts.values():
                 part[~mask] = 0
@@ -136,18 +136,3 @@ class Split:
         width = texts.tokens.shape[1] if texts.words is None else int(lengths.max(initial=0))
         dense = self._text_relations.dense(rows, width, offset=tokenizer.offset, lengths=lengths)
         return replace(texts, relations=torch.from_numpy(dense))
-
-
-def _labels_of_json(folder: Path, split: str, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """int16 [image, region] and class names of `{split}_labels.json`: an image is a list of [region, class, confidence].
-
-    The class numbers are those of all the folder's splits together, so that they agree between splits.
-    """
-    lists = {path.name: json.loads(path.read_text("utf-8")) for path in folder.glob("*_labels.json")}
-    names = sorted({name for images in lists.values() for image in images for _, name, _ in image})
-    number = {name: position for position, name in enumerate(names, 1)}
-    labels = np.zeros(shape, np.int16)
-    for row, image in enumerate(lists[f"{split}_labels.json"]):
-        for region, name, _ in image:
-            labels[row, region] = number[name]
-    return labels, ("none", *names)
