@@ -19,6 +19,10 @@ def test_doctest():
         ("'quoted' -dashed- rock'n'roll", ["quoted", "dashed", "rock'n'roll"]),
         ("red--blue, up–down—left", ["red", "blue", "up", "down", "left"]),
         ("man’s well‐known", ["man's", "well-known"]),  # typographic apostrophe and hyphen
+        (
+            "the man 's hat , the letter 's' and the dogs '",
+            ["the", "man's", "hat", "the", "letter", "s", "and", "the", "dogs"],
+        ),
         ("I ❤️ dogs 🐕‍🦺 1️⃣!", ["i", "dogs", "1"]),
         ("\ufeffco\u00adop snake_case", ["coop", "snake", "case"]),
         ("हिन्दी में", ["हिन्दी", "में"]),  # its vowels are marks, not letters

@@ -1,12 +1,45 @@
 """Sentences to one vector a word: a bidirectional GRU over our own vocabulary, or any pretrained encoder."""
 
+from typing import Any, Literal
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from regard.batch import Fragments, Texts
-from regard.words import Vocabulary
+from regard.files import InputError
+from regard.words import Pieces, Vocabulary, WordsConfig, word_vectors
+from regard.words.pieces import model_source, transformers_for
+
+
+def build_words(config: WordsConfig, tokenizer: Vocabulary | Pieces, dim: int, *, weights: bool = True) -> nn.Module:
+    """The text encoder that `config` asks for, over `tokenizer`: Texts to Fragments of `dim`.
+
+    With `weights` False neither pretrained weights nor word vectors are read: a checkpoint is about to bring them.
+    Raises InputError where the tokenizer is of another encoder, or the word vectors are not of `config.word_dim`.
+    """
+    if config.encoder == "pretrained" and isinstance(tokenizer, Pieces):
+        return PretrainedEncoder(tokenizer, dim, frozen=config.frozen, head=config.head, weights=weights)
+    if config.encoder == "gru" and isinstance(tokenizer, Vocabulary):
+        vectors = None
+        if config.vectors and weights:
+            vectors, _ = word_vectors(config.vectors, tokenizer)
+            if vectors.shape[1] != config.word_dim:
+                raise InputError(
+                    f"{config.vectors} has vectors of {vectors.shape[1]} numbers, word_dim is {config.word_dim}: "
+                    f"set word_dim to {vectors.shape[1]}."
+                )
+        return GRUEncoder(
+            tokenizer,
+            dim,
+            word_dim=config.word_dim,
+            num_layers=config.num_layers,
+            dropout=config.dropout,
+            vectors=vectors,
+        )
+    raise InputError(f"The {config.encoder} text encoder does not read the numbers of a {type(tokenizer).__name__}.")
 
 
 class GRUEncoder(nn.Module):
@@ -46,5 +79,97 @@ class GRUEncoder(nn.Module):
         return Fragments(vectors, texts.mask[:, : vectors.shape[1]])
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """None: what a trainer gives a learning rate of its own."""
+        """None: see PretrainedEncoder."""
         return []
+
+
+class PretrainedEncoder(nn.Module):
+    """A Hugging Face encoder's last layer, its pieces averaged to words, then mapped to `dim` (no normalisation).
+
+    `head` is one linear map, or DIME's convolutions over the words (Qu et al., SIGIR 2021) beside it. A `frozen`
+    encoder stays in eval mode and has no gradients. With `weights` False, its weights are random: a checkpoint fills
+    them.
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        dim: int,
+        *,
+        frozen: bool = False,
+        head: Literal["linear", "conv"] = "linear",
+        weights: bool = True,
+    ) -> None:
+        super().__init__()
+        self.tokenizer = pieces
+        self.frozen = frozen
+        self.backbone = _backbone(pieces, weights).requires_grad_(not frozen)
+        width = self.backbone.config.hidden_size
+        self.head = nn.Linear(width, dim) if head == "linear" else ConvHead(width, dim)
+        self.train()
+
+    def train(self, mode: bool = True) -> "PretrainedEncoder":
+        super().train(mode)
+        self.backbone.train(mode and not self.frozen)
+        return self
+
+    def forward(self, texts: Texts) -> Fragments:
+        """[text token] pieces to [text word dim] vectors, as wide as the most words; padding is zero.
+
+        Raises InputError for texts of a tokenizer that makes no pieces.
+        """
+        if texts.words is None:
+            raise InputError("These texts have no word pieces: make them with the encoder's own tokenizer, a Pieces.")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            states = self.backbone(input_ids=texts.tokens, attention_mask=texts.mask.long()).last_hidden_state
+
+        word_of = texts.words.masked_fill(~texts.mask, 0)
+        number = torch.arange(1, int(word_of.max()) + 1, device=states.device)
+        is_piece = number[:, None] == word_of[:, None, :]  # [text word token]
+        num_pieces = is_piece.sum(2, keepdim=True)
+        words = is_piece.to(states.dtype) @ states / num_pieces.clamp(min=1)
+
+        mask = num_pieces[..., 0] > 0
+        return Fragments(self.head(words).masked_fill(~mask[..., None], 0), mask)
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """What a trainer gives a learning rate of its own: the encoder's parameters; none where it is frozen."""
+        return [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+
+
+class ConvHead(nn.Module):
+    """DIME's head: convolutions of 1, 2 and 3 neighbouring words, mapped together, beside a linear map of each word."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, dim, size) for size in (1, 2, 3))
+        self.joint = nn.Linear(3 * dim, dim)
+        self.linear = nn.Linear(width, dim)
+
+    def forward(self, words: Float[Tensor, "text word width"]) -> Float[Tensor, "text word dim"]:
+        """`words` must be zero on padding, which then counts as much as the end of the sentence does: not at all."""
+        sequence = words.mT
+        heard = []
+        for size, convolution in enumerate(self.convolutions, 1):
+            heard.append(F.relu(convolution(F.pad(sequence, ((size - 1) // 2, size // 2)))))
+        return self.joint(torch.cat(heard, 1).mT) + self.linear(words)
+
+
+def _backbone(pieces: Pieces, weights: bool) -> Any:
+    with transformers_for(pieces.path) as transformers:
+        if not weights:
+            model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**pieces.model))
+        else:
+            model, found = transformers.AutoModel.from_pretrained(
+                model_source(pieces.path),
+                use_safetensors=True,  # the other form is a pickle
+                ignore_mismatched_sizes=True,  # refused here instead, in one line
+                output_loading_info=True,
+            )
+            unfit = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+            unfit -= {name for name in unfit if name.startswith("pooler.")}
+            if unfit:
+                raise InputError(f"{pieces.path} has no weights that fit {min(unfit)} (of {len(unfit)}): want all.")
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # it makes a sentence vector, which nobody reads
+    return model

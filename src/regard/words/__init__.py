@@ -1,6 +1,49 @@
 """Captions to the tokens that models encode: words by number, or a pretrained model's word pieces."""
 
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from regard.files import InputError
+from regard.words import pieces, vocabulary
+from regard.words.pieces import Pieces
 from regard.words.tokens import tokenize
 from regard.words.vocabulary import Vocabulary, word_vectors
 
-__all__ = ["Vocabulary", "tokenize", "word_vectors"]
+__all__ = ["Pieces", "Vocabulary", "WordsConfig", "build_tokenizer", "load_tokenizer", "tokenize", "word_vectors"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsConfig:
+    """The text encoder and its tokenizer. `gru` reads the second group of options, `pretrained` the first."""
+
+    encoder: Literal["gru", "pretrained"] = "gru"
+
+    path: str = "minilm"  # a model's folder, a name on the Hugging Face hub, or minilm
+    frozen: bool = True
+    head: Literal["linear", "conv"] = "linear"
+
+    word_dim: int = 300
+    num_layers: int = 1
+    dropout: float = 0.0  # of the word vectors
+    min_count: int = 4  # how often a word must occur in the training captions
+    boundaries: bool = True  # <start> and <end> around each caption
+    vectors: str | None = None  # a text file of word vectors (GloVe, word2vec)
+
+
+def build_tokenizer(config: WordsConfig, captions: Iterable[str]) -> Vocabulary | Pieces:
+    """The tokenizer that `config` asks for; `captions` are the training split's, and only a vocabulary reads them."""
+    if config.encoder == "pretrained":
+        return Pieces(config.path)
+    return Vocabulary.build(captions, config.min_count, config.boundaries)
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Vocabulary | Pieces:
+    """Whichever tokenizer was saved in a folder. Raises InputError where none was."""
+    if (Path(folder) / vocabulary.FILE_NAME).exists():
+        return Vocabulary.load(folder)
+    if (Path(folder) / pieces.FILE_NAME).exists():
+        return Pieces.load(folder)
+    raise InputError(f"{folder} has neither {vocabulary.FILE_NAME} nor {pieces.FILE_NAME}: want the folder of a run.")

@@ -8,6 +8,7 @@ so that a full stop takes part in matching; here a fragment is always something 
 import re
 import unicodedata
 
+_SPLIT_POSSESSIVE = re.compile(r"\s+(?='s(?:\s|$))")  # "a man 's hat", as Flickr8k writes it
 _WORD = re.compile(r"[^\s'-]+(?:['-][^\s'-]+)*")
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)  # marks, but of emoji: they belong to no word
 
@@ -39,4 +40,5 @@ def tokenize(caption: str) -> list[str]:
     ['a', "man's", 't-shirt', 'red', "isn't", 'it']
     """
     plain = unicodedata.normalize("NFC", caption.lower()).translate(_KEPT)
-    return [word for word in _WORD.findall(plain) if any(map(str.isalnum, word))]
+    whole = _SPLIT_POSSESSIVE.sub("", plain)
+    return [word for word in _WORD.findall(whole) if any(map(str.isalnum, word))]

