@@ -1,0 +1,57 @@
+"""The alignment of one image and one sentence, as data: regions, words, and how much each answers each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from regard.batch import Images, Texts
+from regard.files import InputError
+from regard.matcher import Matcher
+from regard.words.vocabulary import END, START
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """One pair's real regions and words. What a weight means is the model's to say: see its `align`."""
+
+    words: tuple[str, ...]  # without `<start>` and `<end>`
+    weights: Float[np.ndarray, "region word"]
+    boxes: Float[np.ndarray, "region 4"] | None  # x1 y1 x2 y2, fractions of the image
+    labels: tuple[str, ...]  # class name of each region; "" where there is none
+    score: float
+
+    @classmethod
+    def of(cls, model: Matcher, images: Images, texts: Texts, caption: str, classes: Sequence[str] = ()) -> "Alignment":
+        """What `model` (in eval mode) sees in one image and one text: `texts` is its tokenizer's reading of `caption`.
+
+        `classes` names the image's labels by number (`Split.classes`; number 0 is no class). Raises InputError where
+        there is not exactly one image and one text.
+        """
+        if (len(images), len(texts)) != (1, 1):
+            raise InputError(f"Got {len(images)} images and {len(texts)} texts: an alignment is of one and one.")
+        weight = next(model.parameters())
+        with torch.no_grad():
+            image = model.encode_images(images.to(weight.device).to(weight.dtype))
+            text = model.encode_texts(texts.to(weight.device))
+            score = float(model.score(image, text))
+            found = model.align(image, text)[0, 0].float().cpu()
+
+        words = model.tokenizer.words(caption)
+        columns = [column for column, word in enumerate(words) if word not in (START, END)]
+        real = images.mask[0].cpu()
+        numbers = [] if images.labels is None else images.labels[0][real].tolist()
+        return cls(
+            words=tuple(words[column] for column in columns),
+            weights=found[real][:, columns].numpy(),
+            boxes=None if images.boxes is None else images.boxes[0][real].float().cpu().numpy(),
+            labels=tuple(classes[number] if 0 < number < len(classes) else "" for number in numbers)
+            or ("",) * int(real.sum()),
+            score=score,
+        )
+
+    def answers(self) -> Int[np.ndarray, " word"]:
+        """The region that answers each word best; -1 where no region has a positive weight."""
+        return np.where(self.weights.max(0) > 0, self.weights.argmax(0), -1)

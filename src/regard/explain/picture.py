@@ -1,0 +1,260 @@
+"""A picture of an alignment: the image with the regions that answer, a heat map, the sentence in the regions' colours.
+
+Each word answers to its best region. The ten regions that answer most get a colour each, which their box, their row of
+the heat map and their words share; a word is the paler the less its region answers it.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import Image
+
+from regard.explain.alignment import Alignment
+from regard.files import InputError, replacing
+
+COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
+PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"
+HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
+DPI = 120
+PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length below
+LINE = 0.42  # of the sentence
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A region that is the best of some words."""
+
+    region: int
+    words: list[int]
+    colour: str
+
+
+def draw(
+    alignment: Alignment,
+    path: str | os.PathLike[str],
+    photograph: Image.Image | str | os.PathLike[str] | None = None,
+    aspect: float = 4 / 3,
+) -> None:
+    """Write the picture of an alignment to `path` as PNG, whole or not at all.
+
+    Without a photograph the boxes lie on a plain canvas, `aspect` times as wide as high; without boxes either, the
+    heat map stands alone. Raises InputError where the photograph cannot be read.
+    """
+    if isinstance(photograph, str | os.PathLike):
+        try:
+            with Image.open(photograph) as opened:
+                photograph = opened.convert("RGB")
+        except OSError as error:
+            raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
+    if photograph is not None:
+        aspect = photograph.width / photograph.height
+    answers = answers_of(alignment)
+
+    image = (0.0, 0.0)  # width, height of each part
+    if photograph is not None or alignment.boxes is not None:
+        image = (min(PANEL, PANEL * aspect), min(PANEL, PANEL / aspect))
+    heat = HeatMap(alignment, answers)
+    width = 2 * MARGIN + image[0] + (GAP if image[0] else 0) + heat.width
+    lines = broken([text_size(word, 15.0)[0] + 0.3 for word in alignment.words], width - 2 * MARGIN)
+    body = max(image[1], heat.height)
+    height = MARGIN + body + GAP + LINE * len(lines) + 0.3 + MARGIN
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # one canvas, in inches from the top left
+    axes.set_axis_off()
+    if image[0]:
+        draw_image(axes, alignment, answers, photograph, (MARGIN, MARGIN + (body - image[1]) / 2, *image))
+    heat.draw(axes, width - MARGIN - heat.width, MARGIN + (body - heat.height) / 2)
+    draw_sentence(axes, alignment, answers, lines, MARGIN + body + GAP)
+    told = "each word in the colour of the region that answers it best"
+    write(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {told}", 9.0, PLAIN, va="bottom")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def answers_of(alignment: Alignment) -> list[Answer]:
+    """The regions that are some word's best, that of most weight first; beyond the palette they are grey."""
+    best = alignment.answers()
+    words_of = {region: np.flatnonzero(best == region).tolist() for region in np.unique(best[best >= 0]).tolist()}
+    order = sorted(words_of, key=lambda region: -alignment.weights[region, words_of[region]].sum())
+    colours = [*COLOURS, *[PLAIN] * len(order)]
+    return [Answer(region, words_of[region], colour) for region, colour in zip(order, colours, strict=False)]
+
+
+def draw_image(
+    axes: Axes,
+    alignment: Alignment,
+    answers: list[Answer],
+    photograph: Image.Image | None,
+    place: tuple[float, float, float, float],
+) -> None:
+    """The photograph or a plain canvas; all regions' outlines, thick and with their words for those of a colour."""
+    left, top, width, height = place
+    if photograph is None:
+        axes.add_patch(Rectangle((left, top), width, height, facecolor=PAPER, edgecolor="none"))
+    else:
+        small = photograph.resize((round(width * 2 * DPI), round(height * 2 * DPI)), Image.Resampling.LANCZOS)
+        axes.imshow(np.asarray(small), extent=(left, left + width, top + height, top), aspect="auto", zorder=0)
+    if alignment.boxes is None:
+        return
+
+    inset = 0.02
+    corners = alignment.boxes.clip(0, 1) * [width, height, width, height] + [left, top, left, top]
+    corners += [inset, inset, -inset, -inset]
+    outline = "#ffffff" if photograph is not None else "#c9c5bb"
+    for box in corners:
+        _box(axes, box, outline, 0.7, alpha=0.55)
+    coloured = [answer for answer in answers if answer.colour != PLAIN]
+    for answer in reversed(coloured):  # the strongest on top
+        _box(axes, corners[answer.region], "white", 4.2, alpha=0.8)
+        _box(axes, corners[answer.region], answer.colour, 2.4)
+
+    taken: list[tuple[float, float, float, float]] = []
+    for answer in coloured:
+        text = tag(alignment, answer)
+        size = text_size(text, 9.0, "bold")
+        tag_width, tag_height = size[0] + 0.14, 0.2
+        x, y = free_place(corners[answer.region], (tag_width, tag_height), place, taken)
+        taken.append((x, y, x + tag_width, y + tag_height))
+        ground = Rectangle((x, y), tag_width, tag_height, facecolor=answer.colour, edgecolor="white", lw=0.6, zorder=4)
+        axes.add_patch(ground)
+        write(axes, x + 0.07, y + tag_height / 2, text, 9.0, "white", weight="bold", zorder=5)
+
+
+def tag(alignment: Alignment, answer: Answer) -> str:
+    """The region's number and the three words that it answers most, in the sentence's order."""
+    most = sorted(answer.words, key=lambda word: -alignment.weights[answer.region, word])[:3]
+    more = " …" if len(most) < len(answer.words) else ""
+    return f"{answer.region}  " + " ".join(alignment.words[word] for word in sorted(most)) + more
+
+
+def free_place(
+    box: Float[np.ndarray, "4"],
+    size: tuple[float, float],
+    frame: tuple[float, float, float, float],
+    taken: list[tuple[float, float, float, float]],
+) -> tuple[float, float]:
+    """Where a tag of this size goes: in a corner of the box, or outside one that it would hide; over no other tag."""
+    (width, height), (left, top, frame_width, frame_height) = size, frame
+    x1, y1, x2, y2 = box
+    lowest, rightmost = top + frame_height - height, left + frame_width - width
+    corners = [(x1, y1), (x2 - width, y1), (x1, y2 - height), (x2 - width, y2 - height)]
+    if x2 - x1 < width or y2 - y1 < 2 * height:
+        corners = [(x1, y1 - height), (x1, y2), *corners]
+    for step in range(60):  # where all are taken, a little lower
+        for x, y in corners:
+            x, y = min(max(x, left), rightmost), max(y, top) + step * height / 2
+            clear = all(x >= right or x + width <= x0 or y >= low or y + height <= y0 for x0, y0, right, low in taken)
+            if y <= lowest and clear:
+                return x, y
+    return x1, y1
+
+
+class HeatMap:
+    """Regions by words: those that answer first, in the order of their words, so that strong cells run downwards."""
+
+    def __init__(self, alignment: Alignment, answers: list[Answer]) -> None:
+        self.alignment = alignment
+        self.colour_of_region = {answer.region: answer.colour for answer in answers}
+        self.colour_of_word = {word: answer.colour for answer in answers for word in answer.words}
+        answering = sorted(answers, key=lambda answer: answer.words[0])
+        regions, words = alignment.weights.shape
+        self.rows = [answer.region for answer in answering]
+        self.rows += [region for region in range(regions) if region not in self.rows]
+        self.names = [f"{alignment.labels[region]}  {region}"[-22:] for region in self.rows]
+
+        self.cell_width = min(max(PANEL / max(words, 1), 0.24), 0.45)
+        self.cell_height = min(max((PANEL - 0.8) / max(regions, 1), 0.165), 0.36)
+        self.size = 7.5 if self.cell_height < 0.2 else 9.0
+        self.names_width = max(text_size(name, self.size)[0] for name in self.names) + 0.1
+        self.words_height = max((text_size(word, 9.5)[0] for word in alignment.words), default=0) + 0.1
+        self.width = self.names_width + words * self.cell_width + 0.75  # with the scale on the right
+        self.height = self.words_height + regions * self.cell_height
+
+    def draw(self, axes: Axes, left: float, top: float) -> None:
+        weights = self.alignment.weights[self.rows]
+        left, top = left + self.names_width, top + self.words_height
+        right, bottom = left + weights.shape[1] * self.cell_width, top + weights.shape[0] * self.cell_height
+        highest = max(float(weights.max(initial=0)), 1e-9)
+        axes.imshow(
+            weights, cmap=HEAT, vmin=0, vmax=highest, extent=(left, right, bottom, top), aspect="auto", zorder=1
+        )
+        axes.hlines(np.arange(1, len(self.rows)) * self.cell_height + top, left, right, "white", lw=0.7, zorder=2)
+        columns = np.arange(weights.shape[1]) * self.cell_width + left
+        axes.vlines(columns[1:], top, bottom, "white", lw=0.7, zorder=2)
+        for row, (region, name) in enumerate(zip(self.rows, self.names, strict=True)):
+            y, colour = top + (row + 0.5) * self.cell_height, self.colour_of_region.get(region)
+            write(axes, left - 0.07, y, name, self.size, colour or PLAIN, weight="bold" if colour else None, ha="right")
+        for word, (name, x) in enumerate(zip(self.alignment.words, columns, strict=True)):
+            colour = self.colour_of_word.get(word, PLAIN)
+            x += self.cell_width / 2
+            write(axes, x, top - 0.07, name, 9.5, colour, weight="bold", ha="center", va="bottom", rotation=90)
+
+        scale = (right + 0.15, right + 0.27, bottom, max(top, bottom - 1.6))
+        axes.imshow(np.linspace(1, 0, 64)[:, None], cmap=HEAT, extent=scale, aspect="auto", zorder=1)
+        write(axes, scale[1] + 0.05, scale[3] + 0.06, f"{highest:.2f}", 8.0, PLAIN)
+        write(axes, scale[1] + 0.05, scale[2] - 0.06, "0", 8.0, PLAIN)
+
+
+def draw_sentence(
+    axes: Axes, alignment: Alignment, answers: list[Answer], lines: list[list[tuple[int, float]]], top: float
+) -> None:
+    """The words on chips of their region's colour, as strong as the weight."""
+    colour_of = {word: answer.colour for answer in answers for word in answer.words}
+    highest = alignment.weights.max(initial=1e-9)
+    for number, line in enumerate(lines):
+        y = top + (number + 0.5) * LINE
+        for word, x in line:
+            strength = float(alignment.weights[:, word].max().clip(0) / highest)
+            colour = mixed(colour_of.get(word, PAPER), 0.25 + 0.75 * strength if word in colour_of else 1.0)
+            width = text_size(alignment.words[word], 15.0)[0]
+            chip = FancyBboxPatch((MARGIN + x + 0.1, y - 0.12), width + 0.04, 0.24, "round,pad=0.06", fc=colour, lw=0)
+            axes.add_patch(chip)
+            dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.6
+            write(axes, MARGIN + x + 0.12, y, alignment.words[word], 15.0, "white" if dark else INK)
+
+
+def broken(widths: list[float], width: float) -> list[list[tuple[int, float]]]:
+    """Words of these widths in lines no wider than `width`: of each line, the words' numbers and where they begin."""
+    lines: list[list[tuple[int, float]]] = [[]]
+    x = 0.0
+    for word, wide in enumerate(widths):
+        if x + wide > width and lines[-1]:
+            lines.append([])
+            x = 0.0
+        lines[-1].append((word, x))
+        x += wide
+    return lines
+
+
+def mixed(colour: str, strength: float) -> tuple[float, float, float]:
+    """The colour on white, as if of that opacity."""
+    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
+    return red, green, blue
+
+
+def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, float]:
+    """Width and height of a text in inches."""
+    renderer = FigureCanvasAgg(Figure(dpi=DPI)).get_renderer()
+    font = FontProperties(size=size, weight=weight)
+    width, height, _ = renderer.get_text_width_height_descent(text, font, ismath=False)
+    return width / DPI, height / DPI
+
+
+def write(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
+    options = {"va": "center_baseline", "zorder": 3, **options}
+    axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
+
+
+def _box(axes: Axes, box: Float[np.ndarray, "4"], colour: str, line: float, alpha: float = 1.0) -> None:
+    x1, y1, x2, y2 = box
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, lw=line, alpha=alpha, zorder=3))

@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from regard.batch import Fragments, Images
+from regard.explain import Alignment, draw
+from regard.explain.picture import COLOURS, PLAIN, answers_of, broken, free_place, tag
+from regard.files import InputError
+from regard.matcher import Matcher
+from regard.words import Vocabulary
+
+CAPTION = "A dog chases a ball."
+
+
+class Embedding(nn.Module):
+    """Word vectors only: a small text side of the kind that models have."""
+
+    def __init__(self, vocabulary, dim):
+        super().__init__()
+        self.tokenizer = vocabulary
+        self.table = nn.Embedding(len(vocabulary), dim)
+
+    def forward(self, texts):
+        return Fragments(nn.functional.normalize(self.table(texts.tokens), dim=-1), texts.mask)
+
+
+class Cosines(Matcher):
+    """Scores the mean over words of the best region's similarity."""
+
+    def encode_images(self, images):
+        return Fragments(images.features, images.mask)
+
+    def encode_texts(self, texts):
+        return self.words(texts)
+
+    def align(self, images, texts):
+        similarity = torch.einsum("ird,twd->itrw", images.vectors, texts.vectors)
+        real = images.mask[:, None, :, None] & texts.mask[None, :, None, :]
+        return similarity.masked_fill(~real, 0)
+
+    def score(self, images, texts):
+        return self.align(images, texts).amax(2).sum(2) / texts.mask.sum(1)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Cosines(None, Embedding(Vocabulary.build([CAPTION], min_count=1), 8)).eval()
+
+
+def one_image(model, *words):
+    """An image whose regions are these words' vectors, and one region of padding with rubbish in it."""
+    numbers = torch.tensor([model.tokenizer.number(word) for word in words])
+    vectors = nn.functional.normalize(model.words.table(numbers).detach(), dim=-1)
+    return Images(
+        features=torch.cat([vectors, torch.full((1, 8), 99.0)])[None].half(),
+        mask=torch.tensor([[True] * len(words) + [False]]),
+        boxes=torch.rand(1, len(words) + 1, 4).sort(-1).values,
+        labels=torch.arange(len(words) + 1)[None],
+    )
+
+
+def test_each_word_finds_its_own_region(model):
+    found = Alignment.of(model, one_image(model, "ball", "dog", "chases"), model.tokenizer([CAPTION]), CAPTION)
+    assert found.words == ("a", "dog", "chases", "a", "ball")  # without the boundaries, which are fragments too
+    assert found.weights.shape == (3, 5)
+    assert found.answers()[[1, 2, 4]].tolist() == [1, 2, 0]
+
+
+def test_the_data_are_the_models_own(model):
+    images, texts = one_image(model, "ball", "dog"), model.tokenizer([CAPTION])
+    found = Alignment.of(model, images, texts, CAPTION, classes=("none", "toy"))
+    encoded = model.encode_images(images.to(torch.float32)), model.encode_texts(texts)
+    assert found.score == pytest.approx(model.score(*encoded).item())
+    assert np.array_equal(found.weights, model.align(*encoded)[0, 0, :2, 1:-1].detach())
+    assert np.array_equal(found.boxes, images.boxes[0, :2].numpy())
+    assert found.labels == ("", "toy")
+
+
+def test_labels_and_boxes_may_be_absent(model):
+    images = one_image(model, "ball", "dog")
+    bare = Images(images.features, images.mask)
+    found = Alignment.of(model, bare, model.tokenizer([CAPTION]), CAPTION)
+    assert found.labels == ("", "")
+    assert found.boxes is None
+
+
+def test_an_alignment_is_of_one_pair(model):
+    texts = model.tokenizer([CAPTION, CAPTION])
+    with pytest.raises(InputError, match="Got 1 images and 2 texts: an alignment is of one and one"):
+        Alignment.of(model, one_image(model, "ball"), texts, CAPTION)
+
+
+def test_a_word_that_nothing_answers_has_no_region():
+    found = made(weights=[[0.0, -0.5, 0.2], [0.0, -0.1, 0.3]])
+    assert found.answers().tolist() == [-1, -1, 1]
+    assert [(answer.region, answer.words) for answer in answers_of(found)] == [(1, [2])]
+
+
+def test_the_regions_of_most_weight_get_the_colours():
+    weights = np.eye(12) * np.arange(1, 13)[:, None]
+    found = answers_of(made(weights))
+    assert [answer.region for answer in found] == list(range(11, -1, -1))
+    assert [answer.colour for answer in found] == [*COLOURS, PLAIN, PLAIN]
+
+
+def test_a_tag_names_the_three_words_of_most_weight_in_order():
+    found = made([[0.1, 0.4, 0.3, 0.2]])
+    assert tag(found, answers_of(found)[0]) == "0  w1 w2 w3 …"
+
+
+def test_lines_are_no_wider_than_the_page():
+    assert broken([3.0, 4.0, 5.0, 20.0, 1.0], 9.0) == [[(0, 0), (1, 3)], [(2, 0)], [(3, 0)], [(4, 0)]]
+
+
+def test_tags_lie_in_the_frame_and_over_no_other():
+    rng = np.random.default_rng(0)
+    frame, taken = (1.0, 2.0, 6.0, 4.0), []
+    for _ in range(25):
+        box = np.sort(rng.uniform(size=(2, 2)), axis=0).ravel() * [6, 4, 6, 4] + [1, 2, 1, 2]
+        width = rng.uniform(0.4, 1.5)
+        x, y = free_place(box, (width, 0.2), frame, taken)
+        assert 1 <= x <= 7 - width
+        assert 2 <= y <= 6 - 0.2
+        for x1, y1, x2, y2 in taken:
+            assert x >= x2 or x + width <= x1 or y >= y2 or y + 0.2 <= y1
+        taken.append((x, y, x + width, y + 0.2))
+
+
+def made(weights, boxes=None):
+    weights = np.array(weights, np.float32)
+    regions, words = weights.shape
+    return Alignment(tuple(f"w{word}" for word in range(words)), weights, boxes, ("",) * regions, 0.5)
+
+
+def test_the_picture_shows_the_region_in_the_colour_of_its_word(tmp_path):
+    box = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32)
+    draw(made([[1.0]], box), tmp_path / "pair.png", photograph=Image.new("RGB", (300, 200), "#101010"))
+    drawn = np.asarray(Image.open(tmp_path / "pair.png").convert("RGB")).astype(int)
+    red = np.abs(drawn - [0xD1, 0x49, 0x5B]).sum(2) < 12
+    rows, columns = np.flatnonzero(red[:500].any(1)), np.flatnonzero(red[:500, :750].any(0))
+    # The photograph is 6 by 4 inches of 120 dots, 0.3 inches from the edges; so the box spans 216-576 and 156-396.
+    assert abs(columns.min() - 216) < 6
+    assert abs(columns.max() - 576) < 6
+    assert abs(rows.max() - 396) < 6
+    assert red[500:].sum() > 200  # the word's chip
+
+
+@pytest.mark.parametrize(("regions", "words"), [(1, 1), (4, 5), (36, 25)])
+@pytest.mark.parametrize("with_boxes", [True, False])
+def test_pairs_of_any_size_are_drawn(tmp_path, regions, words, with_boxes):
+    rng = np.random.default_rng(1)
+    boxes = np.sort(rng.uniform(size=(regions, 2, 2)), axis=1).reshape(regions, 4).astype(np.float32)
+    draw(made(rng.uniform(-1, 1, (regions, words)), boxes if with_boxes else None), tmp_path / "pair.png")
+    with Image.open(tmp_path / "pair.png") as drawn:
+        assert drawn.width > 150
+        assert drawn.height > 150
+    assert [path.name for path in tmp_path.iterdir()] == ["pair.png"]
+
+
+def test_a_photograph_that_cannot_be_read(tmp_path):
+    (tmp_path / "photo.jpg").write_text("no picture")
+    with pytest.raises(InputError, match=r"The photograph .*photo.jpg cannot be read"):
+        draw(made([[1.0]]), tmp_path / "pair.png", photograph=tmp_path / "photo.jpg")
+    assert not (tmp_path / "pair.png").exists()
+
+
+def test_a_tokenizer_without_boundaries():
+    vocabulary = Vocabulary.build([CAPTION], min_count=1, boundaries=False)
+    plain = Cosines(None, Embedding(vocabulary, 8)).eval()
+    texts = vocabulary([CAPTION])
+    found = Alignment.of(plain, one_image(plain, "dog", "ball"), texts, CAPTION)
+    assert found.words == ("a", "dog", "chases", "a", "ball")
+    assert found.answers()[[1, 4]].tolist() == [0, 1]
