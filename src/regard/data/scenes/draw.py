@@ -1,0 +1,106 @@
+"""Draws a scene: the backdrop of its setting, then its things from far to near; and finds what is seen of each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from regard.data.scenes.kinds import METAL
+from regard.data.scenes.pen import HEIGHT, WIDTH, Canvas, Colour, Number, Pen, shade
+from regard.data.scenes.world import Dice, Draft, Fact, Place, lay_out
+
+GROUNDS: dict[str, tuple[Colour, Colour]] = {  # sky and ground
+    "meadow": ((186, 222, 244), (140, 192, 104)),
+    "beach": ((176, 222, 240), (238, 218, 164)),
+    "snow": ((206, 220, 234), (236, 241, 248)),
+    "street": ((204, 216, 226), (158, 158, 164)),
+    "night": ((44, 52, 96), (62, 92, 80)),
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    picture: Image.Image
+    boxes: np.ndarray  # int [thing, 4]: x1 y1 x2 y2 in pixels, tight around what is seen of each thing
+    seen: Number  # the smallest part of a thing that is seen: below it lie the things before it
+
+
+def draw(scene: Draft, dice: Dice) -> Drawing:
+    """Lays the scene out and draws it. The same dice lay twins out alike."""
+    horizon = dice.between(92, 104)
+    canvas = backdrop(scene.setting, dice, horizon)
+    places = lay_out(scene, dice, horizon)
+    shadow = shade(GROUNDS[scene.setting][1], -0.16)
+    whole = np.ones(len(places))
+    for i in sorted(range(len(places)), key=lambda i: places[i].depth):
+        thing, pen = scene.things[i], pen_at(canvas, i, scene, places[i])
+        if places[i].stands:
+            Pen(canvas, 0, places[i].x, places[i].ground, places[i].scale).oval(
+                shadow, 0, 0, thing.kind.width * 0.48, 3
+            )
+        thing.kind.draw(pen, thing.look)
+        whole[i] = canvas.area(i + 1)
+        if (container := places[i].inside) >= 0:
+            kind, look = scene.things[container].kind, scene.things[container].look
+            assert kind.front
+            kind.front(pen_at(canvas, container, scene, places[container]), look)
+    for fact in scene.facts:
+        if fact.predicate == "pulling":
+            rope(canvas, scene, places, fact)
+    areas = np.array([canvas.area(i + 1) for i in range(len(places))])
+    seen = float((areas / np.maximum(whole, 1)).min())
+    boxes = [canvas.box(i + 1) for i in range(len(places))] if seen else []
+    return Drawing(canvas.picture(), np.array(boxes, np.int32).reshape(-1, 4), seen)
+
+
+def pen_at(canvas: Canvas, number: int, scene: Draft, place: Place) -> Pen:
+    return Pen(canvas, number + 1, place.x, place.ground, place.scale, scene.things[number].facing)
+
+
+def rope(canvas: Canvas, scene: Draft, places: list[Place], fact: Fact) -> None:
+    """From the back of what pulls to the front of what is pulled; nobody's."""
+    ends = []
+    for i, end in ((fact.subject, -0.4), (fact.object, 0.4)):
+        thing, place = scene.things[i], places[i]
+        up = 0.3 if thing.kind.family == "vehicles" else 0.5
+        ends.append((place.x + thing.facing * end * thing.kind.width * place.scale,
+                     place.ground - up * thing.kind.height * place.scale))  # fmt: skip
+    (x1, y1), (x2, y2) = ends
+    pen = Pen(canvas, 0, 0, 0)
+    pen.limb((108, 82, 56), 2, (x1, -y1), ((x1 + x2) / 2, -(y1 + y2) / 2 - 4), (x2, -y2))
+
+
+def backdrop(setting: str, dice: Dice, horizon: Number) -> Canvas:
+    """Sky, ground and what belongs to neither left nor right, so that a crop does not tell where it was."""
+    sky, ground = GROUNDS[setting]
+    canvas = Canvas(sky, ground, horizon)
+    pen = Pen(canvas, 0, 0, 0)
+    if setting == "beach":
+        pen.block((96, 170, 204), 0, -horizon - 12, WIDTH, -horizon)
+        pen.block((246, 246, 240), 0, -horizon - 13.5, WIDTH, -horizon - 12)
+    elif setting == "street":
+        pen.block((128, 168, 112), 0, -horizon - 6, WIDTH, -horizon)
+        pen.block((196, 196, 198), 0, -horizon - 14, WIDTH, -horizon - 6)
+        for left in np.arange(dice.between(-40, 0), WIDTH, 40).tolist():
+            pen.block((232, 228, 210), left, -HEIGHT + 4, left + 20, -HEIGHT + 7)
+    else:
+        hill = shade(ground, -0.1 if setting != "snow" else -0.05)
+        for _ in range(3):
+            pen.oval(hill, dice.between(0, WIDTH), -horizon - 6, dice.between(50, 100), dice.between(12, 22))
+        pen.block(ground, 0, -HEIGHT, WIDTH, -horizon - 5)
+    if setting == "night":
+        for _ in range(16):
+            pen.oval((236, 232, 200), dice.between(0, WIDTH), -dice.between(4, horizon - 20), 0.8, 0.8)
+        x = dice.between(20, WIDTH - 20)
+        pen.oval((244, 236, 196), x, -20, 11, 11)
+        pen.oval(sky, x + 5, -18, 10, 10)
+    else:
+        for _ in range(int(dice.pick((1, 2, 3)))):
+            x, y = dice.between(0, WIDTH), -dice.between(10, 46)
+            for dx, dy, rx, ry in ((-12, 0, 12, 5), (0, 4, 11, 8), (12, 0, 13, 6)):
+                pen.oval(shade(sky, 0.55), x + dx, y + dy, rx, ry)
+    tuft = METAL if setting == "street" else shade(ground, -0.09 if setting != "snow" else -0.05)
+    for _ in range(14):
+        x, y = dice.between(0, WIDTH), dice.between(horizon + 20, HEIGHT - 2)
+        pen.oval(tuft, x, -y, dice.between(1.5, 4), 0.8)
+    return canvas

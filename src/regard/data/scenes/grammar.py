@@ -1,0 +1,107 @@
+"""Five different sentences of a scene. Each states its main fact; some add colours, another fact or the setting."""
+
+from regard.data.scenes.world import Dice, Draft, Fact, Thing
+
+PER_IMAGE = 5
+
+# {s} and {o} are the subject and the object of the fact: "a big red dog", "a man in blue"
+FORMS: dict[str, tuple[str, ...]] = {
+    "riding": (
+        "{s} is riding {o}", "{s} rides {o}", "{s} riding {o}", "there is {s} riding {o}", "{o} is ridden by {s}",
+        "{o} carries {s}", "{s} sits on {o}", "{o} with {s} riding it",
+    ),
+    "holding": (
+        "{s} is holding {o}", "{s} holds {o}", "{s} holding {o}", "there is {s} with {o} in the hand",
+        "{o} is held by {s}", "{s} carries {o}", "{o} in the hand of {s}",
+    ),
+    "wearing": (
+        "{s} is wearing {o}", "{s} wears {o}", "{s} wearing {o}", "there is {s} with {o} on the head",
+        "{o} is worn by {s}", "{o} on the head of {s}", "{s} has {o} on",
+    ),
+    "chasing": (
+        "{s} is chasing {o}", "{s} chases {o}", "{s} chasing {o}", "{s} runs after {o}", "{o} is chased by {s}",
+        "{o} runs away from {s}", "there is {o} chased by {s}", "{o} flees from {s}", "{s} is running after {o}",
+    ),
+    "pulling": (
+        "{s} is pulling {o}", "{s} pulls {o}", "{s} pulling {o}", "{o} is pulled by {s}", "there is {o} pulled by {s}",
+        "{s} tows {o} with a rope", "{o} is towed by {s}", "{s} drags {o} along",
+    ),
+    "inside": (
+        "{s} is inside {o}", "{s} sits in {o}", "{s} inside {o}", "there is {s} in {o}", "{o} holds {s}",
+        "{o} with {s} in it", "{o} contains {s}",
+    ),
+    "on": (
+        "{s} is on {o}", "{s} stands on {o}", "{s} on top of {o}", "there is {s} on {o}", "{o} with {s} on it",
+        "{o} is under {s}", "{o} has {s} on top",
+    ),
+    "under": (
+        "{s} is under {o}", "{s} stands under {o}", "{s} below {o}", "there is {s} under {o}", "{o} with {s} under it",
+        "{o} is above {s}", "{o} over {s}",
+    ),
+    "behind": (
+        "{s} is behind {o}", "{s} stands behind {o}", "{s} behind {o}", "{o} is in front of {s}", "{o} in front of {s}",
+        "there is {o} in front of {s}", "{o} hides {s}", "{s} is hidden by {o}",
+    ),
+    "left of": (
+        "{s} is to the left of {o}", "{o} is to the right of {s}", "{s} on the left and {o} on the right",
+        "there is {s} left of {o}", "{o} right of {s}", "on the right is {o} and on the left is {s}",
+        "{s} stands left of {o}", "{o} stands to the right of {s}",
+    ),
+    "above": (
+        "{s} is above {o}", "{s} flies above {o}", "{s} flying over {o}", "{o} is below {s}", "there is {s} above {o}",
+        "{o} beneath {s}", "{s} over {o}", "there is {o} below {s}",
+    ),
+}  # fmt: skip
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "meadow": ("in a meadow", "on the grass"),
+    "beach": ("on the beach", "on the sand"),
+    "snow": ("in the snow",),
+    "street": ("on the street", "on the road"),
+    "night": ("at night", "in the dark"),
+}
+SIZES = {"small": ("small", "little"), "big": ("big", "large")}
+
+
+def sentences(scene: Draft, dice: Dice) -> list[str]:
+    """PER_IMAGE sentences, all different: each has its own form of the main fact."""
+    main, *others = scene.facts
+    related = {i for fact in scene.facts for i in (fact.subject, fact.object)}
+    backdrops = [thing for i, thing in enumerate(scene.things) if i not in related]
+    return [
+        _sentence(scene, main, others, backdrops, form, dice) for form in dice.some(FORMS[main.predicate], PER_IMAGE)
+    ]
+
+
+def _sentence(scene: Draft, main: Fact, others: list[Fact], backdrops: list[Thing], form: str, dice: Dice) -> str:
+    words = form.format(
+        s=phrase(scene.things[main.subject], dice, scene.twin == "attribute"),
+        o=phrase(scene.things[main.object], dice, scene.twin == "attribute"),
+    )
+    setting = dice.pick(SETTINGS[scene.setting])
+    more = dice.random()
+    if others and more < 0.4:
+        fact = dice.pick(others)
+        said = fact.subject in (main.subject, main.object)
+        subject = f"the {scene.things[fact.subject].kind.name}" if said else phrase(scene.things[fact.subject], dice)
+        verb = dice.pick(FORMS[fact.predicate][:2])
+        return f"{words} and {verb.format(s=subject, o=phrase(scene.things[fact.object], dice))}"
+    if backdrops and more < 0.55:
+        return f"{words} with {phrase(dice.pick(backdrops), dice)} in the background"
+    if more > 0.85:
+        return f"{setting} {words}"
+    return f"{words} {setting}" if more > 0.65 else words
+
+
+def phrase(thing: Thing, dice: Dice, coloured: bool = False) -> str:
+    """A noun phrase that is true of the thing: with its colour always if `coloured`, else often."""
+    names = thing.kind.names
+    name = names[0] if dice.chance(0.75) else dice.pick(names)
+    size = dice.pick(SIZES[thing.size]) if thing.size and dice.chance(0.7) else ""
+    colour = thing.colour if coloured or dice.chance(0.65) else ""
+    if thing.kind.family == "people":
+        return article(f"{name} in {colour}" if colour else name)
+    return article(" ".join(word for word in (size, colour, name) if word))
+
+
+def article(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
