@@ -45,6 +45,11 @@ def test_pieces_know_their_words(pieces):
     assert pieces.words("Skateboarder's dog!") == ["skateboarder's", "dog"]
 
 
+def test_hidden_pieces_become_the_models_mask(pieces):
+    own = transformers.AutoTokenizer.from_pretrained(minilm.MODEL_DIR)
+    assert pieces.unknown_number == own.mask_token_id
+
+
 @pytest.mark.parametrize("caption", ODD)
 def test_odd_captions_stay_in_step(pieces, caption):
     check_in_step(pieces, caption)
@@ -117,6 +122,7 @@ def test_byte_level_tokenizers(tmp_path):
     pieces = Pieces(str(tmp_path))
     for caption in ODD:
         check_in_step(pieces, caption)
+    assert pieces.unknown_number == trained.token_to_id("<mask>")
     first, second = (pieces(["dogs play dogs"]).tokens[pieces(["dogs play dogs"]).words == word] for word in (1, 3))
     assert first.equal(second)  # the first word is a word like any other
 

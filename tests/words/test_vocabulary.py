@@ -87,6 +87,7 @@ def test_published_orders(tmp_path, specials):
     path.write_text(json.dumps({"word2idx": numbers, "idx2word": {}, "idx": len(words)}))
     loaded = Vocabulary.load(path)
     assert loaded.entries == tuple(words)
+    assert loaded.unknown_number == numbers["<unk>"]
     row = [numbers[word] for word in ("<start>", "<unk>", "dog", "<end>")]
     assert loaded(["Hot dog."]).tokens.tolist() == [row]
 

@@ -57,6 +57,18 @@ class Pieces:
     def __len__(self) -> int:
         return int(self._tokenizer.get_vocab_size())
 
+    @property
+    def unknown_number(self) -> int:
+        """The number of the token for a piece that training hides: [MASK] or its like, else the unknown token.
+
+        Raises InputError where the model has neither.
+        """
+        for token in ("[MASK]", "<mask>", "[UNK]", "<unk>"):
+            number = self._tokenizer.token_to_id(token)
+            if number is not None:
+                return int(number)
+        raise InputError(f"{self.path} has no token for what is hidden or unknown: train without dropping words.")
+
     def words(self, caption: str) -> list[str]:
         """The words that become the caption's fragments."""
         numbers = _numbers(self._encode([caption])[0])

@@ -70,10 +70,15 @@ class Vocabulary:
     def number_of(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.entries)}
 
+    @property
+    def unknown_number(self) -> int:
+        """The number of `<unk>`, which also stands for a word that training hides."""
+        return self.number_of[UNKNOWN]
+
     def number(self, word: str) -> int:
         """The word's number: its own, else that of its stem before 's, else that of `<unk>`."""
         numbers = self.number_of
-        return numbers.get(word) or numbers.get(word.removesuffix("'s")) or numbers[UNKNOWN]
+        return numbers.get(word) or numbers.get(word.removesuffix("'s")) or self.unknown_number
 
     def words(self, caption: str) -> list[str]:
         """The words that become the caption's fragments, boundaries included."""
@@ -93,7 +98,7 @@ class Vocabulary:
 
     def unknown(self, captions: Iterable[str]) -> float:
         """The fraction of the captions' words that become `<unk>` (0 where there are no words)."""
-        known = Counter(self.number(word) != self.number_of[UNKNOWN] for text in captions for word in tokenize(text))
+        known = Counter(self.number(word) != self.unknown_number for text in captions for word in tokenize(text))
         return known[False] / max(known.total(), 1)
 
     def save(self, path: str | os.PathLike[str]) -> None:
