@@ -1,0 +1,186 @@
+"""Pictures of numbers: a run's training curves, and a table of models with bars."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from regard.files import InputError, replacing
+
+INK, PLAIN, PALE = "#22252a", "#8d8d8d", "#ecebe7"
+I2T, T2I = ("#123f5c", "#2176ae", "#7fb4d6"), ("#6b2a1c", "#d0573c", "#eba793")  # R@1, R@5, R@10
+LEVELS = ("r1", "r5", "r10")
+DPI = 120
+
+
+def draw_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Draw a run's `metrics.jsonl` to a PNG: the loss, and what validation found.
+
+    Steps that a resumed run took again count once, the later time; lines that a kill cut short are left out.
+    Raises InputError where there are neither steps nor validations.
+    """
+    events = _events(Path(metrics))
+    steps, found = _by_step(events, "step"), _by_step(events, "validation")
+    if not steps and not found:
+        raise InputError(f"{metrics} holds no step and no validation: nothing to draw yet.")
+    figure = Figure(figsize=(12, 4.6), dpi=DPI, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_loss(left, steps)
+    _draw_validation(right, found)
+    for axes in (left, right):
+        axes.set_xlim(0, 1.02 * max(event["epoch"] for event in (*steps, *found)) or 1)
+    _save(figure, path)
+
+
+def draw_results(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Draw a table of models to a PNG, each number with a bar, the best of a column in bold.
+
+    A row has a `name`, what `Recalls.to_dict` gives (`i2t`, `t2i`, `rsum`), and, where measured, `twins`: a mapping of
+    what was swapped to the percentage of twins told apart, of which chance is 50. Raises InputError without any row.
+    """
+    if not rows:
+        raise InputError("There are no results to draw: want one row for each model.")
+    groups = [(title, [(f"R@{level[1:]}", [row[way][level] for row in rows], 100.0) for level in LEVELS])
+              for way, title in (("i2t", "image to text"), ("t2i", "text to image"))]  # fmt: skip
+    groups.append(("all six", [("rSum", [row["rsum"] for row in rows], 600.0)]))
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row.get("twins", ())))
+    if kinds:
+        twins = [(kind, [row.get("twins", {}).get(kind) for row in rows], 100.0) for kind in kinds]
+        groups.append(("twins (chance 50)", twins))
+
+    cell, gap, line, margin = 1.15, 0.35, 0.42, 0.3  # inches
+    names = 0.4 + 0.105 * max(len(row["name"]) for row in rows)
+    width = 2 * margin + names + sum(max(len(columns) * cell, 1.3) + gap for _, columns in groups) - gap
+    height = 2 * margin + 0.75 + line * len(rows)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # in inches from the top left
+    axes.set_axis_off()
+    top = margin + 0.75
+    for number, row in enumerate(rows):
+        _write(axes, margin, top + (number + 0.5) * line, row["name"], 11.5, INK)
+    x = margin + names
+    for title, columns in groups:
+        _write(axes, x, margin + 0.1, title, 10.5, INK, weight="bold")
+        axes.hlines(margin + 0.28, x, x + len(columns) * cell - 0.12, PLAIN, lw=0.8)
+        for name, values, most in columns:
+            _write(axes, x, margin + 0.52, name, 10.0, PLAIN)
+            colour = {"image to text": I2T[2], "text to image": T2I[2], "all six": "#b9c48f"}.get(title, "#c9b3e0")
+            _draw_column(axes, (x, top), (cell - 0.12, line), values, most, colour)
+            if title.startswith("twins"):
+                half = x + (cell - 0.12) / 2
+                axes.vlines(half, top, top + line * len(rows), PLAIN, lw=0.9, linestyles=(0, (3, 2)), zorder=2)
+            x += cell
+        x += max(0, 1.3 - len(columns) * cell) + gap
+    _save(figure, path)
+
+
+def _draw_loss(axes: Axes, steps: list[dict[str, Any]]) -> None:
+    axes.set_title("training loss", loc="left", fontsize=11)
+    _tidy(axes)
+    axes.set_ylim(bottom=0)
+    real = [event for event in steps if math.isfinite(event["loss"])]
+    if not real:
+        return
+    epochs, losses = (np.array([event[name] for event in real], float) for name in ("epoch", "loss"))
+    axes.plot(epochs, losses, color=I2T[2], lw=0.8, alpha=0.7, label="each logged step")
+    axes.plot(_smoothed(epochs), _smoothed(losses), color=I2T[0], lw=2, label="median of a sixtieth of the run")
+    axes.set_ylim(0, 1.3 * _smoothed(losses).max() or 1)  # a few wild steps shall not flatten all the rest
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_validation(axes: Axes, found: list[dict[str, Any]]) -> None:
+    axes.set_title("validation recall", loc="left", fontsize=11)
+    _tidy(axes)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("percent", fontsize=9, color=PLAIN)
+    sums = axes.secondary_yaxis(
+        "right", functions=(lambda recall: np.multiply(recall, 6), lambda total: np.divide(total, 6))
+    )
+    sums.set_ylabel("rSum", fontsize=9, color=PLAIN)
+    sums.tick_params(labelsize=9, colors=PLAIN)
+    sums.spines["right"].set_visible(False)
+    if not found:
+        axes.text(0.5, 0.5, "none yet", transform=axes.transAxes, ha="center", color=PLAIN)
+        return
+    epochs = [event["epoch"] for event in found]
+    for way, title, colours in (("i2t", "image to text", I2T), ("t2i", "text to image", T2I)):
+        for level, colour in reversed(list(zip(LEVELS, colours, strict=True))):
+            values = [event[way][level] for event in found]
+            axes.plot(epochs, values, "o-", color=colour, lw=1.6, ms=3, label=f"{title}  R@{level[1:]}")
+    means = [event["rsum"] / 6 for event in found]
+    axes.plot(epochs, means, "o--", color=INK, lw=2, ms=4, label="mean of the six = rSum / 6")
+    best = max(found, key=lambda event: event["rsum"])
+    place = (best["epoch"], best["rsum"] / 6)
+    axes.plot(*place, "o", ms=11, mfc="none", mec=INK, mew=1.5)
+    axes.set_title(f"best rSum {best['rsum']:.1f} at epoch {best['epoch']:g}", loc="right", fontsize=10, color=INK)
+    axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.12, 1.0))
+
+
+def _draw_column(
+    axes: Axes,
+    place: tuple[float, float],
+    cell: tuple[float, float],
+    values: Sequence[float | None],
+    most: float,
+    colour: str,
+) -> None:
+    (left, top), (width, height) = place, cell
+    best = max((value for value in values if value is not None), default=None)
+    for number, value in enumerate(values):
+        y = top + number * height
+        axes.add_patch(Rectangle((left, y + 0.05), width, height - 0.1, facecolor=PALE, lw=0))
+        if value is None:
+            _write(axes, left + 0.08, y + height / 2, "–", 11.0, PLAIN)
+            continue
+        axes.add_patch(Rectangle((left, y + 0.05), width * value / most, height - 0.1, facecolor=colour, lw=0))
+        weight = "bold" if value == best and len(values) > 1 else "normal"
+        _write(axes, left + 0.08, y + height / 2, f"{value:.1f}", 11.0, INK, weight=weight)
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    events = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:  # cut short, perhaps with the next line on its end
+            continue
+    return [event for event in events if isinstance(event, dict)]
+
+
+def _by_step(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    latest = {event["step"]: event for event in events if event.get("event") == kind}
+    return [latest[step] for step in sorted(latest)]
+
+
+def _smoothed(values: Float[np.ndarray, " step"]) -> Float[np.ndarray, " part"]:
+    """The median of each sixtieth of the values, which a few wild ones do not move."""
+    return np.array([np.median(part) for part in np.array_split(values, min(60, len(values)))])
+
+
+def _tidy(axes: Axes) -> None:
+    axes.set_xlabel("epoch", fontsize=9, color=PLAIN)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(PLAIN)
+    axes.tick_params(labelsize=9, colors=PLAIN)
+    axes.grid(axis="y", color=PALE, lw=0.8)
+
+
+def _write(axes: Axes, x: float, y: float, text: str, size: float, colour: str, weight: str = "normal") -> None:
+    axes.text(x, y, text, fontsize=size, color=colour, weight=weight, va="center_baseline", parse_math=False, zorder=3)
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
