@@ -1,4 +1,5 @@
 import json
+import pathlib
 import re
 import time
 
@@ -7,7 +8,7 @@ import pytest
 
 from regard.compare import RECALLS, difference, intervals, measure, read_image_of_text, read_matrix
 from regard.files import InputError
-from regard.metrics import galleries, recalls
+from regard.metrics import galleries, recalls, render
 
 
 def made(num_images=60, signal=2.0, seed=0, texts_per_image=5):
@@ -183,3 +184,15 @@ def test_errors_name_the_file(saved):
         measure(turned, owners)
     with pytest.raises(InputError, match=r"broken.npy: 180 scores are NaN, the first at image 0, text 0"):
         measure(broken, owners)
+
+
+def test_the_example_of_the_documentation(tmp_path, monkeypatch):
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "evaluation.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", page, re.S).group(1), {})
+    report = measure("ours.npy", "image_of_text.npy", against="theirs.npy")
+    assert f"```text\n{report.render()}\n```" in page
+    folds = measure("ours.npy", "image_of_text.npy", protocol="5fold", resamples=1)
+    assert f"```text\n{folds.scores.name}\n{render(folds.scores.recalls)}\n```" in page
+    constant = recalls(np.zeros((1000, 5000), np.float32), np.load("image_of_text.npy"))
+    assert f"```text\n{render(constant)}\n```" in page

@@ -4,8 +4,10 @@ A matrix and a correspondence vector are all that this needs, so it measures any
 Ties count against the model: a constant score gets the last place, never the first. NaN is refused.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -199,14 +201,14 @@ def _one_gallery(part: Ranks) -> Recalls:
 
 
 def _direction(ranks: Int[np.ndarray, " query"]) -> Direction:
-    r1, r5, r10 = (float(100 * (ranks <= k).mean()) for k in (1, 5, 10))
+    r1, r5, r10 = (float(100 * (ranks <= k).sum() / len(ranks)) for k in (1, 5, 10))
     median = float(np.floor(np.median(ranks - 1)) + 1)  # the field's: of ranks from 0, rounded down
     return Direction(r1, r5, r10, median, float(ranks.mean()))
 
 
 def _rsum(i2t: Direction, t2i: Direction) -> float:
-    return i2t.r1 + i2t.r5 + i2t.r10 + t2i.r1 + t2i.r5 + t2i.r10
+    return math.fsum((i2t.r1, i2t.r5, i2t.r10, t2i.r1, t2i.r5, t2i.r10))
 
 
 def _mean(ways: list[Direction]) -> Direction:
-    return Direction(**{name: float(np.mean([getattr(way, name) for way in ways])) for name in asdict(ways[0])})
+    return Direction(**{name: fmean(getattr(way, name) for way in ways) for name in asdict(ways[0])})
