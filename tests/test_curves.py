@@ -68,7 +68,15 @@ def test_lines_that_a_kill_cut_short_are_left_out(drawn):
 
 @pytest.mark.parametrize(
     "some_lines",
-    [RUN[:1], RUN[:5], lines(validation(1)), lines(validation(0)), lines(step(1, np.inf)), lines(step(1, 0.0))],
+    [
+        RUN[:1],
+        RUN[:5],
+        lines(validation(1)),
+        lines(validation(0)),
+        lines(step(1, np.inf)),
+        lines(step(1, 0.0)),
+        lines(step(1), step(90)),
+    ],
 )
 def test_the_beginning_of_a_run_is_drawn(drawn, some_lines):
     assert drawn(some_lines).std() > 0

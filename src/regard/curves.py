@@ -12,6 +12,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 
 from regard.files import InputError, replacing
 
@@ -91,8 +92,15 @@ def _draw_loss(axes: Axes, steps: list[dict[str, Any]]) -> None:
         return
     epochs, losses = (np.array([event[name] for event in real], float) for name in ("epoch", "loss"))
     axes.plot(epochs, losses, color=I2T[2], lw=0.8, alpha=0.7, label="each logged step")
-    axes.plot(_smoothed(epochs), _smoothed(losses), color=I2T[0], lw=2, label="median of a sixtieth of the run")
-    axes.set_ylim(0, 1.3 * _smoothed(losses).max() or 1)  # a few wild steps shall not flatten all the rest
+    smoothed = _smoothed(losses)
+    axes.plot(_smoothed(epochs), smoothed, color=I2T[0], lw=2, label="median of a sixtieth of the run")
+    axes.set_ylim(0, 1.3 * smoothed.max() or 1)  # a few wild steps shall not flatten all the rest
+    if 0 < 8 * smoothed.min() < smoothed.max():  # from all negatives to the hardest, say, after the warm-up
+        axes.set_yscale("log")
+        axes.set_ylim(smoothed.min() / 1.5, 1.5 * smoothed.max())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.legend(frameon=False, fontsize=9)
 
 
