@@ -1,0 +1,32 @@
+"""Regard matches pictures and sentences by what is in them and how it is related."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from regard.checkpoint import load
+    from regard.data import Split
+    from regard.evaluate import evaluate, scores_of
+    from regard.metrics import recalls
+    from regard.score import score_all
+
+_WHERE = {
+    "load": "regard.checkpoint",
+    "Split": "regard.data",
+    "evaluate": "regard.evaluate",
+    "scores_of": "regard.evaluate",
+    "recalls": "regard.metrics",
+    "score_all": "regard.score",
+}
+
+__all__ = ["Split", "evaluate", "load", "recalls", "score_all", "scores_of"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import regard` alone stays fast, and does not bring torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'regard' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_WHERE[name]), name)

@@ -141,3 +141,13 @@ class Fragments(Batch):
         """Where each item's real fragments end."""
         places = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
         return (self.mask * places).amax(1)
+
+
+@dataclass(frozen=True)
+class Pooled(Fragments):
+    """Fragments beside one vector of the whole item."""
+
+    pooled: Float[Tensor, "item dim"]
+
+    def summary(self) -> Float[Tensor, "item dim"]:
+        return self.pooled

@@ -1,4 +1,4 @@
-"""What every part that meets the user's disk shares: the error that becomes one line, and writing that is whole or absent."""
+"""What every part that meets the user shares: errors that become one line, and writing that is whole or absent."""
 
 import difflib
 import os
@@ -9,7 +9,11 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """Bad input: what was given, what was expected, what to do. The command line prints it as one line and exits with 2."""
+    """Bad input: what was given, what was expected, what to do. On the command line, one line and exit code 2."""
+
+
+class Stopped(Exception):
+    """Long work was asked to stop, and has saved its state: what to do to go on."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.batch import Batch, Images, Texts
+from regard.files import InputError
 
 
 class Matcher(nn.Module, ABC):
@@ -25,7 +26,7 @@ class Matcher(nn.Module, ABC):
         return self.words.tokenizer
 
     def needs(self) -> frozenset[str]:
-        """The optional fields of Images and Texts that this configuration reads: boxes, labels, relations, text_relations."""
+        """The optional inputs that this configuration reads, of boxes, labels, relations and text_relations."""
         return frozenset()
 
     @abstractmethod
@@ -47,6 +48,13 @@ class Matcher(nn.Module, ABC):
     def extra_losses(self, images: Any, texts: Any, matches: Bool[Tensor, "image text"]) -> dict[str, Tensor]:
         """Losses beside the one over scores, weighted, by name."""
         return {}
+
+    def required(self, batch: Images | Texts, name: str) -> Tensor:
+        """The field `name` of the batch. Raises InputError where it is absent."""
+        value = getattr(batch, name)
+        if value is None:
+            raise InputError(f"{type(self).__name__} as configured needs {name}, and these {type(batch).__name__} have none.")
+        return value
 
     def forward(self, images: Images, texts: Texts) -> Float[Tensor, "image text"]:
         return self.score(self.encode_images(images), self.encode_texts(texts))

@@ -22,12 +22,14 @@ def score_all(
 ) -> Float[Tensor, "image text"]:
     """The scores of all pairs of two encodings, `block` images by texts at a time.
 
-    With gradients on, each block is recomputed in the backward pass, so that memory is one block's. Without, texts of
+    With gradients on, each block of several is recomputed in the backward pass, so that memory is one block's. Without, texts of
     like length share a block, so that little padding is computed. `out`, a float32 array of [image, text] (a memory
     map, say), receives the scores; `progress(done)` is told how many pairs each block scored.
     """
     rows, columns = block
     if torch.is_grad_enabled():
+        if len(images) <= rows and len(texts) <= columns:
+            return model.score(images, texts)
         parts = [[_recomputed(model, i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
         return torch.cat([torch.cat(row, 1) for row in parts])
 

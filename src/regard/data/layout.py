@@ -63,6 +63,15 @@ def files_of(folder: str | os.PathLike[str], split: str) -> Files:
     raise InputError(f"{files.path('ims.npy')} is not there, nor any other *_ims.npy. Give the folder that holds them.")
 
 
+def features_of(files: Files) -> Rows:
+    """The stored rows of region features."""
+    features = Rows(files.path("ims.npy"))
+    if len(features.shape) != 3 or features.dtype.kind != "f":
+        have = f"{features.dtype} {list(features.shape)}"
+        raise InputError(f"{features.path} is {have}: want floats [image, region, feature].")
+    return features
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Which stored row is which image, and which image each text belongs to."""
@@ -131,8 +140,8 @@ def pair(
     if again is not None:
         first, second = starts[again[0]] + 1, starts[again[1]] + 1
         raise InputError(
-            f"{ids.path} has {ids[second - 1]!r} on lines {first} and {second} with others between: want an image's "
-            f"rows together. Sort them, or write {files.path('image_of_text.npy').name}."
+            f"{ids.path} has {ids[second - 1]!r} on lines {first} and {second} with others between: want ids that are "
+            f"all different, or the rows of an image together."
         )
     if len(starts) == num_rows:
         if num_rows and num_texts % num_rows == 0 and num_texts == num_rows * (per_image or num_texts // num_rows):
@@ -180,10 +189,13 @@ def _want_runs(ids: Lines, per_image: int) -> None:
 
 
 def _first_repeat(keys: np.ndarray) -> tuple[int, int] | None:
-    """The two places of a key that comes twice."""
+    """The first place whose key has been before, and where."""
     order = np.argsort(keys, kind="stable")
     same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-    return (int(order[same[0]]), int(order[same[0] + 1])) if len(same) else None
+    if not len(same):
+        return None
+    place = same[order[same + 1].argmin()]
+    return int(order[place]), int(order[place + 1])
 
 
 def named(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str]:

@@ -58,24 +58,32 @@ class Lines(Sequence[str]):
 
 
 class Named(Sequence[str]):
-    """Lines at `index` (all, if None), each replaced by its name in `names` where it has one: the ids of images."""
+    """Lines at `places` (all, if None), each replaced by its name in `names` where it has one: the ids of images."""
 
-    def __init__(self, lines: Sequence[str], index: np.ndarray | None, names: dict[str, str]) -> None:
-        self.lines, self.index, self.names = lines, index, names
+    def __init__(self, lines: Lines, places: np.ndarray | None, names: dict[str, str]) -> None:
+        self.lines, self.places, self.names = lines, places, names
 
     def __len__(self) -> int:
-        return len(self.lines) if self.index is None else len(self.index)
+        return len(self.lines) if self.places is None else len(self.places)
 
     @overload
-    def __getitem__(self, place: SupportsIndex) -> str: ...
+    def __getitem__(self, item: SupportsIndex) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: SupportsIndex | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
-        line = self.lines[place if self.index is None else int(self.index[place])]
+    def __getitem__(self, item: slice) -> list[str]: ...
+    def __getitem__(self, item: SupportsIndex | slice) -> str | list[str]:
+        if isinstance(item, slice):
+            return [self[i] for i in range(*item.indices(len(self)))]
+        line = self.lines[self.line(range(len(self))[item])]
         return self.names.get(line, line)
+
+    def line(self, item: int) -> int:
+        """The line, from 0, of an item."""
+        return item if self.places is None else int(self.places[item])
+
+    def keys(self) -> np.ndarray:
+        """As Lines.keys."""
+        keys = self.lines.keys()
+        return keys if self.places is None else keys[self.places]
 
 
 def _bounds(text: bytes | mmap.mmap) -> np.ndarray:

@@ -80,7 +80,7 @@ def _bytes(content: str | bytes) -> bytes:  # Python 2 wrote bytes as what Pytho
     return content.encode("latin1") if isinstance(content, str) else content
 
 
-_KNOWN = {("_codecs", "encode"): lambda text, _: _bytes(text)}
+_KNOWN: dict[tuple[str, str], Any] = {("_codecs", "encode"): lambda text, _: _bytes(text)}
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _KNOWN[_module, "_reconstruct"] = _Array
     _KNOWN[_module, "scalar"] = _scalar

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class Triples:
         """Write the file; `wanted` is IMAGE_FILE or TEXT_FILE, its arrays' names."""
         items = np.repeat(np.arange(len(self.bounds) - 1, dtype=np.int32), np.diff(self.bounds))
         columns = [items, *(column.astype(np.int16) for column in (self.source, self.target, self.label))]
-        arrays = dict(zip(wanted, [*columns, np.array(self.names)], strict=True))
+        arrays: dict[str, Any] = dict(zip(wanted, [*columns, np.array(self.names)], strict=True))
         if wanted is IMAGE_FILE:
             arrays["confidence"] = self.confidence.astype(np.float16)
         with replacing(path) as temporary, open(temporary, "wb") as file:

@@ -70,9 +70,10 @@ class Rows(Column):
             raise IndexError(f"rows {rows.min()} to {rows.max()} asked of {self.path}, which has {len(self)}")
         lying = rows if self.index is None else self.index[rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        places = out.reshape(len(rows), -1).view(np.uint8) if out.size else []
-        for place, row in zip(places, lying.tolist(), strict=False):
-            if os.preadv(self._descriptor, [place], self._start + row * len(place)) != len(place):
+        if not out.size:
+            return out
+        for place, row in zip(out.reshape(len(rows), -1).view(np.uint8), lying.tolist(), strict=True):
+            if os.preadv(self._descriptor, [place.data], self._start + row * len(place)) != len(place):
                 raise InputError(f"{self.path} became shorter while being read: row {row} is not whole. Copy it again.")
         return out
 

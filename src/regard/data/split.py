@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +10,74 @@ import numpy as np
 import torch
 
 from regard.batch import Images, Texts
-from regard.data.layout import boxes_of, counts_of, files_of, labels_of, named, pair, sizes_of
+from regard.data.layout import (
+    Files,
+    Pairing,
+    boxes_of,
+    counts_of,
+    features_of,
+    files_of,
+    labels_of,
+    named,
+    pair,
+    sizes_of,
+)
 from regard.data.lines import Lines
 from regard.data.relations import Triples
 from regard.data.rows import Column, Rows
-from regard.files import InputError
 
 
+@dataclass(frozen=True, eq=False)
 class Split:
-    """Region features and sentences on disk, read by rows. Nothing here grows with the feature file.
+    """Region features and sentences, on disk and read by rows. Nothing here grows with the feature file."""
 
-    num_images, num_texts, num_regions (the most an image has) and feature_dim are its sizes;
-    image_of_text [text] is the image row of each sentence; ids and captions are lazy sequences of strings;
-    fields says which optional things are there: "boxes", "labels", "relations", "text_relations";
-    classes and predicates name the labels and relations, classes[0] and predicates[0] being "none";
-    sizes is int [image, 2], width and height in pixels, where known.
-    """
+    folder: Path
+    name: str
+    features: Column  # [image, region, feature]
+    ids: Sequence  # of str, one an image
+    captions: Sequence  # of str, one a text, read when asked for
+    image_of_text: np.ndarray  # int64 [text], the image row of each sentence
+    region_counts: np.ndarray | None = None  # int64 [image], how many regions are real; None = all
+    boxes: Column | None = None  # [image, region, 4] as fractions of the image
+    sizes: np.ndarray | None = None  # int [image, 2], width and height in pixels
+    labels: Column | None = None  # [image, region], object class from 1
+    classes: tuple[str, ...] = ()  # names of the labels, classes[0] being "none"
+    relations: Triples | None = None
+    text_relations: Triples | None = None
+    relation_threshold: float = 0.5  # less sure relations are left out
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str,
-        features: Column,
-        ids: Sequence[str],
-        captions: Sequence[str],
-        image_of_text: np.ndarray,
-        num_regions: np.ndarray | None = None,
-        boxes: Column | None = None,
-        sizes: np.ndarray | None = None,
-        labels: Column | None = None,
-        classes: Sequence[str] = (),
-        relations: Triples | None = None,
-        text_relations: Triples | None = None,
-        relation_threshold: float = 0.5,
-    ) -> None:
-        self.folder, self.name = folder, name
-        self.ids, self.captions, self.image_of_text = ids, captions, image_of_text
-        self.num_images, self.num_regions, self.feature_dim = features.shape
-        self.num_texts = len(captions)
-        self.classes, self.sizes = tuple(classes), sizes
-        self.predicates = relations.names if relations else ()
-        self._features, self._boxes, self._labels = features, boxes, labels
-        self._counts = num_regions
-        self._relations, self._text_relations = relations, text_relations
-        self._threshold = relation_threshold
-        found = {"boxes": boxes, "labels": labels, "relations": relations, "text_relations": text_relations}
-        self.fields = frozenset(name for name, value in found.items() if value is not None)
+    @property
+    def num_images(self) -> int:
+        return len(self.features)
+
+    @property
+    def num_texts(self) -> int:
+        return len(self.captions)
+
+    @property
+    def num_regions(self) -> int:
+        """The most that an image has."""
+        return self.features.shape[1]
+
+    @property
+    def feature_dim(self) -> int:
+        return self.features.shape[2]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Which of "boxes", "labels", "relations" and "text_relations" are there."""
+        optional = ("boxes", "labels", "relations", "text_relations")
+        return frozenset(name for name in optional if getattr(self, name) is not None)
+
+    @property
+    def predicates(self) -> tuple[str, ...]:
+        """Names of the relations, predicates[0] being "none"."""
+        return self.relations.names if self.relations else ()
+
+    @property
+    def text_labels(self) -> tuple[str, ...]:
+        """Names of the relations between words, text_labels[0] being "none"."""
+        return self.text_relations.names if self.text_relations else ()
 
     @classmethod
     def open(
@@ -72,30 +94,39 @@ class Split:
         the files do not say which sentence belongs to which image. Raises InputError.
         """
         files = files_of(folder, split)
-        features, captions = Rows(files.path("ims.npy")), Lines(files.path("caps.txt"))
-        if len(features.shape) != 3 or features.dtype.kind != "f":
-            raise InputError(
-                f"{features.path} is {features.dtype} {list(features.shape)}: want floats [image, region, feature]."
-            )
+        features, captions = features_of(files), Lines(files.path("caps.txt"))
         ids = Lines(path) if (path := files.found("ids.txt")) else None
         pairing = pair(files, len(features), len(captions), ids, captions_per_image)
-        num_images, num_regions = pairing.num_images, features.shape[1]
+        return cls.of(files, features, captions, named(files, pairing, ids), pairing, relation_threshold)
+
+    @classmethod
+    def of(
+        cls,
+        files: Files,
+        features: Rows,
+        captions: Sequence,
+        ids: Sequence,
+        pairing: Pairing,
+        relation_threshold: float = 0.5,
+    ) -> "Split":
+        """The split with whatever optional files lie beside its features. Raises InputError."""
+        num_regions = features.shape[1]
         sizes = sizes_of(files, pairing)
         labels, classes = labels_of(files, pairing, num_regions)
         relations, text_relations = files.found("relations.npz"), files.found("text_relations.npz")
         return cls(
             files.folder,
-            split,
+            files.split,
             features.taking(pairing.rows),
-            named(files, pairing, ids),
+            ids,
             captions,
             pairing.image_of_text,
-            num_regions=counts_of(files, pairing, num_regions),
+            region_counts=counts_of(files, pairing, num_regions),
             boxes=boxes_of(files, pairing, num_regions, sizes),
             sizes=sizes,
             labels=labels,
             classes=classes,
-            relations=Triples.load(relations, num_images, num_regions) if relations else None,
+            relations=Triples.load(relations, pairing.num_images, num_regions) if relations else None,
             text_relations=Triples.load(text_relations, len(captions)) if text_relations else None,
             relation_threshold=relation_threshold,
         )
@@ -106,21 +137,21 @@ class Split:
         Safe to call from several threads at once.
         """
         rows = np.asarray(rows, np.int64)
-        counts = np.full(len(rows), self.num_regions) if self._counts is None else self._counts[rows]
+        counts = np.full(len(rows), self.num_regions) if self.region_counts is None else self.region_counts[rows]
         mask = np.arange(self.num_regions) < counts[:, None]
-        features = self._features.read(rows)
+        features = self.features.read(rows)
         if features.dtype == np.float64:
             features = features.astype(np.float32)
         parts: dict[str, Any] = {"features": features, "mask": mask}
-        if self._boxes is not None:
-            parts["boxes"] = self._boxes.read(rows).astype(np.float32, copy=False)
-        if self._labels is not None:
-            parts["labels"] = self._labels.read(rows).astype(np.int64)
-        if self._counts is not None:
+        if self.boxes is not None:
+            parts["boxes"] = self.boxes.read(rows).astype(np.float32, copy=False)
+        if self.labels is not None:
+            parts["labels"] = self.labels.read(rows).astype(np.int64)
+        if self.region_counts is not None:
             for part in parts.values():
                 part[~mask] = 0
-        if self._relations is not None:
-            parts["relations"] = self._relations.dense(rows, self.num_regions, self._threshold, lengths=counts)
+        if self.relations is not None:
+            parts["relations"] = self.relations.dense(rows, self.num_regions, self.relation_threshold, lengths=counts)
         return Images(**{name: torch.from_numpy(part) for name, part in parts.items()})
 
     def texts(self, rows: Sequence[int] | np.ndarray | torch.Tensor, tokenizer: Any) -> Texts:
@@ -130,9 +161,9 @@ class Split:
         """
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
-        if self._text_relations is None:
+        if self.text_relations is None:
             return texts
         lengths = (texts.mask.sum(1) if texts.words is None else texts.words.amax(1)).numpy()
         width = texts.tokens.shape[1] if texts.words is None else int(lengths.max(initial=0))
-        dense = self._text_relations.dense(rows, width, offset=tokenizer.offset, lengths=lengths)
+        dense = self.text_relations.dense(rows, width, offset=tokenizer.offset, lengths=lengths)
         return replace(texts, relations=torch.from_numpy(dense))

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from regard.data.scenes.kinds import METAL
-from regard.data.scenes.pen import HEIGHT, WIDTH, Canvas, Colour, Number, Pen, shade
-from regard.data.scenes.world import Dice, Draft, Fact, Place, lay_out
+from regard.data.scenes.pen import HEIGHT, WIDTH, Canvas, Colour, Number, Pen, Point, shade
+from regard.data.scenes.world import HILLS, Dice, Draft, Fact, Place, aloft, lay_out
 
 GROUNDS: dict[str, tuple[Colour, Colour]] = {  # sky and ground
     "meadow": ((186, 222, 244), (140, 192, 104)),
@@ -27,7 +27,7 @@ class Drawing:
 
 def draw(scene: Draft, dice: Dice) -> Drawing:
     """Lays the scene out and draws it. The same dice lay twins out alike."""
-    horizon = dice.between(92, 104)
+    horizon = dice.between(128, 138) if aloft(scene.near[0], scene.things) else dice.between(92, 104)
     canvas = backdrop(scene.setting, dice, horizon)
     places = lay_out(scene, dice, horizon)
     shadow = shade(GROUNDS[scene.setting][1], -0.16)
@@ -44,11 +44,12 @@ def draw(scene: Draft, dice: Dice) -> Drawing:
             kind, look = scene.things[container].kind, scene.things[container].look
             assert kind.front
             kind.front(pen_at(canvas, container, scene, places[container]), look)
-    for fact in scene.facts:
-        if fact.predicate == "pulling":
-            rope(canvas, scene, places, fact)
     areas = np.array([canvas.area(i + 1) for i in range(len(places))])
     seen = float((areas / np.maximum(whole, 1)).min())
+    if seen:
+        for fact in scene.facts:
+            if fact.predicate == "pulling":
+                rope(canvas, scene, places, fact)
     boxes = [canvas.box(i + 1) for i in range(len(places))] if seen else []
     return Drawing(canvas.picture(), np.array(boxes, np.int32).reshape(-1, 4), seen)
 
@@ -58,20 +59,20 @@ def pen_at(canvas: Canvas, number: int, scene: Draft, place: Place) -> Pen:
 
 
 def rope(canvas: Canvas, scene: Draft, places: list[Place], fact: Fact) -> None:
-    """From the back of what pulls to the front of what is pulled; nobody's."""
-    ends = []
-    for i, end in ((fact.subject, -0.4), (fact.object, 0.4)):
+    """From what pulls to what is pulled, and nobody's. It ends just before their boxes: no crop shows it."""
+    ends: list[Point] = []
+    for i, back in ((fact.subject, True), (fact.object, False)):
         thing, place = scene.things[i], places[i]
-        up = 0.3 if thing.kind.family == "vehicles" else 0.5
-        ends.append((place.x + thing.facing * end * thing.kind.width * place.scale,
-                     place.ground - up * thing.kind.height * place.scale))  # fmt: skip
-    (x1, y1), (x2, y2) = ends
-    pen = Pen(canvas, 0, 0, 0)
-    pen.limb((108, 82, 56), 2, (x1, -y1), ((x1 + x2) / 2, -(y1 + y2) / 2 - 4), (x2, -y2))
+        x1, _, x2, _ = canvas.box(i + 1)
+        assert thing.kind.tow
+        x: Number = x1 - 2 if (thing.facing > 0) == back else x2 + 1
+        ends.append((x, thing.kind.tow[not back] * place.scale - place.ground))
+    middle = (ends[0][0] + ends[1][0]) / 2, (ends[0][1] + ends[1][1]) / 2 - 4
+    Pen(canvas, 0, 0, 0).limb((108, 82, 56), 2, ends[0], middle, ends[1])
 
 
 def backdrop(setting: str, dice: Dice, horizon: Number) -> Canvas:
-    """Sky, ground and what belongs to neither left nor right, so that a crop does not tell where it was."""
+    """Sky, ground and what may be anywhere in them, so that the backdrop of a crop does not tell where it was."""
     sky, ground = GROUNDS[setting]
     canvas = Canvas(sky, ground, horizon)
     pen = Pen(canvas, 0, 0, 0)
@@ -86,17 +87,17 @@ def backdrop(setting: str, dice: Dice, horizon: Number) -> Canvas:
     else:
         hill = shade(ground, -0.1 if setting != "snow" else -0.05)
         for _ in range(3):
-            pen.oval(hill, dice.between(0, WIDTH), -horizon - 6, dice.between(50, 100), dice.between(12, 22))
-        pen.block(ground, 0, -HEIGHT, WIDTH, -horizon - 5)
+            pen.oval(hill, dice.between(0, WIDTH), -horizon, dice.between(50, 100), dice.between(8, HILLS))
+        pen.block(ground, 0, -HEIGHT, WIDTH, -horizon)
     if setting == "night":
         for _ in range(16):
-            pen.oval((236, 232, 200), dice.between(0, WIDTH), -dice.between(4, horizon - 20), 0.8, 0.8)
-        x = dice.between(20, WIDTH - 20)
-        pen.oval((244, 236, 196), x, -20, 11, 11)
-        pen.oval(sky, x + 5, -18, 10, 10)
+            pen.oval((236, 232, 200), dice.between(0, WIDTH), -dice.between(4, horizon - 14), 0.8, 0.8)
+        x, y = dice.between(20, WIDTH - 20), -dice.between(14, horizon - 24)
+        pen.oval((244, 236, 196), x, y, 11, 11)
+        pen.oval(sky, x + 5, y + 2, 10, 10)
     else:
         for _ in range(int(dice.pick((1, 2, 3)))):
-            x, y = dice.between(0, WIDTH), -dice.between(10, 46)
+            x, y = dice.between(0, WIDTH), -dice.between(8, horizon - 24)
             for dx, dy, rx, ry in ((-12, 0, 12, 5), (0, 4, 11, 8), (12, 0, 13, 6)):
                 pen.oval(shade(sky, 0.55), x + dx, y + dy, rx, ry)
     tuft = METAL if setting == "street" else shade(ground, -0.09 if setting != "snow" else -0.05)

@@ -1,6 +1,6 @@
 """Five different sentences of a scene. Each states its main fact; some add colours, another fact or the setting."""
 
-from regard.data.scenes.world import Dice, Draft, Fact, Thing
+from regard.data.scenes.world import Dice, Draft, Thing
 
 PER_IMAGE = 5
 
@@ -11,7 +11,7 @@ FORMS: dict[str, tuple[str, ...]] = {
         "{o} carries {s}", "{s} sits on {o}", "{o} with {s} riding it",
     ),
     "holding": (
-        "{s} is holding {o}", "{s} holds {o}", "{s} holding {o}", "there is {s} with {o} in the hand",
+        "{s} is holding {o}", "{s} holds {o}", "{s} holding {o}", "there is {s} with {o} in hand",
         "{o} is held by {s}", "{s} carries {o}", "{o} in the hand of {s}",
     ),
     "wearing": (
@@ -31,16 +31,16 @@ FORMS: dict[str, tuple[str, ...]] = {
         "{o} with {s} in it", "{o} contains {s}",
     ),
     "on": (
-        "{s} is on {o}", "{s} stands on {o}", "{s} on top of {o}", "there is {s} on {o}", "{o} with {s} on it",
+        "{s} is on {o}", "{s} rests on {o}", "{s} on top of {o}", "there is {s} on {o}", "{o} with {s} on it",
         "{o} is under {s}", "{o} has {s} on top",
     ),
     "under": (
-        "{s} is under {o}", "{s} stands under {o}", "{s} below {o}", "there is {s} under {o}", "{o} with {s} under it",
+        "{s} is under {o}", "{s} underneath {o}", "{s} below {o}", "there is {s} under {o}", "{o} with {s} under it",
         "{o} is above {s}", "{o} over {s}",
     ),
     "behind": (
         "{s} is behind {o}", "{s} stands behind {o}", "{s} behind {o}", "{o} is in front of {s}", "{o} in front of {s}",
-        "there is {o} in front of {s}", "{o} hides {s}", "{s} is hidden by {o}",
+        "there is {o} in front of {s}", "{o} partly hides {s}", "{s} is partly hidden by {o}",
     ),
     "left of": (
         "{s} is to the left of {o}", "{o} is to the right of {s}", "{s} on the left and {o} on the right",
@@ -64,38 +64,43 @@ SIZES = {"small": ("small", "little"), "big": ("big", "large")}
 
 def sentences(scene: Draft, dice: Dice) -> list[str]:
     """PER_IMAGE sentences, all different: each has its own form of the main fact."""
+    return [sentence(scene, form, dice) for form in dice.some(FORMS[scene.facts[0].predicate], PER_IMAGE)]
+
+
+def sentence(scene: Draft, form: str, dice: Dice) -> str:
+    """The main fact in that form; after or before it perhaps another fact, a thing of the background or the setting."""
     main, *others = scene.facts
-    related = {i for fact in scene.facts for i in (fact.subject, fact.object)}
-    backdrops = [thing for i, thing in enumerate(scene.things) if i not in related]
-    return [
-        _sentence(scene, main, others, backdrops, form, dice) for form in dice.some(FORMS[main.predicate], PER_IMAGE)
-    ]
+    names = [name_of(thing, dice) for thing in scene.things]
 
+    def phrase(i: int, coloured: bool = False) -> str:
+        return describe(scene.things[i], names[i], dice, coloured)
 
-def _sentence(scene: Draft, main: Fact, others: list[Fact], backdrops: list[Thing], form: str, dice: Dice) -> str:
     words = form.format(
-        s=phrase(scene.things[main.subject], dice, scene.twin == "attribute"),
-        o=phrase(scene.things[main.object], dice, scene.twin == "attribute"),
+        s=phrase(main.subject, scene.twin == "attribute"), o=phrase(main.object, scene.twin == "attribute")
     )
+    related = {i for fact in scene.facts for i in (fact.subject, fact.object)}
+    backdrops = [i for i in range(len(scene.things)) if i not in related]
     setting = dice.pick(SETTINGS[scene.setting])
     more = dice.random()
-    if others and more < 0.4:
+    if others and more < 0.45:
         fact = dice.pick(others)
-        said = fact.subject in (main.subject, main.object)
-        subject = f"the {scene.things[fact.subject].kind.name}" if said else phrase(scene.things[fact.subject], dice)
-        verb = dice.pick(FORMS[fact.predicate][:2])
-        return f"{words} and {verb.format(s=subject, o=phrase(scene.things[fact.object], dice))}"
-    if backdrops and more < 0.55:
-        return f"{words} with {phrase(dice.pick(backdrops), dice)} in the background"
+        known = fact.subject in (main.subject, main.object)
+        subject = f"the {names[fact.subject]}" if known else phrase(fact.subject)
+        return f"{words} and {dice.pick(FORMS[fact.predicate][:2]).format(s=subject, o=phrase(fact.object))}"
+    if backdrops and more < 0.6:
+        return f"{words} with {phrase(dice.pick(backdrops))} in the background"
     if more > 0.85:
         return f"{setting} {words}"
-    return f"{words} {setting}" if more > 0.65 else words
+    return f"{words} {setting}" if more > 0.7 else words
 
 
-def phrase(thing: Thing, dice: Dice, coloured: bool = False) -> str:
-    """A noun phrase that is true of the thing: with its colour always if `coloured`, else often."""
+def name_of(thing: Thing, dice: Dice) -> str:
     names = thing.kind.names
-    name = names[0] if dice.chance(0.75) else dice.pick(names)
+    return names[0] if dice.chance(0.75) else dice.pick(names)
+
+
+def describe(thing: Thing, name: str, dice: Dice, coloured: bool) -> str:
+    """A noun phrase that is true of the thing: with its colour always if `coloured`, else often."""
     size = dice.pick(SIZES[thing.size]) if thing.size and dice.chance(0.7) else ""
     colour = thing.colour if coloured or dice.chance(0.65) else ""
     if thing.kind.family == "people":

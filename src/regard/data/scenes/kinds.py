@@ -27,6 +27,10 @@ SKINS: tuple[Colour, ...] = ((247, 214, 184), (226, 176, 136), (176, 120, 82), (
 HAIRS: tuple[Colour, ...] = ((58, 40, 30), (120, 74, 40), (222, 178, 92), (40, 38, 44), (170, 84, 46))
 
 
+HAND: Number = 15  # how far before a person the held out hand is
+SEATED_HIP: Number = 3  # how far above the seat the hip is
+
+
 @dataclass(frozen=True)
 class Look:
     """How one individual looks; the same wherever it is put."""
@@ -47,9 +51,11 @@ class Kind:
     draw: Callable[[Pen, Look], None]
     names: tuple[str, ...]  # what it may be called, its name first
     colours: tuple[str, ...]  # those it often has
-    top: Point | None = None  # where something stands on it
-    seat: Point | None = None  # where a rider sits
+    top: Point | None = None  # where something stands or sits on it
     grip: Number = 0  # how high above its foot it is held
+    tow: Point | None = (
+        None  # of what can pull and be pulled: how high a rope leaves it behind, and reaches it in front
+    )
     front: Callable[[Pen, Look], None] | None = None  # of a container: the part before what is inside
     legs: Number = 0  # of people: from the ground to the hip
     head: Number = 0  # of people: the radius
@@ -76,7 +82,7 @@ def person(pen: Pen, look: Look, legs: Number, torso: Number, head: Number, dres
     cloth, dark = look.colour, shade(look.colour, -0.18)
     trousers = look.skin if dress else shade(cloth, -0.5) if sum(cloth) > 300 else (96, 100, 116)
     limb, far = 5.2, shade(trousers, -0.12)
-    hip = 3 if look.pose == "sit" else legs
+    hip = SEATED_HIP if look.pose == "sit" else legs
     neck = hip + torso
     paths: list[tuple[Point, ...]]
     if look.pose == "sit":
@@ -118,7 +124,7 @@ def person(pen: Pen, look: Look, legs: Number, torso: Number, head: Number, dres
         pen.slice(look.hair, -0.2, y + 0.6, head + 0.5, 25, 170)
     if look.reaching:
         pen.limb(cloth, 4.6, (2, shoulder), (8, shoulder - 3))
-        pen.limb(look.skin, 4, (8, shoulder - 3), (15, shoulder))
+        pen.limb(look.skin, 4, (8, shoulder - 3), (HAND, shoulder))
     elif look.pose == "sit":
         pen.limb(cloth, 4.6, (2, shoulder), (7, shoulder - torso * 0.35))
         pen.limb(look.skin, 4, (7, shoulder - torso * 0.35), (13, shoulder - torso * 0.38))
@@ -127,7 +133,7 @@ def person(pen: Pen, look: Look, legs: Number, torso: Number, head: Number, dres
         pen.limb(look.skin, 4, (3 + swing, shoulder - torso * 0.42), (5 + swing * 1.6, shoulder - torso * 0.6))
 
 
-@kind("people", "man, guy", 26, 67, legs=26, head=7.6)
+@kind("people", "man, guy", 26, 67, tow=(30, 31), legs=26, head=7.6)
 def man(pen: Pen, look: Look) -> None:
     person(pen, look, 26, 24, 7.6, False, "short")
     if look.hair != HAIRS[2]:
@@ -135,7 +141,7 @@ def man(pen: Pen, look: Look) -> None:
         pen.slice(look.hair, 1.4, y - 2.6, 5.6, 200, 340)
 
 
-@kind("people", "woman, lady", 26, 63, legs=25, head=7.2)
+@kind("people", "woman, lady", 26, 63, tow=(28, 30), legs=25, head=7.2)
 def woman(pen: Pen, look: Look) -> None:
     person(pen, look, 25, 22, 7.2, True, "long")
 
@@ -206,7 +212,7 @@ def cat(pen: Pen, look: Look) -> None:
         pen.limb(INK, 0.6, (10, 21.2), (3, y))
 
 
-@kind("animals", "horse, pony", 74, 64, "brown black white", top=(-6, 42), seat=(-6, 41))
+@kind("animals", "horse, pony", 74, 64, "brown black white", top=(-6, 42), tow=(22, 45))
 def horse(pen: Pen, look: Look) -> None:
     body, dark = look.colour, shade(look.colour, -0.4) if sum(look.colour) > 200 else (110, 90, 80)
     pen.limb(dark, 5, (-26, 37), (-33, 30), (-34, 16))
@@ -220,7 +226,7 @@ def horse(pen: Pen, look: Look) -> None:
     eye(pen, 27.5, 56)
 
 
-@kind("animals", "cow", 68, 48, "white brown black", top=(-6, 38))
+@kind("animals", "cow", 68, 48, "white brown black", top=(-6, 38), tow=(26, 30))
 def cow(pen: Pen, look: Look) -> None:
     body = look.colour
     spot = shade(body, -0.55) if sum(body) > 300 else (230, 226, 220)
@@ -269,7 +275,7 @@ def pig(pen: Pen, look: Look) -> None:
     eye(pen, 16.5, 23)
 
 
-@kind("animals", "elephant", 86, 66, "gray", top=(-8, 58), seat=(-8, 57))
+@kind("animals", "elephant", 86, 66, "gray", top=(-8, 58), tow=(34, 14))
 def elephant(pen: Pen, look: Look) -> None:
     body, dark = look.colour, shade(look.colour, -0.18)
     pen.limb(dark, 2.4, (-34, 44), (-40, 36), (-39, 26))
@@ -284,7 +290,7 @@ def elephant(pen: Pen, look: Look) -> None:
     eye(pen, 27, 49, 1.4)
 
 
-@kind("animals", "rabbit, bunny", 32, 38, "white brown gray", top=None)
+@kind("animals", "rabbit, bunny", 32, 38, "white brown gray")
 def rabbit(pen: Pen, look: Look) -> None:
     body = look.colour
     inner = (244, 180, 184)
@@ -301,7 +307,7 @@ def rabbit(pen: Pen, look: Look) -> None:
     pen.oval(inner, 16, 17.4, 1.3, 1.1)
 
 
-@kind("animals", "duck", 32, 30, "yellow white", top=None)
+@kind("animals", "duck", 32, 30, "yellow white")
 def duck(pen: Pen, look: Look) -> None:
     body, bill = look.colour, (240, 138, 40)
     if sum(abs(a - b) for a, b in zip(body, bill, strict=True)) < 60:
@@ -372,7 +378,7 @@ def wheel(pen: Pen, x: Number, r: Number) -> None:
     pen.oval(METAL, x, r, r * 0.5, r * 0.5)
 
 
-@kind("vehicles", "car, automobile", 74, 34, "red blue white green", top=(-4, 33))
+@kind("vehicles", "car, automobile", 74, 34, "red blue white green", top=(-4, 33), tow=(11, 11))
 def car(pen: Pen, look: Look) -> None:
     body = look.colour
     pen.poly(body, (-24, 18), (-17, 33), (9, 33), (19, 18))
@@ -399,7 +405,7 @@ def bus(pen: Pen, look: Look) -> None:
     wheel(pen, 29, 9)
 
 
-@kind("vehicles", "truck, lorry", 94, 48, "red green blue gray")
+@kind("vehicles", "truck, lorry", 94, 48, "red green blue gray", tow=(12, 12))
 def truck(pen: Pen, look: Look) -> None:
     body = look.colour
     pen.block(shade(body, 0.3), -46, 13, 18, 48, 3)
@@ -413,7 +419,7 @@ def truck(pen: Pen, look: Look) -> None:
         wheel(pen, x, 8.5)
 
 
-@kind("vehicles", "tractor", 64, 48, "red green orange blue")
+@kind("vehicles", "tractor", 64, 48, "red green orange blue", tow=(14, 18))
 def tractor(pen: Pen, look: Look) -> None:
     body = look.colour
     pen.block(METAL, 17, 30, 19.6, 44)
@@ -428,7 +434,7 @@ def tractor(pen: Pen, look: Look) -> None:
     wheel(pen, 21, 9.5)
 
 
-@kind("vehicles", "bicycle, bike", 56, 36, "red blue green black", seat=(-8, 31))
+@kind("vehicles", "bicycle, bike", 56, 36, "red blue green black", top=(-8, 31))
 def bicycle(pen: Pen, look: Look) -> None:
     tyre = (70, 68, 76)
     for x in (-17, 17):
@@ -449,7 +455,7 @@ def bicycle(pen: Pen, look: Look) -> None:
     pen.oval(INK, -1, 11, 2.6, 2.6)
 
 
-@kind("vehicles", "scooter, moped", 54, 38, "red blue green pink", seat=(-10, 24))
+@kind("vehicles", "scooter, moped", 54, 38, "red blue green pink", top=(-10, 24))
 def scooter(pen: Pen, look: Look) -> None:
     body = look.colour
     pen.block(INK, -22, 22, -2, 26, 2)
@@ -465,7 +471,7 @@ def scooter(pen: Pen, look: Look) -> None:
 # Buildings ------------------------------------------------------------------------------------------------------------
 
 
-@kind("buildings", "house", 84, 76, "white red yellow blue", top=None)
+@kind("buildings", "house", 84, 76, "white red yellow blue")
 def house(pen: Pen, look: Look) -> None:
     wall = look.colour
     roof = (150, 74, 62) if look.colour != COLOURS["red"] else (92, 76, 84)
@@ -481,7 +487,7 @@ def house(pen: Pen, look: Look) -> None:
         pen.block((250, 250, 250), x + 5.4, 17.6, x + 6.6, 31.4)
 
 
-@kind("buildings", "tower", 40, 112, "gray white brown", top=None)
+@kind("buildings", "tower", 40, 112, "gray white brown")
 def tower(pen: Pen, look: Look) -> None:
     wall, dark = look.colour, shade(look.colour, -0.16)
     pen.poly(wall, (-15, 0), (15, 0), (12, 86), (-12, 86))
@@ -494,7 +500,7 @@ def tower(pen: Pen, look: Look) -> None:
     pen.block(WOOD, -5, 0, 5, 14, 3)
 
 
-@kind("buildings", "castle", 96, 76, "gray pink white purple", top=None)
+@kind("buildings", "castle", 96, 76, "gray pink white purple")
 def castle(pen: Pen, look: Look) -> None:
     wall, dark = look.colour, shade(look.colour, -0.16)
     pen.block(wall, -34, 0, 34, 42)
@@ -520,7 +526,7 @@ def tent(pen: Pen, look: Look) -> None:
 # Things ---------------------------------------------------------------------------------------------------------------
 
 
-@kind("things", "tree", 60, 96, "green green orange pink", top=None)
+@kind("things", "tree", 60, 96, "green green orange pink")
 def tree(pen: Pen, look: Look) -> None:
     leaf, dark = look.colour, shade(look.colour, -0.2)
     pen.poly((112, 78, 52), (-6, 0), (6, 0), (3.4, 52), (-3.4, 52))

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from regard.data.scenes.kinds import COLOURS, HAIRS, KINDS, SKINS, Kind, Look
-from regard.data.scenes.pen import WIDTH, Number
+from regard.data.scenes.kinds import COLOURS, HAIRS, HAND, KINDS, SEATED_HIP, SKINS, Kind, Look
+from regard.data.scenes.pen import WIDTH, Number, Point
 
 T = TypeVar("T")
 
@@ -17,7 +17,9 @@ PREDICATES = (
     "none", "riding", "holding", "wearing", "chasing", "pulling", "inside", "on", "under", "behind", "left of", "above",
 )  # fmt: skip
 SETTINGS = ("meadow", "meadow", "beach", "snow", "street", "night")
-SIZES = {"": 1.0, "small": 0.72, "big": 1.28}
+REGIONS = 8  # no scene has more things: two groups of two, each with two things in hand or on the head
+HILLS = 18  # how far a hill may rise above the horizon
+SIZES = {"": 1.0, "small": 0.65, "big": 1.45}
 
 
 class Dice:
@@ -113,17 +115,18 @@ ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "left of": (ON_GROUND, ON_GROUND),
     "above": (FLIERS, (*FLIERS, *ON_GROUND)),
 }
-# of a relation twin: either may be the subject. `on` and `under` trade places instead where the object is a table.
+# of twins: either may be the subject
 TURNING: dict[str, tuple[str, ...]] = {
     "chasing": PEOPLE + ANIMALS,
-    "pulling": PULLERS,
     "left of": ON_GROUND,
+    "pulling": PULLERS,
     "above": FLIERS,
     "behind": BROAD,
     "on": ("dog", "cat", "sheep", "pig", "cow", "horse"),
+    "on or under": (*SMALL, "ball"),  # a table, which stays where it is
 }
-UNDER_TABLE = ("cat", "rabbit", "duck", "ball", "dog")
-SWAPPING = ("chasing", "pulling", "left of", "behind", "above")  # of an attribute twin
+# How often: most where a thing's own crop does not tell its part; little where it must, as they overlap
+TURNED = ("chasing", "left of", "pulling", "above") * 5 + ("behind", "on", "on or under")
 
 
 # Drafting -------------------------------------------------------------------------------------------------------------
@@ -131,78 +134,84 @@ SWAPPING = ("chasing", "pulling", "left of", "behind", "above")  # of an attribu
 
 def draft(dice: Dice, twin: str) -> Draft:
     """A scene; with `twin`, one whose main fact can be turned round ("relation") or whose colours can be exchanged."""
-    names: list[str] = []
-    things: list[Thing] = []
-
-    def add(options: tuple[str, ...], size: bool = False, **look: object) -> int:
-        """A thing of a kind that the scene has not yet."""
-        left = [name for name in options if name not in names]
-        name = dice.pick(left)
-        names.append(name)
-        things.append(make(dice, KINDS[name], size and name not in PEOPLE, **look))
-        return len(things) - 1
-
-    def free(options: tuple[str, ...]) -> bool:
-        return any(name not in names for name in options)
-
-    def group(predicate: str, subjects: tuple[str, ...], objects: tuple[str, ...], extras: Number) -> list[Fact]:
-        sized = predicate in ("chasing", "left of", "above", "pulling", "behind")
-        pose = {"chasing": "run", "riding": "sit"}.get(predicate, "stand")
-        subject = add(subjects, sized, pose=pose, reaching=predicate == "holding")
-        together = predicate in ("chasing", "pulling", "riding")
-        object_ = add(objects, sized, pose="run" if predicate == "chasing" else "stand")
-        if together:
-            things[object_] = replace(things[object_], facing=things[subject].facing)
-        facts = [Fact(subject, predicate, object_)]
-        for person in (subject, object_):
-            if names[person] not in PEOPLE or not dice.chance(extras):
-                continue
-            if predicate in ("wearing", "pulling", "chasing") or dice.chance(0.5):
-                if "hat" not in names:
-                    facts.append(Fact(person, "wearing", add(("hat",))))
-            elif predicate not in ("holding", "riding", "behind", "above", "under") and free(ROLES["holding"][1]):
-                things[person] = replace(things[person], look=replace(things[person].look, reaching=True))
-                facts.append(Fact(person, "holding", add(("balloon", "umbrella", "flag", "flower", "ball"))))
-        return facts
-
-    if twin == "relation" and dice.chance(0.1):
-        near = group(dice.pick(("on", "under")), UNDER_TABLE, ("table",), 0)
-    elif twin == "relation":
-        predicate = dice.pick(tuple(TURNING))
-        near = group(predicate, TURNING[predicate], TURNING[predicate], 0.1)
-    elif twin == "attribute":
-        predicate = dice.pick(SWAPPING)
-        near = group(predicate, TURNING[predicate], TURNING[predicate], 0.1)
-        first, second = near[0].subject, near[0].object
-        if things[first].colour == things[second].colour:
-            others = [colour for colour in COLOURS if colour != things[first].colour]
-            things[second] = coloured(things[second], dice.pick(others))
+    cast = Cast(dice)
+    if twin:
+        near = cast.turning_group(twin)
     else:
         predicate = dice.pick(tuple(ROLES))
-        near = group(predicate, *ROLES[predicate], 0.35)
+        near = cast.group(predicate, *ROLES[predicate], 0.35)
     far: list[Fact] = []
-    if dice.chance(0.3) and near[0].predicate != "above":
+    if dice.chance(0.3):
         predicate = dice.pick(("riding", "chasing", "left of", "holding", "on"))
-        if free(ROLES[predicate][0]) and free(ROLES[predicate][1]):
-            far = group(predicate, *ROLES[predicate], 0.2)
-    for _ in range(int(dice.pick((0, 0, 1, 1, 2)))):
-        add(BACKDROPS)
-    order = dice.some(list(range(len(things))), len(things))  # so that its number does not tell who does what
+        far = cast.group(predicate, *ROLES[predicate], 0.2)
+    if not aloft(near[0], cast.things):
+        for _ in range(dice.pick((0, 1, 1, 2))):
+            if len(cast.things) < REGIONS:
+                cast.add(BACKDROPS)
+    order = dice.some(list(range(len(cast.things))), len(cast.things))  # so that its number tells no part
 
     def renumbered(facts: list[Fact]) -> tuple[Fact, ...]:
         return tuple(Fact(order.index(fact.subject), fact.predicate, order.index(fact.object)) for fact in facts)
 
-    return Draft(dice.pick(SETTINGS), tuple(things[i] for i in order), renumbered(near), renumbered(far), twin)
+    things = tuple(cast.things[i] for i in order)
+    return Draft(dice.pick(SETTINGS), things, renumbered(near), renumbered(far), twin)
 
 
-def make(dice: Dice, kind: Kind, sized: bool, **look: object) -> Thing:
-    """An individual: half have a colour usual for the kind. A size, where one is drawn, is one that can be told."""
-    usual = kind.colours and dice.chance(0.5)
-    colour = dice.pick(kind.colours) if usual else dice.pick(tuple(COLOURS))
-    size = dice.pick(("", "", "", "small", "big")) if sized else ""
-    facing = dice.pick((-1, 1))
-    full = Look(COLOURS[colour], skin=dice.pick(SKINS), hair=dice.pick(HAIRS), **look)  # type: ignore[arg-type]
-    return Thing(kind, colour, size, facing, full)
+class Cast:
+    """The things of a scene as they are chosen, each of another kind."""
+
+    def __init__(self, dice: Dice) -> None:
+        self.dice = dice
+        self.things: list[Thing] = []
+
+    def add(self, options: tuple[str, ...], sized: bool = False, **look: object) -> int:
+        """One more thing, of a kind that is not there yet; half have a colour usual for their kind."""
+        dice, present = self.dice, [thing.kind.name for thing in self.things]
+        kind = KINDS[dice.pick([name for name in options if name not in present])]
+        colour = dice.pick(kind.colours if kind.colours and dice.chance(0.5) else tuple(COLOURS))
+        size = dice.pick(("", "", "", "small", "big")) if sized and kind.family != "people" else ""
+        full = Look(COLOURS[colour], skin=dice.pick(SKINS), hair=dice.pick(HAIRS), **look)  # type: ignore[arg-type]
+        self.things.append(Thing(kind, colour, size, dice.pick((-1, 1)), full))
+        return len(self.things) - 1
+
+    def group(self, predicate: str, subjects: tuple[str, ...], objects: tuple[str, ...], extras: Number) -> list[Fact]:
+        """Two things and what is between them; a person may have a hat on or something in hand."""
+        sized = predicate in ("chasing", "left of", "above", "pulling", "behind")
+        pose = {"chasing": "run", "riding": "sit"}.get(predicate, "stand")
+        subject = self.add(subjects, sized, pose=pose, reaching=predicate == "holding")
+        object_ = self.add(objects, sized, pose="run" if predicate == "chasing" else "stand")
+        if predicate in ("chasing", "pulling", "riding"):
+            self.things[object_] = replace(self.things[object_], facing=self.things[subject].facing)
+        facts = [Fact(subject, predicate, object_)]
+        for person in (subject, object_):
+            if self.things[person].kind.family != "people" or not self.dice.chance(extras):
+                continue
+            if predicate == "left of" and self.dice.chance(0.5):
+                look = replace(self.things[person].look, reaching=True)
+                self.things[person] = replace(self.things[person], look=look)
+                facts.append(Fact(person, "holding", self.add(ROLES["holding"][1])))
+            elif all(thing.kind.name != "hat" for thing in self.things):
+                facts.append(Fact(person, "wearing", self.add(("hat",))))
+        return facts
+
+    def turning_group(self, twin: str) -> list[Fact]:
+        """A group that has a twin of that sort."""
+        predicate = self.dice.pick(TURNED)
+        while twin == "attribute" and predicate == "on or under":
+            predicate = self.dice.pick(TURNED)
+        if predicate == "on or under":
+            return self.group(self.dice.pick(("on", "under")), TURNING[predicate], ("table",), 0)
+        facts = self.group(predicate, TURNING[predicate], TURNING[predicate], 0.1)
+        first, second = facts[0].subject, facts[0].object
+        if twin == "attribute" and self.things[first].colour == self.things[second].colour:
+            others = [colour for colour in COLOURS if colour != self.things[first].colour]
+            self.things[second] = coloured(self.things[second], self.dice.pick(others))
+        return facts
+
+
+def aloft(fact: Fact, things: "list[Thing] | tuple[Thing, ...]") -> bool:
+    """Whether both are in the sky."""
+    return fact.predicate == "above" and things[fact.object].kind.family == "fliers"
 
 
 def coloured(thing: Thing, colour: str) -> Thing:
@@ -217,7 +226,7 @@ def turned(scene: Draft) -> Draft:
         things = list(scene.things)
         things[fact.subject], things[fact.object] = coloured(first, second.colour), coloured(second, first.colour)
         return replace(scene, things=tuple(things))
-    if second.kind.name == "table":
+    if fact.predicate in ("on", "under") and second.kind.name == "table":
         other = "under" if fact.predicate == "on" else "on"
         return replace(scene, near=(replace(fact, predicate=other), *rest))
     return replace(scene, near=(Fact(fact.object, fact.predicate, fact.subject), *rest))
@@ -227,14 +236,21 @@ def turned(scene: Draft) -> Draft:
 
 
 def lay_out(scene: Draft, dice: Dice, horizon: Number) -> list[Place]:
-    """A place for every thing: the near group in front, the far one smaller behind it, the rest along the horizon."""
-    places: dict[int, Place] = {}
-    sides = dice.some((0.27, 0.73), 2)
-    near_scale = dice.between(0.98, 1.12) if scene.far else dice.between(1.15, 1.35)
-    places |= settle(scene, scene.near, sides[0] if scene.far else dice.between(0.3, 0.7), dice.between(168, 182),
-                     near_scale, 100, dice)  # fmt: skip
-    if scene.far:
-        places |= settle(scene, scene.far, sides[1], horizon + dice.between(24, 34), 0.68, 50, dice)
+    """A place for every thing: the near group in front, the far one smaller behind it, the rest along the horizon.
+
+    Where the near group is in the sky, the far one has the ground to itself.
+    """
+    left, right = dice.some((0.27, 0.73), 2)
+    alone = dice.between(0.3, 0.7)
+    fore, back, full = dice.between(168, 182), horizon + dice.between(24, 34), dice.between(1.1, 1.4)
+    if aloft(scene.near[0], scene.things):
+        places = settle(scene, scene.near, alone, Room(4, horizon - HILLS, full, 0), dice)
+        places |= settle(scene, scene.far, 1 - alone, Room(horizon - HILLS, fore, full, 100), dice)
+    elif scene.far:
+        places = settle(scene, scene.near, left, Room(5, fore, min(full, 1.15), 100), dice)
+        places |= settle(scene, scene.far, right, Room(5, back, 0.7, 50), dice)
+    else:
+        places = settle(scene, scene.near, alone, Room(5, fore, full, 100), dice)
     spots = dice.some((0.12, 0.32, 0.5, 0.68, 0.88), 5)
     for number in range(len(scene.things)):
         if number not in places:
@@ -244,78 +260,93 @@ def lay_out(scene: Draft, dice: Dice, horizon: Number) -> list[Place]:
     return [places[number] for number in range(len(scene.things))]
 
 
-def settle(
-    scene: Draft, facts: tuple[Fact, ...], centre: Number, ground: Number, scale: Number, depth: Number, dice: Dice
-) -> dict[int, Place]:
-    """The places of a group: laid out about 0, then shrunk and shifted until it is within the picture."""
-    at = arrange(scene, facts, dice)
+@dataclass(frozen=True)
+class Room:
+    """What a group may fill: from `ceiling` to `ground`, at `scale` if it then fits."""
+
+    ceiling: Number
+    ground: Number
+    scale: Number
+    depth: Number
+
+
+def settle(scene: Draft, facts: tuple[Fact, ...], centre: Number, room: Room, dice: Dice) -> dict[int, Place]:
+    """The places of a group: laid out about 0, then shrunk and shifted until it is within its room."""
+    at = arrange(scene, facts, dice) if facts else {}
+    if not at:
+        return {}
     left = min(place.x - scene.things[i].kind.width * place.scale / 2 for i, place in at.items())
     right = max(place.x + scene.things[i].kind.width * place.scale / 2 for i, place in at.items())
     high = max(scene.things[i].kind.height * place.scale - place.ground for i, place in at.items())
-    scale = min(scale, (WIDTH - 14) / (right - left), (ground - 5) / high)
-    x = centre * WIDTH - scale * (left + right) / 2
-    x = min(max(x, 7 - scale * left), WIDTH - 7 - scale * right)
-    return {
-        i: replace(place, x=x + scale * place.x, ground=ground + scale * place.ground, scale=scale * place.scale,
-                   depth=depth + place.depth)
-        for i, place in at.items()
-    }  # fmt: skip
+    scale = min(room.scale, (WIDTH - 14) / (right - left), (room.ground - room.ceiling) / high)
+    x = min(max(centre * WIDTH - scale * (left + right) / 2, 7 - scale * left), WIDTH - 7 - scale * right)
+
+    def settled(place: Place) -> Place:
+        return replace(place, x=x + scale * place.x, ground=room.ground + scale * place.ground,
+                       scale=scale * place.scale, depth=room.depth + place.depth)  # fmt: skip
+
+    return {i: settled(place) for i, place in at.items()}
 
 
 def arrange(scene: Draft, facts: tuple[Fact, ...], dice: Dice) -> dict[int, Place]:
-    """The places of a group in its own frame, its things on the ground 0 (below it is positive, as in pictures)."""
+    """The places of a group in its own frame, where the ground is 0 and, as in pictures, what is higher is less."""
     main = facts[0]
     s, o = main.subject, main.object
     subject, object_ = scene.things[s], scene.things[o]
-    ks, ko = subject.kind, object_.kind
-    zs, zo = SIZES[subject.size], SIZES[object_.size]
-    ws, wo = ks.width * zs, ko.width * zo
+    scale_s, scale_o = SIZES[subject.size], SIZES[object_.size]
+    width_s, width_o = subject.kind.width * scale_s, object_.kind.width * scale_o
     at: dict[int, Place] = {}
-
-    def put(i: int, x: Number, up: Number, scale: Number, depth: Number, inside: int = -1) -> None:
-        at[i] = Place(x, -up, scale, depth, abs(up) < 15 and depth != 2.5 and inside < 0, inside)
-
     match main.predicate:
         case "left of" | "chasing" | "pulling":
-            gap = dice.between(12, 24) if main.predicate != "pulling" else dice.between(24, 34)
-            forward = {"left of": -1, "chasing": -object_.facing, "pulling": subject.facing}[main.predicate]
-            put(s, forward * (ws + gap) / 2, dice.between(-3, 3), zs, 1)
-            put(o, -forward * (wo + gap) / 2, dice.between(-3, 3), zo, 2)
+            gap = dice.between(26, 36) if main.predicate == "pulling" else dice.between(12, 24)
+            side = {"left of": -1, "chasing": -object_.facing, "pulling": subject.facing}[main.predicate]
+            at[s] = Place(side * (width_s + gap) / 2, dice.between(-3, 3), scale_s, 1)
+            at[o] = Place(-side * (width_o + gap) / 2, dice.between(-3, 3), scale_o, 2)
         case "behind":
-            put(o, 0, 0, zo, 2)
-            put(s, dice.pick((-1, 1)) * dice.between(0.3, 0.42) * (ws + wo) / 2, dice.between(9, 14), zs, 1)
+            aside = dice.pick((-1, 1)) * dice.between(0.3, 0.42) * (width_s + width_o) / 2
+            at[s] = Place(aside, -dice.between(9, 14), scale_s, 1)
+            at[o] = Place(0, 0, scale_o, 2)
         case "above":
-            low = dice.between(34, 46) if ko.family == "fliers" else 0
-            put(o, 0, low, zo, 1)
-            put(s, dice.between(-10, 10), low + ko.height * zo + dice.between(8, 16), zs, 2)
+            up = object_.kind.height * scale_o + dice.between(8, 16)
+            at[s] = Place(dice.between(-12, 12), -up, scale_s, 2, stands=False)
+            at[o] = Place(0, 0, scale_o, 1, stands=object_.kind.family != "fliers")
         case "on":
-            x, y = ko.top or (0, ko.height)
-            zs = min(zs, 0.9)
-            put(o, 0, 0, zo, 1)
-            put(s, object_.facing * x * zo, y * zo, zs, 2)
+            x, up = on_top(object_)
+            at[s] = Place(x * scale_o, -up * scale_o, 0.9, 2, stands=False)
+            at[o] = Place(0, 0, scale_o, 1)
         case "under":
-            zs = 0.8 if ko.name == "table" else 0.85
-            put(o, 0, 0, 1.12, 2 if ko.name == "table" else 1)
-            put(s, dice.between(-8, 8), -2 if ko.name == "tree" else 1, zs, 1 if ko.name == "table" else 2)
+            hidden = object_.kind.name == "table"  # by its legs
+            at[s] = Place(dice.between(-8, 8), -1 if hidden else 2, 0.8, 1 if hidden else 2)
+            at[o] = Place(0, 0, 1.1, 2 if hidden else 1)
         case "inside":
-            put(o, 0, 0, 1.1, 1)
-            put(s, dice.between(-3, 3), 11, 0.8, 2, inside=o)
+            at[s] = Place(dice.between(-3, 3), -11, 0.8, 2, stands=False, inside=o)
+            at[o] = Place(0, 0, 1.1, 1)
         case "riding":
-            assert ko.seat
-            put(o, 0, 0, 1, 1)
-            put(s, object_.facing * ko.seat[0], ko.seat[1] - 3, 0.95, 2)
-        case _:
-            put(s, 0, 0, 1, 1)
+            x, up = on_top(object_)
+            at[s] = Place(x, 3 - up, 0.95, 2, stands=False)
+            at[o] = Place(0, 0, 1, 1)
+        case "holding" | "wearing":
+            at[s] = Place(0, 0, 1, 1)
     for fact in facts:
         if fact.predicate in ("holding", "wearing"):
-            person, held = scene.things[fact.subject], scene.things[fact.object]
-            hip = 3.0 if person.look.pose == "sit" else person.kind.legs
-            body = at[fact.subject]
-            neck = person.kind.height - person.kind.legs - 2 * person.kind.head - 1 + hip
-            if fact.predicate == "wearing":
-                x, y, z = 0.0, neck + person.kind.head * 1.55, person.kind.head / 7.4
-            else:
-                x, y, z = 15.0, neck - 3.5 - held.kind.grip * 0.8, 0.8
-            put(fact.object, body.x + person.facing * body.scale * x, -body.ground + body.scale * y,
-                body.scale * z, body.depth + 0.5)  # fmt: skip
+            at[fact.object] = carried(scene.things[fact.subject], at[fact.subject], scene.things[fact.object])
     return at
+
+
+def on_top(thing: Thing) -> Point:
+    assert thing.kind.top
+    x, up = thing.kind.top
+    return thing.facing * x, up
+
+
+def carried(person: Thing, place: Place, item: Thing) -> Place:
+    """Where a hat is on the head of a person in that place, or anything else in the hand."""
+    kind = person.kind
+    hip = SEATED_HIP if person.look.pose == "sit" else kind.legs
+    neck = hip + kind.height - kind.legs - 2 * kind.head - 1
+    if item.kind.name == "hat":
+        x, up, scale = 0.0, neck + kind.head * 1.55, kind.head / 7.4
+    else:
+        x, up, scale = HAND, neck - 3.5 - item.kind.grip * 0.8, 0.8
+    return Place(place.x + person.facing * x * place.scale, place.ground - up * place.scale, scale * place.scale,
+                 place.depth + 0.5, stands=False)  # fmt: skip

@@ -18,10 +18,9 @@ from regard.data.scenes.draw import Drawing, draw
 from regard.data.scenes.grammar import PER_IMAGE, sentences
 from regard.data.scenes.kinds import KINDS
 from regard.data.scenes.pen import HEIGHT, WIDTH
-from regard.data.scenes.world import PREDICATES, Dice, Draft, draft, turned
+from regard.data.scenes.world import PREDICATES, REGIONS, Dice, Draft, draft, turned
 from regard.files import InputError, replacing
 
-REGIONS = 8  # no scene has more things
 CLASSES = tuple(KINDS)
 CYCLE = 5  # of so many images, the first two are twins
 RELATION_TWINS = 0.65  # of the twins, this part differs in its relation, the rest in its colours

@@ -1,0 +1,66 @@
+"""A run's folder: its recipe, its tokenizer, the weights that validated best, and how to load them as a model.
+
+    recipe.toml          every setting          model.safetensors   the weights, best on validation
+    vocabulary.json      or pieces.json: words   last.pt             the state from which training goes on
+    metrics.jsonl        losses and recalls      curves.png          the same, drawn
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from regard.files import InputError, replacing
+from regard.layers.encoders import build_words
+from regard.matcher import Matcher
+from regard.models import MODELS
+from regard.recipe import Recipe
+from regard.words import load_tokenizer
+
+WEIGHTS = "model.safetensors"
+
+
+def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bool = True) -> Matcher:
+    """The recipe's model for regions of `feature_dim` features, with fresh weights.
+
+    `pretrained=False` leaves out the weights of a pretrained text encoder, which a checkpoint will bring.
+    """
+    words = build_words(recipe.words, tokenizer, recipe.options.dim, weights=pretrained)
+    return MODELS[recipe.model](recipe.options, feature_dim, words)  # type: ignore[call-arg]
+
+
+def save_model(model: Matcher, name: str, feature_dim: int, folder: Path) -> None:
+    """Write the weights, with what they belong to."""
+    with replacing(folder / WEIGHTS) as temporary:
+        state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        save_file(state, temporary, metadata={"model": name, "feature_dim": str(feature_dim)})
+
+
+def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
+    """The model of a run's folder, in eval mode. Raises InputError where the folder is not one, or is incomplete."""
+    folder = Path(run)
+    if not (folder / "recipe.toml").is_file():
+        raise InputError(f"{folder} is no run: it has no recipe.toml. `regard train RECIPE --out {folder}` makes one.")
+    recipe = Recipe.read(folder / "recipe.toml")
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"{folder} has no {WEIGHTS} yet: its first validation has not come. Train on with --resume.")
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            made_for = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # a file is no mapping
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / WEIGHTS} cannot be read ({error}): copy or train it again.") from None
+    if made_for.get("model") != recipe.model:
+        raise InputError(
+            f"{folder / WEIGHTS} holds a {made_for.get('model')} model; {folder / 'recipe.toml'} describes {recipe.model}."
+        )
+    model = build_model(recipe, int(made_for["feature_dim"]), load_tokenizer(folder), pretrained=False)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{folder / WEIGHTS} does not fit {folder / 'recipe.toml'}: {reason}") from None
+    return model.to(torch.device(device)).eval()

@@ -1,0 +1,26 @@
+"""What training hides from the model: VSE-infinity's dropping of regions and words (Chen et al. 2021, section 4)."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from regard.batch import Images, Texts
+
+
+def drop_regions(images: Images, part: float) -> Images:
+    """The images without a random `part` of their regions: masked, not moved. Every image keeps at least one."""
+    if not part:
+        return images
+    keep = images.mask & (torch.rand(images.mask.shape, device=images.mask.device) >= part)
+    return replace(images, mask=torch.where(keep.any(1, keepdim=True), keep, images.mask))
+
+
+def drop_words(texts: Texts, part: float, tokenizer: Any) -> Texts:
+    """The texts with a random `part` of their tokens replaced by the tokenizer's unknown (or mask) token; [CLS] and its like stay."""
+    if not part:
+        return texts
+    drop = texts.mask & (torch.rand(texts.mask.shape, device=texts.mask.device) < part)
+    if texts.words is not None:
+        drop &= texts.words > 0
+    return replace(texts, tokens=texts.tokens.masked_fill(drop, tokenizer.unknown_number))

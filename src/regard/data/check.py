@@ -1,0 +1,347 @@
+"""What a data folder is, what each model could use of it, and everything that is wrong with it."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from regard.data.convert import open_splits
+from regard.data.layout import Files, data_folder, features_of, splits_of
+from regard.data.lines import Lines, Named
+from regard.data.rows import Column, Rows, Scaled
+from regard.data.sources import records_of
+from regard.data.split import Split
+from regard.files import InputError
+from regard.words import tokenize
+
+TOLERANCE = 0.01  # of the image's side: how far a detector's box may reach out without remark
+USES = (
+    ("vse_infinity, scan", None),
+    ("cmsei, spatial graph", "boxes"),
+    ("cmsei, spatial graph with classes", "labels"),
+    ("cmsei, semantic graph", "relations"),
+    ("relations between words", "text_relations"),
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong, in a file and perhaps at a row: arrays count from 0, lines of a text from 1."""
+
+    severity: Literal["error", "warning"]
+    file: str
+    row: int | None
+    text: str
+
+    def __str__(self) -> str:
+        unit = "line" if self.file.endswith(".txt") else "row"
+        return f"{self.file}, {unit} {self.row}: {self.text}" if self.row is not None else f"{self.file}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The sizes of one split, and which optional fields it has."""
+
+    name: str
+    num_images: int
+    num_texts: int
+    num_regions: int
+    feature_dim: int
+    dtype: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found; `str(report)` is what the command line prints."""
+
+    folder: str
+    layout: str
+    splits: tuple[Summary, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def errors(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.severity == "error"]
+
+    def uses(self) -> dict[str, list[str]]:
+        """What models could use, and the splits that have what it needs."""
+        return {
+            use: [split.name for split in self.splits if field is None or field in split.fields] for use, field in USES
+        }
+
+    def __str__(self) -> str:
+        head = ("split", "images", "sentences", "regions", "features", "also there")
+        rows = [
+            (s.name, s.num_images, s.num_texts, s.num_regions, f"{s.feature_dim} {s.dtype}", ", ".join(s.fields) or "-")
+            for s in self.splits
+        ]
+        names = [split.name for split in self.splits]
+        uses = [(use, "yes" if having == names else ", ".join(having) or "no") for use, having in self.uses().items()]
+        count = Counter(fault.severity for fault in self.faults)
+        found = " and ".join(f"{count[kind]} {kind}{'s' * (count[kind] != 1)}" for kind in ("error", "warning"))
+        lines = [f"{self.folder}: {self.layout}"]
+        lines += ["", *_table([head, *rows])] if rows else []
+        lines += ["", "What models could use:", *_table(uses)] if rows else []
+        lines += ["", f"{found}{':' * bool(self.faults)}", *_table([(f.severity, str(f)) for f in self.faults])]
+        return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[object]]) -> list[str]:
+    widths = [max(len(str(value)) for value in column) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(f"{value!s:{w}}" for value, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = None) -> Report:
+    """Look through every file of a data folder, a few megabytes at a time.
+
+    Raises InputError only where there is nothing to look at; what is wrong with the files is in the report.
+    """
+    at = data_folder(folder)
+    names = splits_of(at)
+    faults: list[Fault] = []
+    splits: list[Split] = []
+    if names:
+        for name in names:
+            files = Files(at, name)
+            faults += _of_lines(files)
+            try:
+                splits.append(Split.open(at, name, captions_per_image=captions_per_image))
+            except InputError as error:
+                faults.append(_fault_of(error, at, name))
+                faults += _of_features_alone(files)
+    elif records_of(at):
+        try:
+            splits = open_splits(at, captions_per_image)
+        except InputError as error:
+            faults.append(_fault_of(error, at, ""))
+    else:
+        raise InputError(f"{at} holds no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md.")
+    for split in splits:
+        features = _of_features(split.features, f"{split.name}_ims.npy")
+        for look in (features, _of_ids(split), _of_boxes(split), _of_labels(split), _of_text_relations(split)):
+            faults += _found(look, split)
+    faults += _between(splits)
+    return Report(str(folder), _layout(at, splits), tuple(map(_summary, splits)), tuple(faults))
+
+
+def _found(look: Iterator[Fault], split: Split) -> Iterator[Fault]:
+    """The faults that a look at a split finds, of which not being able to look is one."""
+    try:
+        yield from look
+    except InputError as error:
+        yield _fault_of(error, split.folder, split.name)
+
+
+def _fault_of(error: InputError, folder: Path, split: str) -> Fault:
+    """The error's own line, without the path of the folder in it."""
+    text = str(error).replace(f"{folder}{os.sep}", "")
+    file, _, rest = text.partition(" ")
+    named = "_" in file and file.startswith(split)
+    return Fault("error", file.strip(",:") if named else f"{split}_*", None, rest if named else text)
+
+
+def _summary(split: Split) -> Summary:
+    sizes = (split.num_images, split.num_texts, split.num_regions, split.feature_dim)
+    return Summary(split.name, *sizes, str(split.features.dtype), tuple(sorted(split.fields)))
+
+
+def _layout(folder: Path, splits: Sequence[Split]) -> str:
+    def some(name: str) -> bool:
+        return any(folder.glob(f"*_{name}"))
+
+    stored = [split.features for split in splits if isinstance(split.features, Rows)]
+    repeated = any(features.index is not None for features in stored)
+    if not splits_of(folder):
+        kind = "bottom-up attention's .tsv" if any(folder.glob("**/*.tsv")) else "one .npz an image"
+        return f"{kind}; `regard data convert` makes a folder to train from"
+    if some("ims_bbx.npy"):
+        kind = "GSMN's layout"
+    elif some("img_sizes.npy"):
+        kind = "CAMERA's layout"
+    elif folder.name == "precomp" or (folder / "id_mapping.json").exists():
+        kind = "VSE-infinity's layout"
+    elif repeated or any(features.dtype != np.float16 for features in stored):
+        kind = "SCAN's layout"
+    else:
+        kind = "the compact layout"
+    notes = []
+    if repeated:
+        names = ", ".join(split.name for split in splits if getattr(split.features, "index", None) is not None)
+        notes.append(f"{names} with a row for each sentence")
+    if any(isinstance(split.boxes, Scaled) for split in splits):
+        notes.append("boxes in pixels")
+    if some("caps.json"):
+        notes.append("dependency lists, which `regard data convert` makes into relations between words")
+    return "; ".join([kind, *notes])
+
+
+def _of_lines(files: Files) -> Iterator[Fault]:
+    """Faults of the sentences and ids as lines."""
+    for name, what in (("caps.txt", "sentence"), ("ids.txt", "id")):
+        path = files.path(name)
+        if not path.exists():
+            continue
+        lines = Lines(path)
+        empty, wrong = [], []
+        for row in range(len(lines)):
+            try:
+                if not lines[row]:
+                    empty.append(row + 1)
+            except InputError:
+                wrong.append(row + 1)
+        if wrong:
+            have = _many(len(wrong), "line is", "lines are")
+            yield Fault("error", path.name, wrong[0], f"{have} not UTF-8, the first here. Save the file as UTF-8.")
+        if empty:
+            yield Fault("error", path.name, empty[0], f"{_many(len(empty), f'empty {what}', f'empty {what}s')}.")
+        if name == "caps.txt" and not wrong:
+            again = _repeats(lines.keys())
+            if len(again):
+                have = _many(len(again), "sentence has", "sentences have")
+                text = f"{have} been before, the first here ({lines[again[0]]!r}): equal scores that no model can part."
+                yield Fault("warning", path.name, int(again[0]) + 1, text)
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
+
+
+def _repeats(keys: np.ndarray) -> np.ndarray:
+    """The places whose key has been before."""
+    _, first = np.unique(keys, return_index=True)
+    return np.delete(np.arange(len(keys)), first)
+
+
+def _of_ids(split: Split) -> Iterator[Fault]:
+    if not isinstance(split.ids, Named):
+        yield Fault("warning", f"{split.name}_ids.txt", None, "not there: images go by their row, and leaks go unseen.")
+        return
+    again = _repeats(split.ids.keys())
+    if len(again):
+        name = split.ids[int(again[0])]
+        text = f"{_many(len(again), 'image repeats', 'images repeat')} an earlier id, the first here ({name!r})."
+        yield Fault("error", f"{split.name}_ids.txt", split.ids.line(int(again[0])) + 1, text)
+
+
+def _of_features_alone(files: Files) -> Iterator[Fault]:
+    """Of features whose split cannot be opened, so that one fault does not hide another."""
+    try:
+        yield from _of_features(features_of(files), files.path("ims.npy").name)
+    except InputError:
+        return  # that is why
+
+
+def _of_features(features: Column, file: str) -> Iterator[Fault]:
+    if features.dtype == np.float64:
+        yield Fault("warning", file, None, "float64: four times the room that float16 takes. `regard data convert` it.")
+    wrong = zero = 0
+    first_wrong = first_zero = 0
+    for rows in features.blocks():
+        block = features.read(rows)
+        bad, empty = ~np.isfinite(block).all((1, 2)), ~block.any((1, 2))
+        first_wrong = int(rows[bad.argmax()]) if bad.any() and not wrong else first_wrong
+        first_zero = int(rows[empty.argmax()]) if empty.any() and not zero else first_zero
+        wrong, zero = wrong + int(bad.sum()), zero + int(empty.sum())
+    if wrong:
+        have = _many(wrong, "image holds", "images hold")
+        yield Fault("error", file, first_wrong, f"{have} NaN or infinity, the first here. Extract them again.")
+    if zero:
+        have = _many(zero, "image is", "images are")
+        yield Fault("error", file, first_zero, f"{have} all zero, the first here. Extract them again.")
+
+
+def _of_boxes(split: Split) -> Iterator[Fault]:
+    if split.boxes is None:
+        return
+    flat: list[int] = []
+    broken: list[int] = []
+    outside: list[tuple[int, np.ndarray]] = []  # the first thousand
+    num_outside = 0
+    counts = np.full(split.num_images, split.num_regions) if split.region_counts is None else split.region_counts
+    for rows in split.boxes.blocks():
+        boxes = split.boxes.read(rows).astype(np.float32)
+        real = np.arange(split.num_regions) < counts[rows][:, None]
+        finite = np.asarray(np.isfinite(boxes).all(2))
+        broken += rows[(real & ~finite).any(1)].tolist()
+        boxes, real = np.where(finite[..., None], boxes, 0), real & finite
+        out = real & (np.abs(boxes - 0.5) > 0.5 + TOLERANCE).any(2)
+        flat += rows[(real & ~out & ((boxes[..., 2:] <= boxes[..., :2]).any(2))).any(1)].tolist()
+        num_outside += int(out.any(1).sum())
+        for place in np.flatnonzero(out.any(1))[: 1000 - len(outside)]:
+            outside.append((int(rows[place]), boxes[place][real[place]]))
+    path = Files(split.folder, split.name).found("ims_bbx.npy", "boxes.npy")
+    file = path.name if path else f"{split.name} boxes"
+    if broken:
+        yield Fault("error", file, broken[0], f"boxes of {_many(len(broken), 'image', 'images')} hold NaN or infinity.")
+    if flat:
+        have = _many(len(flat), "image has", "images have")
+        yield Fault("warning", file, flat[0], f"{have} boxes without area, the first here.")
+    if outside:
+        row, boxes = outside[0]
+        have = _many(num_outside, "image has", "images have")
+        text = f"{have} boxes outside, the first here"
+        if isinstance(split.boxes, Scaled) and split.sizes is not None:
+            size = split.sizes[row]
+            reach = " x ".join(f"{side:.0f}" for side in (boxes.reshape(-1, 2, 2).max((0, 1)) * size))
+            swapped = [(boxes * np.tile(split.sizes[at] / split.sizes[at][::-1], 2)).max() for at, boxes in outside]
+            said = (
+                "Width and height look exchanged"
+                if max(swapped) <= 1 + TOLERANCE
+                else "The sizes look like other images'"
+            )
+            text += f": they reach {reach} in an image of {size[0]} x {size[1]}. {said}"
+        yield Fault("error", file, row, f"{text}.")
+
+
+def _of_labels(split: Split) -> Iterator[Fault]:
+    if split.labels is None:
+        return
+    for rows in split.labels.blocks():
+        labels = split.labels.read(rows)
+        wrong = ((labels < 0) | (labels >= len(split.classes))).any(1)
+        if wrong.any():
+            text = (
+                f"class numbers {labels.min()} to {labels.max()}: want 0 to {len(split.classes) - 1}, as in labels.txt."
+            )
+            yield Fault("error", f"{split.name}_labels.npy", int(rows[wrong.argmax()]), text)
+            return
+
+
+def _of_text_relations(split: Split) -> Iterator[Fault]:
+    relations = split.text_relations
+    if relations is None:
+        return
+    beyond = []
+    for text in np.flatnonzero(np.diff(relations.bounds)).tolist():
+        at = slice(relations.bounds[text], relations.bounds[text + 1])
+        last = max(relations.source[at].max(), relations.target[at].max())
+        if last >= len(tokenize(split.captions[text])):
+            beyond.append(text)
+    if beyond:
+        have = _many(len(beyond), "sentence has", "sentences have")
+        text_ = f"{have} relations of words beyond the end, the first is sentence {beyond[0]}: made of other tokens?"
+        yield Fault("warning", f"{split.name}_text_relations.npz", None, text_)
+
+
+def _between(splits: Sequence[Split]) -> Iterator[Fault]:
+    """Faults of two splits together."""
+    ids = {split.name: split.ids for split in splits if isinstance(split.ids, Named)}
+    for one, other in combinations(ids, 2):
+        shared = np.flatnonzero(np.isin(ids[other].keys(), ids[one].keys()))
+        if len(shared) and {one, other} != {"test", "testall"}:  # COCO's test is the first thousand of its testall
+            place = int(shared[0])
+            text = f"{_many(len(shared), 'image is', 'images are')} also in {one}, the first here: a leak."
+            yield Fault("error", f"{other}_ids.txt", ids[other].line(place) + 1, text)
+    for what in ("feature_dim", "predicates", "text_labels"):
+        having = [split for split in splits if getattr(split, what)]
+        for split in having[1:]:
+            if getattr(split, what) != getattr(having[0], what):
+                file = {"feature_dim": "ims.npy", "predicates": "relations.npz"}.get(what, "text_relations.npz")
+                text = f"{what} are not those of {having[0].name}: no model can use both. Make the splits together."
+                yield Fault("error", f"{split.name}_{file}", None, text)

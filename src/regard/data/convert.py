@@ -1,0 +1,151 @@
+"""Any layout -> the compact folder: float16, each image once, written whole or not at all."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from regard.data.graphs import SceneGraphs, with_dependencies
+from regard.data.layout import Files, Pairing, data_folder, features_of, read_json, splits_of
+from regard.data.lines import Lines
+from regard.data.relations import IMAGE_FILE, TEXT_FILE
+from regard.data.rows import NpyWriter
+from regard.data.sources import open_records, records_of
+from regard.data.split import Split
+from regard.files import InputError, replacing
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def convert(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    captions_per_image: int | None = None,
+    scene_graphs: Sequence[str | os.PathLike[str]] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the splits of `source`, of any layout in docs/data.md, to the new folder `out` in the compact form.
+
+    `scene_graphs` are files that graphs.SceneGraphs reads; they give labels, relations and, where the source has none,
+    the sentences. `progress(done, total)` is told of images. `out` appears only when it is whole: neither Ctrl-C nor a
+    full disk leaves a part of it. Raises InputError, also where `out` exists and is not empty.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty. Give a new folder, or remove it first.")
+    graphs = SceneGraphs.load([Path(path) for path in scene_graphs]) if scene_graphs else None
+    splits = open_splits(source, captions_per_image, graphs)
+    total, done = sum(split.num_images for split in splits), 0
+    try:
+        with replacing(out) as folder:
+            folder.mkdir()
+            for split in splits:
+                for rows in _write(split, folder):
+                    done += rows
+                    if progress:
+                        progress(done, total)
+            classes = next((split.classes for split in splits if split.labels), ())
+            if classes:
+                _write_lines(folder / "labels.txt", classes[1:])
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(
+            f"{out}: {error.strerror}. Nothing was kept; free some room or choose another place."
+        ) from None
+
+
+def open_splits(
+    source: str | os.PathLike[str], captions_per_image: int | None = None, graphs: SceneGraphs | None = None
+) -> list[Split]:
+    """Every split of a folder of any layout, with the relations that its other files or `graphs` give."""
+    folder = data_folder(source)
+    names = splits_of(folder)
+    if not names and (records := records_of(folder)):
+        chosen = sorted(path.name.removesuffix("_ids.txt") for path in folder.glob("*_ids.txt"))
+        if not chosen:
+            raise InputError(f"{folder} has no *_ids.txt: want one, and a *_caps.txt, to say what each split holds.")
+        splits = [open_records(records, Files(folder, name), captions_per_image) for name in chosen]
+    elif graphs:
+        splits = [_open_with(graphs, Files(folder, name), captions_per_image) for name in names]
+    else:
+        splits = [Split.open(folder, name, captions_per_image=captions_per_image) for name in names]
+    if not splits:
+        raise InputError(f"{folder} holds no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md.")
+    splits = [with_dependencies(split) for split in splits]
+    return [graphs.added_to(split) for split in splits] if graphs else splits
+
+
+def _open_with(graphs: SceneGraphs, files: Files, captions_per_image: int | None) -> Split:
+    """A split of features, whose sentences may be those of the graphs, and whose ids may be a JSON list."""
+    if files.path("caps.txt").exists():
+        return Split.open(files.folder, files.split, captions_per_image=captions_per_image)
+    features, index = features_of(files), files.found("ids.txt", "index.json")
+    if not index:
+        raise InputError(f"{files.path('ids.txt')} is not there: want the image id of each row, to find its graph.")
+    listed = Lines(index) if index.suffix == ".txt" else read_json(index)
+    ids = [entry["id"] if isinstance(entry, dict) else entry for entry in listed]
+    if len(ids) != len(features):
+        raise InputError(f"{index} has {len(ids)} ids: want one for each of {len(features)} rows of {features.path}.")
+    captions, image_of_text = graphs.captions(ids)
+    return Split.of(files, features, captions, ids, Pairing(len(features), image_of_text))
+
+
+def _write(split: Split, folder: Path) -> Iterator[int]:
+    """One split in the compact form; yields how many images each step wrote."""
+    files = Files(folder, split.name)
+    pictures = replace(split, relations=None)
+    shape = split.features.shape
+    with ExitStack() as stack:
+
+        def writer(name: str, shape: tuple[int, ...], dtype: str) -> NpyWriter:
+            return stack.enter_context(NpyWriter(files.path(name), shape, dtype))
+
+        features = writer("ims.npy", shape, "<f2")
+        boxes = writer("boxes.npy", (*shape[:2], 4), "<f4") if split.boxes else None
+        labels = writer("labels.npy", shape[:2], "<i2") if split.labels else None
+        for rows in split.features.blocks():
+            images = pictures.images(rows)
+            features.write(_halved(images.features.numpy(), split, int(rows[0])))
+            if boxes and images.boxes is not None:
+                boxes.write(images.boxes.numpy())
+            if labels and images.labels is not None:
+                labels.write(images.labels.numpy())
+            yield len(rows)
+    _write_lines(files.path("ids.txt"), split.ids)
+    _write_lines(files.path("caps.txt"), split.captions)
+    np.save(files.path("image_of_text.npy"), split.image_of_text.astype(np.int32))
+    if split.region_counts is not None:
+        np.save(files.path("num_regions.npy"), split.region_counts.astype(np.int16))
+    if split.sizes is not None:
+        np.save(files.path("sizes.npy"), split.sizes.astype(np.int32))
+    if split.relations:
+        split.relations.save(files.path("relations.npz"), IMAGE_FILE)
+    if split.text_relations:
+        split.text_relations.save(files.path("text_relations.npz"), TEXT_FILE)
+
+
+def _halved(features: np.ndarray, split: Split, first: int) -> np.ndarray:
+    """The features as float16. Raises InputError where they are not finite, or too large."""
+    with np.errstate(over="ignore"):
+        out = features.astype(np.float16)
+    wrong = ~np.isfinite(out).all((1, 2))
+    if wrong.any():
+        row = int(wrong.argmax())
+        large = np.isfinite(features[row]).all()
+        what = f"values up to {np.abs(features[row]).max():g}, beyond float16" if large else "NaN or infinity"
+        raise InputError(
+            f"{split.folder}/{split.name}: features of image {first + row} ({split.ids[first + row]}) hold {what}. "
+            + ("Scale them first." if large else "Extract them again; `regard data check` lists all.")
+        )
+    return out
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{' '.join(line.splitlines())}\n" for line in lines)

@@ -1,0 +1,48 @@
+"""Relations from boxes alone, for data that has no scene graph: `regard data relations DIR`."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regard.batch import Images
+from regard.data.relations import IMAGE_FILE, Triples
+from regard.data.split import Split
+from regard.files import InputError
+from regard.regions.geometry import RELATION_CLASSES, relation_classes
+
+
+def relate(folder: Path, split: str) -> float:
+    """Write `{split}_relations.npz`: the geometric class of every near pair of regions; the mean degree of a region.
+
+    Where the regions have labels, only labelled ones are related: windows of a grid are no objects. These are places,
+    not predicates of a scene-graph model: say so wherever numbers that used them are reported. Raises InputError for a
+    split without boxes or with relations of its own.
+    """
+    opened = Split.open(folder, split)
+    path = folder / f"{split}_relations.npz"
+    if path.exists():
+        raise InputError(f"{path} is there already: remove it to make relations from the boxes instead.")
+    if "boxes" not in opened.fields:
+        raise InputError(f"{folder} {split} has no boxes, from which relations would be made: see docs/data.md.")
+    found, num_regions = [], 0
+    for start in range(0, opened.num_images, 256):
+        images = opened.images(range(start, min(start + 256, opened.num_images)))
+        real = _related(images)
+        image, subject, target = real.nonzero(as_tuple=True)
+        found.append(torch.stack([image + start, subject, target, relation_classes(_boxes(images))[real]]))
+        num_regions += int(images.mask.sum())
+    item, subject, target, label = torch.cat(found, 1).numpy().astype(np.int32)
+    Triples.of(item, subject, target, label, RELATION_CLASSES, opened.num_images).save(path, IMAGE_FILE)
+    return len(item) / num_regions
+
+
+def _related(images: Images) -> torch.Tensor:
+    """Which pairs of an image's regions have a relation."""
+    objects = images.mask if images.labels is None else images.mask & (images.labels > 0)
+    return (relation_classes(_boxes(images)) > 0) & objects[:, :, None] & objects[:, None, :]
+
+
+def _boxes(images: Images) -> torch.Tensor:
+    assert images.boxes is not None
+    return images.boxes.float()

@@ -1,0 +1,209 @@
+"""Detectors' own outputs, a record an image, as columns: bottom-up attention's .tsv and folders of .npz.
+
+They hold features, boxes and sizes under an image id; `{split}_ids.txt` and `{split}_caps.txt` beside them say which
+images and sentences a split has. Only `regard data convert` and `regard data check` read them: as text in base64, or
+compressed, they are too slow to train from.
+"""
+
+import base64
+import binascii
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from regard.data.layout import Files, named, pair
+from regard.data.lines import Lines
+from regard.data.rows import Column
+from regard.data.split import Split
+from regard.files import InputError
+
+TSV_COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: float features [region, feature], boxes [region, 4] in pixels if any, width and height if known."""
+
+    features: np.ndarray
+    boxes: np.ndarray | None
+    size: tuple[int, int] | None
+
+    def fractions(self) -> np.ndarray | None:
+        """The boxes as fractions of the image, where they and its size are known."""
+        if self.boxes is None or not self.size or min(self.size) < 1:
+            return None
+        return (self.boxes / np.tile(self.size, 2)).astype(np.float32)
+
+
+class Records(ABC):
+    """The records of a folder, by image id."""
+
+    @abstractmethod
+    def ids(self) -> Mapping[str, object]:
+        """Every image id, and where its record lies."""
+
+    @abstractmethod
+    def read(self, name: str) -> Record:
+        """The record of an id."""
+
+    def outline(self, name: str) -> tuple[int, tuple[int, int] | None]:
+        """How many regions an image has, and its size."""
+        record = self.read(name)
+        return len(record.features), record.size
+
+
+class Tsv(Records):
+    """Bottom-up attention's .tsv files: image_id, width, height, number of boxes, boxes and features in base64."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._places: dict[str, tuple[Path, int, int]] = {}  # file, where the line starts, its number
+        self._outlines: dict[str, tuple[int, tuple[int, int]]] = {}
+        for path in paths:
+            with open(path, "rb") as file:
+                start = 0
+                for number, line in enumerate(file, 1):
+                    name, width, height, count, *_ = _columns(line, f"{path}, line {number}")
+                    if name not in self._places:
+                        self._places[name] = path, start, number
+                        self._outlines[name] = count, (width, height)
+                    start += len(line)
+
+    def ids(self) -> Mapping[str, object]:
+        return self._places
+
+    def read(self, name: str) -> Record:
+        path, start, number = self._places[name]
+        with open(path, "rb") as file:
+            file.seek(start)
+            _, width, height, count, *texts = _columns(file.readline(), f"{path}, line {number}")
+        try:
+            boxes, features = (_decoded(text, count) for text in texts)
+        except (ValueError, binascii.Error) as error:
+            raise InputError(f"{path}, line {number} cannot be read ({error}). Is the file cut short?") from None
+        if boxes.shape[1] != 4:
+            raise InputError(f"{path}, line {number} has {boxes.size} numbers for {count} boxes: want four each.")
+        return Record(features, boxes, (width, height))
+
+    def outline(self, name: str) -> tuple[int, tuple[int, int] | None]:
+        return self._outlines[name]
+
+
+def _columns(line: bytes, place: str) -> tuple[str, int, int, int, bytes, bytes]:
+    values = line.rstrip(b"\r\n").split(b"\t")
+    try:
+        name, (width, height, count), (boxes, features) = values[0], map(int, map(float, values[1:4])), values[4:]
+    except ValueError:
+        want = ", ".join(TSV_COLUMNS)
+        raise InputError(f"{place} has {len(values)} columns: want {want}. Is the file cut short?") from None
+    return name.decode("utf-8", "replace"), width, height, count, boxes, features
+
+
+def _decoded(text: bytes, count: int) -> np.ndarray:
+    """float32 [count, values]."""
+    content = base64.b64decode(text, validate=True)
+    if not count or len(content) % (4 * count):
+        raise ValueError(f"{len(content)} bytes for {count} boxes")
+    return np.frombuffer(content, "<f4").reshape(count, -1)
+
+
+class NpzFolder(Records):
+    """A .npz an image, named by its id: x or features, bbox or boxes, image_w, image_h, num_bbox."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = {path.stem: path for path in paths}
+
+    def ids(self) -> Mapping[str, object]:
+        return self._paths
+
+    def read(self, name: str) -> Record:
+        path = self._paths[name]
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {key: file[key] for key in _NPZ_KEYS if key in file.files}
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is no whole .npz of plain arrays ({error}). Copy it again.") from None
+        features, boxes = found.get("x", found.get("features")), found.get("bbox", found.get("boxes"))
+        if features is None or features.ndim != 2:
+            raise InputError(f"{path} has no array x or features [region, feature]. Extract it again.")
+        if boxes is not None and len(features) != len(boxes) == features.shape[1]:
+            features = features.T  # OpenVQA stores a column a region
+        count = int(found.get("num_bbox", len(features)))
+        sized = "image_w" in found and "image_h" in found
+        size = (int(found["image_w"]), int(found["image_h"])) if sized else None
+        return Record(features[:count], None if boxes is None or not sized else boxes[:count], size)
+
+
+_NPZ_KEYS = ("x", "features", "bbox", "boxes", "image_w", "image_h", "num_bbox")
+
+
+def records_of(folder: Path) -> Records | None:
+    """The detector's records in a folder or the folders in it, if there are any."""
+    if paths := sorted([*folder.glob("*.tsv"), *folder.glob("*/*.tsv")]):
+        return Tsv(paths)
+    sides = ("_relations.npz", "_regions.npz", "_twins.npz")
+    paths = [path for kind in ("*.npz", "*/*.npz") for path in folder.glob(kind) if not path.name.endswith(sides)]
+    return NpzFolder(sorted(paths)) if paths else None
+
+
+class _Column(Column):
+    """One thing of each record, padded with zero to the most regions that any has."""
+
+    def __init__(self, records: Records, names: Sequence[str], what: str, shape: tuple[int, ...]) -> None:
+        self._records, self._names, self._what = records, names, what
+        self.shape, self.dtype = shape, np.dtype(np.float32)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(rows), *self.shape[1:]), self.dtype)
+        for place, row in enumerate(rows.tolist()):
+            record = self._records.read(self._names[row])
+            values = record.features if self._what == "features" else record.fractions()
+            if values is None or values.shape[1] != self.shape[2]:
+                have = "none" if values is None else f"of {values.shape[1]} numbers"
+                raise InputError(
+                    f"The record of image {self._names[row]} has {self._what} {have}, the first image of its split "
+                    f"has them of {self.shape[2]}: want the output of one detector."
+                )
+            out[place, : len(values)] = values
+        return out
+
+
+def open_records(records: Records, files: Files, captions_per_image: int | None = None) -> Split:
+    """The split that `{split}_ids.txt` and `{split}_caps.txt` choose from the records.
+
+    Raises InputError where an id has no record.
+    """
+    captions, lines = Lines(files.path("caps.txt")), Lines(files.path("ids.txt"))
+    pairing = pair(files, len(lines), len(captions), lines, captions_per_image)
+    known = records.ids()
+    names = [_key(name, known) for name in named(files, pairing, lines)]
+    if None in names:
+        row = names.index(None)
+        line = row if pairing.lines is None else int(pairing.lines[row])
+        raise InputError(f"{lines.path}, line {line + 1}: no record of image {lines[line]!r} in {files.folder}.")
+    keys = [name for name in names if name is not None]
+    first = records.read(keys[0])
+    counts, sizes = np.zeros(len(keys), np.int64), np.zeros((len(keys), 2), np.int32)
+    for row, key in enumerate(keys):
+        counts[row], size = records.outline(key)
+        sizes[row] = size or (0, 0)
+    widest = int(counts.max())
+    return Split(
+        files.folder,
+        files.split,
+        _Column(records, keys, "features", (len(keys), widest, first.features.shape[1])),
+        named(files, pairing, lines),
+        captions,
+        pairing.image_of_text,
+        region_counts=None if (counts == widest).all() else counts,
+        boxes=None if first.fractions() is None else _Column(records, keys, "boxes", (len(keys), widest, 4)),
+        sizes=sizes if first.size else None,
+    )
+
+
+def _key(name: str, known: Mapping[str, object]) -> str | None:
+    """How the records call an image: as the ids do, or without the picture's ending."""
+    return next((key for key in (name, name.rsplit(".", 1)[0]) if key in known), None)

@@ -1,0 +1,74 @@
+"""Encode a split, score every pair of it, and measure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard.batch import Batch
+from regard.data import Split
+from regard.files import InputError
+from regard.matcher import Matcher
+from regard.metrics import Recalls, recalls
+from regard.score import score_all
+
+BLOCK = (64, 128)
+
+
+def evaluate(model: Matcher, split: Split, protocol: str = "full") -> Recalls:
+    """The seven metrics (and the median and mean ranks) of a model on a split."""
+    return recalls(scores_of(model, split).numpy(), split.image_of_text, protocol)
+
+
+@torch.inference_mode()
+def scores_of(
+    model: Matcher, split: Split, out: np.ndarray | None = None, block: tuple[int, int] = BLOCK, progress: Any = None
+) -> torch.Tensor:
+    """The score of every image and text of a split: float32 [image, text], into `out` where it is given.
+
+    The model is put into eval mode, and back. Raises InputError where the split lacks what the model needs.
+    """
+    missing(model, split)
+    was_training = model.training
+    model.eval()
+    try:
+        images, texts = encode(model, split)
+        return score_all(model, images, texts, block, out, progress)
+    finally:
+        model.train(was_training)
+
+
+def encode(model: Matcher, split: Split, batch_size: int = 128) -> tuple[Any, Any]:
+    """The encodings of all images and all texts of a split, on the model's device."""
+    device = next(model.parameters()).device
+
+    def all_of(count: int, read: Any, encoder: Any) -> Batch:
+        rows = np.arange(count)
+        ready = lambda part: read(part).to(device).to(torch.float32)  # noqa: E731
+        parts = [encoder(ready(rows[at : at + batch_size])) for at in range(0, count, batch_size)]
+        return type(parts[0]).cat(parts)
+
+    images = all_of(split.num_images, split.images, model.encode_images)
+    return images, all_of(split.num_texts, lambda rows: split.texts(rows, model.tokenizer), model.encode_texts)
+
+
+def missing(model: Matcher, split: Split) -> None:
+    """Raises InputError where the split lacks something that the model needs, saying what makes it."""
+    absent = sorted(model.needs() - split.fields)
+    if absent:
+        name = type(model).__name__
+        hint = {
+            "boxes": "boxes come with the region features: see docs/data.md",
+            "relations": f"`regard data relations {split.folder}` makes them from the boxes",
+        }
+        how = "; ".join(hint.get(field, "see docs/data.md") for field in absent)
+        raise InputError(f"{name} as configured needs {' and '.join(absent)}; {split.folder} {split.name} has none: {how}.")
+
+
+def ensemble(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean of score matrices of the same images and texts: how the field combines two models."""
+    shapes = {tuple(matrix.shape) for matrix in matrices}
+    if len(shapes) > 1:
+        raise InputError(f"An ensemble needs score matrices of one shape, not of {sorted(shapes)}.")
+    return torch.stack(list(matrices)).mean(0)

@@ -1,0 +1,65 @@
+"""Cross attention between the fragments of two items, for every pair of items at once.
+
+The *queries* attend to the *context*: with words as queries and regions as context this is SCAN's text-to-image
+direction, and the reverse is image-to-text. Tensors over pairs lie as [context item, context fragment, query item,
+query fragment]: one matrix product makes them, and each reduction over the context runs along an outer axis.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.batch import Fragments
+
+Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
+
+
+def similarities(context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment query word"]:
+    """The inner product of every context fragment with every query fragment; zero where either is padding."""
+    product = torch.einsum("ckd,qfd->ckqf", context.vectors, queries.vectors)
+    real = context.mask[:, :, None, None] & queries.mask
+    return product.masked_fill(~real, 0)
+
+
+def attention(
+    similarity: Float[Tensor, "context fragment query word"],
+    context: Fragments,
+    temperature: float,
+    normalisation: Normalisation = "clipped_l2norm",
+) -> Float[Tensor, "context fragment query word"]:
+    """The weight of each context fragment for each query fragment: a softmax over the context, padding excluded.
+
+    SCAN (Lee et al. 2018), eq. 1-2 and 6-7: the similarity is clipped below zero (leaky, 0.1, in the released code) and
+    scaled to unit length over the *queries* of the pair, then multiplied by `temperature` (SCAN's lambda; larger is
+    sharper) under the softmax.
+    """
+    if normalisation in ("clipped_l2norm", "clipped"):
+        similarity = torch.nn.functional.leaky_relu(similarity, 0.1)
+    if normalisation in ("clipped_l2norm", "l2norm"):
+        squares = (similarity * similarity).sum(-1, keepdim=True)
+        similarity = similarity * torch.rsqrt(squares + 1e-16)
+    logits = (temperature * similarity).masked_fill(~context.mask[:, :, None, None], float("-inf"))
+    return logits.softmax(1)
+
+
+def attended_cosine(
+    similarity: Float[Tensor, "context fragment query word"],
+    weights: Float[Tensor, "context fragment query word"],
+    context: Fragments,
+    queries: Fragments,
+) -> Float[Tensor, "context query word"]:
+    """The cosine of each query fragment and its attended context vector, which is never built.
+
+    With a = weights and G the Gram matrix of the context's fragments, the inner product is a.(V q) and the norm of the
+    attended vector is sqrt(a'Ga). An attended vector of no length has cosine 0.
+    """
+    inner = (weights * similarity).sum(1)
+    gram = context.vectors @ context.vectors.mT
+    squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1)
+    norms = queries.vectors.norm(dim=-1)
+    # Squares below rounding noise are opposite regions that cancel: no direction is left to compare with.
+    floor = 1e-10 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-30
+    scale = torch.rsqrt(squares.clamp(min=floor)) * (squares > floor)
+    return inner * scale / norms.clamp(min=1e-12)

@@ -1,0 +1,70 @@
+"""From fragments to one vector an item."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.batch import Fragments
+
+
+def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
+    """Scaled to unit length along the last axis; a zero vector stays zero."""
+    return F.normalize(vectors, dim=-1, eps=1e-12)
+
+
+def mean_pool(fragments: Fragments) -> Float[Tensor, "item dim"]:
+    """The mean over the real fragments."""
+    kept = fragments.vectors.masked_fill(~fragments.mask[..., None], 0)
+    return kept.sum(1) / fragments.mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def mean_max_pool(
+    vectors: Float[Tensor, "context item fragment dim"], mask: Bool[Tensor, "item fragment"]
+) -> Float[Tensor, "context item dim"]:
+    """The mean plus the maximum over the real fragments, of unit length (DIME's pooling of refined fragments)."""
+    padding = ~mask[..., None]
+    mean = vectors.masked_fill(padding, 0).sum(2) / mask.sum(1)[:, None]
+    return unit(mean + vectors.masked_fill(padding, float("-inf")).amax(2))
+
+
+class GeneralizedPooling(nn.Module):
+    """GPO, the generalized pooling operator of VSE-infinity (Chen et al., CVPR 2021), eq. 3-6.
+
+    Each feature is sorted over the fragments, from high to low, and the sorted values are averaged with learnt weights.
+    The weight of a rank depends on the number of fragments: a Bi-GRU reads the ranks' positional encodings.
+    """
+
+    def __init__(self, position_dim: int = 32, hidden_dim: int = 32, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.position_dim, self.temperature = position_dim, temperature
+        self.gru = nn.GRU(position_dim, hidden_dim, batch_first=True, bidirectional=True)
+        self.weigh = nn.Linear(hidden_dim, 1, bias=False)
+
+    def forward(self, fragments: Fragments) -> Float[Tensor, "item dim"]:
+        """One vector an item. Raises no error on an item without fragments: its vector is zero."""
+        mask = fragments.mask
+        ranked = fragments.vectors.masked_fill(~mask[..., None], float("-inf")).sort(dim=1, descending=True).values
+        counts = mask.sum(1)
+        real = torch.arange(mask.shape[1], device=mask.device) < counts[:, None]
+        ranked = ranked.masked_fill(~real[..., None], 0)
+        lengths, of_item = counts.clamp(min=1).unique(return_inverse=True)
+        return torch.einsum("if,ifd->id", self.weights(lengths, mask.shape[1])[of_item].to(ranked.dtype), ranked)
+
+    def weights(self, lengths: Tensor, width: int) -> Float[Tensor, "length rank"]:
+        """The weight of each rank for each number of fragments in `lengths`; zero beyond it."""
+        positions = _positional_encoding(width, self.position_dim, lengths.device).expand(len(lengths), -1, -1)
+        packed = nn.utils.rnn.pack_padded_sequence(positions, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=width)
+        forward, backward = states.chunk(2, dim=-1)
+        logits = self.weigh((forward + backward) / 2)[..., 0] / self.temperature
+        beyond = torch.arange(width, device=lengths.device) >= lengths[:, None]
+        return logits.masked_fill(beyond, float("-inf")).softmax(1)
+
+
+def _positional_encoding(length: int, dim: int, device: torch.device) -> Tensor:
+    places = torch.arange(length, device=device)[:, None]
+    rates = torch.exp(torch.arange(0, dim, 2, device=device) * -(math.log(10000.0) / dim))
+    return torch.stack([torch.sin(places * rates), torch.cos(places * rates)], -1).flatten(1)

@@ -1,0 +1,12 @@
+"""One file a paper; none imports another."""
+
+from regard.matcher import Matcher
+from regard.models.cmsei import CMSEI
+from regard.models.scan import SCAN
+from regard.models.vse_infinity import VSEInfinity
+
+MODELS: dict[str, type[Matcher]] = {
+    "cmsei": CMSEI,
+    "scan": SCAN,
+    "vse_infinity": VSEInfinity,
+}

@@ -1,0 +1,73 @@
+"""SCAN: Stacked Cross Attention for Image-Text Matching. Lee, Chen, Hua, Hu, He. ECCV 2018.
+
+Needs: features only.
+
+Differences
+- padded words are left out of the normalisation over queries and of every mean; the authors cut each caption instead;
+- the attended vector is never built: its cosine comes from the similarities and the Gram matrix (equal to 1e-6);
+- an attended vector of no length scores 0, where the authors' code divides by a small number.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.batch import Fragments, Images, Texts
+from regard.layers.attention import Normalisation, attended_cosine, attention, similarities
+from regard.layers.pooling import unit
+from regard.matcher import Matcher
+
+
+class SCAN(Matcher):
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        dim: int = 1024
+        direction: Literal["t2i", "i2t"] = "t2i"  # t2i: words attend to regions; i2t: regions to words
+        aggregation: Literal["mean", "lse"] = "mean"
+        temperature: float = 9.0  # lambda 1; the authors take 9 for t2i, 4 for i2t
+        lse_temperature: float = 6.0  # lambda 2; the authors take 6 for t2i, 5 for i2t
+        normalisation: Normalisation = "clipped_l2norm"
+
+    def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
+        super().__init__(config, words)
+        self.project = nn.Linear(feature_dim, config.dim)
+        nn.init.xavier_uniform_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def encode_images(self, images: Images) -> Fragments:
+        vectors = unit(self.project(images.features))
+        return Fragments(vectors.masked_fill(~images.mask[..., None], 0), images.mask)
+
+    def encode_texts(self, texts: Texts) -> Fragments:
+        words = self.words(texts)
+        return Fragments(unit(words.vectors), words.mask)
+
+    def score(self, images: Fragments, texts: Fragments) -> Float[Tensor, "image text"]:
+        context, queries = self._roles(images, texts)
+        similarity = similarities(context, queries)
+        weights = attention(similarity, context, self.config.temperature, self.config.normalisation)
+        cosine = attended_cosine(similarity, weights, context, queries)  # eq. 3-4 or 8
+        scores = self._aggregate(cosine, queries.mask)
+        return scores if self.config.direction == "t2i" else scores.T
+
+    def align(self, images: Fragments, texts: Fragments) -> Float[Tensor, "image text region word"]:
+        """The attention weights: of regions for each word (t2i), or of words for each region (i2t)."""
+        context, queries = self._roles(images, texts)
+        similarity = similarities(context, queries)
+        weights = attention(similarity, context, self.config.temperature, self.config.normalisation)
+        weights = weights.masked_fill(~queries.mask, 0)
+        return weights.permute(0, 2, 1, 3) if self.config.direction == "t2i" else weights.permute(2, 0, 3, 1)
+
+    def _roles(self, images: Fragments, texts: Fragments) -> tuple[Fragments, Fragments]:
+        return (images, texts) if self.config.direction == "t2i" else (texts, images)
+
+    def _aggregate(
+        self, cosine: Float[Tensor, "context query fragment"], mask: Bool[Tensor, "query fragment"]
+    ) -> Float[Tensor, "context query"]:
+        if self.config.aggregation == "mean":  # eq. 6
+            return cosine.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp(min=1)
+        logits = (self.config.lse_temperature * cosine).masked_fill(~mask, -math.inf)  # eq. 5
+        return logits.logsumexp(-1) / self.config.lse_temperature

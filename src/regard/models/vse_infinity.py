@@ -1,0 +1,69 @@
+"""VSE-infinity: Learning the Best Pooling Strategy for Visual Semantic Embedding. Chen, Hu, Wu, Jiang, Wang. CVPR 2021.
+
+Needs: features only.
+
+Differences
+- the field's `-10000` in place of masked scores is -inf here: padding has no weight at all;
+- region and word dropping, the paper's augmentation, belongs to training (`train.region_drop`, `train.word_drop`);
+- the image side's two-layer perceptron has one hidden width (half of `dim`), as in the authors' code.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.batch import Fragments, Images, Pooled, Texts
+from regard.layers.normalisation import MaskedBatchNorm
+from regard.layers.pooling import GeneralizedPooling, mean_pool, unit
+from regard.matcher import Matcher
+
+
+class VSEInfinity(Matcher):
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        dim: int = 1024
+        pooling: Literal["gpo", "mean"] = "gpo"
+        region_mlp: bool = True  # the residual perceptron over regions
+
+    def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
+        super().__init__(config, words)
+        self.project = nn.Linear(feature_dim, config.dim)
+        self.mlp = RegionMLP(feature_dim, config.dim // 2, config.dim) if config.region_mlp else None
+        self.pool_images = GeneralizedPooling() if config.pooling == "gpo" else mean_pool
+        self.pool_texts = GeneralizedPooling() if config.pooling == "gpo" else mean_pool
+
+    def encode_images(self, images: Images) -> Pooled:
+        vectors = self.project(images.features)
+        if self.mlp is not None:
+            vectors = vectors + self.mlp(images.features, images.mask)
+        regions = Fragments(vectors.masked_fill(~images.mask[..., None], 0), images.mask)
+        return Pooled(regions.vectors, regions.mask, unit(self.pool_images(regions)))
+
+    def encode_texts(self, texts: Texts) -> Pooled:
+        words = self.words(texts)
+        return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))
+
+    def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
+        return images.pooled @ texts.pooled.T
+
+    def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
+        """The cosine of each region and word. The model scores pooled vectors, so this illustrates; it does not decide."""
+        return torch.einsum("ird,twd->itrw", unit(images.vectors), unit(texts.vectors))
+
+
+class RegionMLP(nn.Module):
+    """Two linear layers with batch normalisation over real regions between them."""
+
+    def __init__(self, feature_dim: int, hidden_dim: int, dim: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(feature_dim, hidden_dim)
+        self.norm = MaskedBatchNorm(hidden_dim)
+        self.second = nn.Linear(hidden_dim, dim)
+
+    def forward(
+        self, features: Float[Tensor, "image region feature"], mask: Bool[Tensor, "image region"]
+    ) -> Float[Tensor, "image region dim"]:
+        return self.second(self.norm(self.first(features), mask).relu())

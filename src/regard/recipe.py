@@ -1,0 +1,78 @@
+"""A recipe: which model, with which settings, trained how. TOML that says only what differs from the defaults."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from regard.config import DataConfig, TrainConfig, build, override
+from regard.files import InputError, nearest
+from regard.models import MODELS
+from regard.words import WordsConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The settings of one run. In TOML the model's own settings are the table named after the model."""
+
+    model: str
+    options: Any  # MODELS[model].Config
+    words: WordsConfig = field(default_factory=WordsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def read(cls, name_or_path: str | Path, settings: list[str] | None = None) -> "Recipe":
+        """The recipe of that name in the package, or of that file, with `table.key=value` settings put over it.
+
+        Raises InputError for a recipe, a key or a value that is not one, naming the nearest.
+        """
+        text, where = _find(str(name_or_path))
+        try:
+            values = override(tomllib.loads(text), settings or [])
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{where} is no TOML: {error}.") from None
+        model = values.pop("model", None)
+        if model not in MODELS:
+            raise InputError(f"{where} names the model {model!r}. {nearest(str(model), MODELS)}")
+        tables = {model, "words", "data", "train"}
+        for key in values.keys() - tables:
+            raise InputError(f"{where} has no table {key!r}. {nearest(key, tables)}")
+        for key in values.keys() & tables:
+            if not isinstance(values[key], dict):
+                raise InputError(f"{where}: {key} is a table of settings, not {values[key]!r}.")
+        return cls(
+            model=model,
+            options=build(MODELS[model].Config, values.get(model, {}), f"{where} [{model}]"),
+            words=build(WordsConfig, values.get("words", {}), f"{where} [words]"),
+            data=build(DataConfig, values.get("data", {}), f"{where} [data]"),
+            train=build(TrainConfig, values.get("train", {}), f"{where} [train]"),
+        )
+
+    def to_toml(self) -> str:
+        """Every setting, so that a run says all of what made it."""
+        tables = {self.model: self.options, "words": self.words, "data": self.data, "train": self.train}
+        written = {name: {k: v for k, v in asdict(table).items() if v is not None} for name, table in tables.items()}
+        return tomli_w.dumps({"model": self.model, **written})
+
+
+def recipe_names() -> list[str]:
+    """The recipes in the package."""
+    folder = resources.files("regard") / "recipes"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def _find(name: str) -> tuple[str, str]:
+    """The text of a recipe, and what to call it in errors."""
+    if name in recipe_names():
+        return (resources.files("regard") / "recipes" / f"{name}.toml").read_text("utf-8"), f"recipe {name}"
+    path = Path(name)
+    if path.is_file():
+        try:
+            return path.read_text("utf-8"), str(path)
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is not UTF-8 text: a recipe is a TOML file.") from None
+    raise InputError(f"There is no recipe {name!r}, and no file of that name. {nearest(name, recipe_names())}")

@@ -1,0 +1,1 @@
+"""What can be said of regions from their boxes alone."""

@@ -1,0 +1,75 @@
+"""The geometry of pairs of boxes: overlap, polar coordinates, and the eleven relation classes.
+
+Boxes are x1 y1 x2 y2, as fractions of the image, y downwards. A pair is (subject, object).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Classes 1-11 of `relation_classes`; 0 is none. Directions say where the object lies, seen from the subject.
+RELATION_CLASSES = (
+    "none",
+    "inside",
+    "covers",
+    "overlaps",
+    "right",
+    "below right",
+    "below",
+    "below left",
+    "left",
+    "above left",
+    "above",
+    "above right",
+)
+
+
+def iou(boxes: Float[Tensor, "image region 4"]) -> Float[Tensor, "image region region"]:
+    """Intersection over union of every pair of an image's boxes; 0 for a box of no area."""
+    intersection, area = _intersection(boxes)
+    union = area[:, :, None] + area[:, None, :] - intersection
+    return intersection / union.clamp(min=1e-12)
+
+
+def polar(
+    boxes: Float[Tensor, "image region 4"],
+) -> tuple[Float[Tensor, "image region region"], Float[Tensor, "image region region"]]:
+    """Distance of the centres (in fractions of the image) and angle from subject to object, in (-pi, pi].
+
+    The angle is atan2(dx, dy), the order of arguments that GSMN uses: 0 points down, pi/2 to the right.
+    """
+    offset = _offsets(boxes)
+    return offset.norm(dim=-1), torch.atan2(offset[..., 0], offset[..., 1])
+
+
+def relation_classes(boxes: Float[Tensor, "image region 4"]) -> Int[Tensor, "image region region"]:
+    """The relation class of every (subject, object), after GCN-LSTM (Yao et al. 2018) and ReGAT (Li et al. 2019).
+
+    1 inside, 2 covers, 3 overlaps (IoU at least 0.5); else, for centres nearer than half the image's diagonal, 4-11 by
+    the 45-degree sector in which the object lies; else, and for a region with itself, 0.
+    """
+    intersection, area = _intersection(boxes)
+    offset = _offsets(boxes)
+    sector = torch.round(torch.atan2(offset[..., 1], offset[..., 0]) / (math.pi / 4)).long() % 8
+    near = offset.norm(dim=-1) < 0.5 * math.sqrt(2)
+    classes = torch.where(near, 4 + sector, 0)
+    classes[iou(boxes) >= 0.5] = 3
+    real = (area[:, :, None] > 0) & (area[:, None, :] > 0)
+    classes[real & (intersection >= area[:, None, :] * (1 - 1e-6))] = 2
+    classes[real & (intersection >= area[:, :, None] * (1 - 1e-6))] = 1
+    classes.diagonal(dim1=1, dim2=2).zero_()
+    return classes
+
+
+def _offsets(boxes: Tensor) -> Tensor:
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    return centres[:, None, :, :] - centres[:, :, None, :]
+
+
+def _intersection(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    return (high - low).clamp(min=0).prod(-1), sides.prod(-1)
