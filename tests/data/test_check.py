@@ -1,0 +1,206 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regard.data import check
+from regard.data.relations import IMAGE_FILE, TEXT_FILE, Triples
+from regard.files import InputError
+
+REAL = Path(__file__).parents[2].parent / "shared" / "real"
+
+
+def found(folder, **options):
+    return [(fault.severity, str(fault)) for fault in check(folder, **options).faults]
+
+
+def test_a_sound_folder_is_told_in_a_table(scan, make):
+    for split, rows in (("train", 2), ("dev", 10)):
+        make(split).array("ims.npy", np.ones((rows, 3, 4), np.float32))
+    make("train").array("boxes.npy", np.full((2, 3, 4), [0, 0, 1, 1]), np.float32)
+    assert str(check(scan)) == (
+        f"{scan}: SCAN's layout; dev with a row for each sentence\n"
+        "\n"
+        "  split  images  sentences  regions  features   also there\n"
+        "  train  2       10         3        4 float32  boxes\n"
+        "  dev    2       10         3        4 float32  -\n"
+        "\n"
+        "What models could use:\n"
+        "  vse_infinity, scan                 yes\n"
+        "  cmsei, spatial graph               train\n"
+        "  cmsei, spatial graph with classes  no\n"
+        "  cmsei, semantic graph              no\n"
+        "  relations between words            no\n"
+        "\n"
+        "0 errors and 0 warnings"
+    )
+
+
+@pytest.fixture
+def sound(make):
+    """One split without fault: three images of two sentences each."""
+    maker = make("dev")
+    maker.array("ims.npy", np.ones((3, 2, 4), np.float16))
+    maker.lines("ids.txt", "abc")
+    maker.lines("caps.txt", ["a dog", "two cats", "w", "x", "y", "z"])
+    assert not check(maker.folder).faults
+    return maker
+
+
+def test_features(sound):
+    features = np.ones((3, 2, 4))
+    features[1, 0, 0], features[2] = np.nan, 0
+    sound.array("ims.npy", features)
+    assert found(sound.folder) == [
+        ("warning", "dev_ims.npy: float64: four times the room that float16 takes. `regard data convert` it."),
+        ("error", "dev_ims.npy, row 1: 1 image holds NaN or infinity, the first here. Extract them again."),
+        ("error", "dev_ims.npy, row 2: 1 image is all zero, the first here. Extract them again."),
+    ]
+
+
+def test_a_feature_file_cut_short(sound):
+    path = sound.path("ims.npy")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    size = f"{len(whole) - 1} bytes where (3, 2, 4) of float16 needs {len(whole)}"
+    assert found(sound.folder) == [("error", f"dev_ims.npy: is cut short: {size}. Copy it again.")]
+
+
+def test_sentences(sound):
+    sound.path("caps.txt").write_bytes("a dog\na café\n\na dog\nx\nx\n".encode())
+    twice = "2 sentences have been before, the first here ('a dog'): equal scores that no model can part."
+    assert found(sound.folder) == [
+        ("error", "dev_caps.txt, line 3: 1 empty sentence."),
+        ("warning", f"dev_caps.txt, line 4: {twice}"),
+    ]
+    sound.lines("caps.txt", ["a dog", "a café", "café", "x", "y", "z"], "latin-1")
+    text = "2 lines are not UTF-8, the first here. Save the file as UTF-8."
+    assert found(sound.folder) == [("error", f"dev_caps.txt, line 2: {text}")]
+
+
+def test_counts_that_do_not_fit_hide_no_other_fault(sound):
+    features = np.ones((3, 2, 4), np.float16)
+    features[0, 0, 0] = np.inf
+    sound.array("ims.npy", features)
+    sound.lines("ids.txt", "ab")
+    want = "want one id per image. SCAN repeats ids per caption; pass captions_per_image=5."
+    assert found(sound.folder) == [
+        ("error", f"dev_ims.npy: has 3 rows, dev_ids.txt has 2: {want}"),
+        ("error", "dev_ims.npy, row 0: 1 image holds NaN or infinity, the first here. Extract them again."),
+    ]
+
+
+def test_ids(sound, make):
+    sound.array("image_of_text.npy", [0, 0, 1, 1, 2, 2])
+    sound.lines("ids.txt", "aba")
+    assert found(sound.folder) == [
+        ("error", "dev_ids.txt, line 3: 1 image repeats an earlier id, the first here ('a').")
+    ]
+    sound.path("ids.txt").unlink()
+    assert found(sound.folder)[0][1] == "dev_ids.txt: not there: images go by their row, and leaks go unseen."
+
+
+def test_images_shared_by_splits_are_a_leak(sound, make):
+    test = make("test")
+    test.array("ims.npy", np.ones((2, 2, 4), np.float16))
+    test.lines("ids.txt", "xc")
+    test.lines("caps.txt", "pq")
+    assert found(sound.folder) == [("error", "test_ids.txt, line 2: 1 image is also in dev, the first here: a leak.")]
+
+
+def test_boxes(sound):
+    boxes = np.full((3, 2, 4), [0, 0, 0.5, 1], np.float32)
+    boxes[1, 1, 2], boxes[2, 0, 0] = 1.2, 0.5
+    boxes[0, 0, 0] = np.nan
+    sound.array("boxes.npy", boxes)
+    assert found(sound.folder) == [
+        ("error", "dev_boxes.npy, row 0: boxes of 1 image hold NaN or infinity."),
+        ("warning", "dev_boxes.npy, row 2: 1 image has boxes without area, the first here."),
+        ("error", "dev_boxes.npy, row 1: 1 image has boxes outside, the first here."),
+    ]
+    sound.array("num_regions.npy", [2, 1, 1])
+    boxes[:, 0] = [0, 0, 1, 1]
+    boxes[0, 1] = [0, 0, 1, 1]
+    sound.array("boxes.npy", boxes)
+    assert not found(sound.folder), "what lies in the padding is nobody's fault"
+
+
+def test_boxes_of_another_images_size(sound):
+    sound.array("boxes.npy", np.full((3, 2, 4), [0, 10, 500, 375]), np.float32)
+    sound.array("sizes.npy", [[500, 375], [333, 500], [500, 375]])
+    reach = "they reach 500 x 375 in an image of 333 x 500"
+    assert found(sound.folder) == [
+        ("error", f"dev_boxes.npy, row 1: 1 image has boxes outside, the first here: {reach}. "
+         "The sizes look like other images'.")
+    ]  # fmt: skip
+    sound.array("sizes.npy", [[375, 500]] * 3)
+    assert found(sound.folder)[0][1].endswith("Width and height look exchanged.")
+
+
+def test_labels_and_relations(sound, make):
+    sound.array("labels.npy", [[1, 0], [2, 3], [0, 0]])
+    (sound.folder / "labels.txt").write_text("dog\ncat\n")
+    one = np.array([0]), np.array([0]), np.array([1]), np.array([1])
+    Triples.of(*one, ["none", "on"], 3).save(sound.path("relations.npz"), IMAGE_FILE)
+    Triples.of(np.array([0]), np.array([0]), np.array([2]), np.array([1]), ["none", "of"], 6).save(
+        sound.path("text_relations.npz"), TEXT_FILE
+    )
+    test = make("test")
+    test.array("ims.npy", np.ones((3, 2, 4), np.float16))
+    test.lines("ids.txt", "xyz")
+    test.lines("caps.txt", "pqr")
+    Triples.of(*one, ["none", "under"], 3).save(test.path("relations.npz"), IMAGE_FILE)
+    beyond = "1 sentence has relations of words beyond the end, the first is sentence 0: made of other tokens?"
+    assert found(sound.folder) == [
+        ("error", "dev_labels.npy, row 1: class numbers 0 to 3: want 0 to 2, as in labels.txt."),
+        ("warning", f"dev_text_relations.npz: {beyond}"),
+        ("error", "test_relations.npz: predicates are not those of dev: no model can use both. "
+         "Make the splits together."),
+    ]  # fmt: skip
+    assert check(sound.folder).uses()["cmsei, semantic graph"] == ["dev", "test"]
+
+
+def test_relations_that_point_outside(sound):
+    Triples.of(np.array([0]), np.array([0]), np.array([7]), np.array([1]), ["none", "on"], 3).save(
+        sound.path("relations.npz"), IMAGE_FILE
+    )
+    assert found(sound.folder) == [("error", "dev_relations.npz: relation 0: object is 7; want 0 to 1.")]
+    np.savez(sound.path("relations.npz"), image=np.zeros(1, int))
+    have = "has no array 'subject': want image, subject, object, predicate, predicates."
+    assert found(sound.folder) == [("error", f"dev_relations.npz: {have}")]
+
+
+def test_the_layouts_are_named(scan, make, tmp_path):
+    make("dev").array("ims_bbx.npy", np.full((10, 3, 4), [0, 0, 30, 40]), np.float32)
+    make("dev").array("ims_size.npy", [{"image_w": 40, "image_h": 50}] * 10, object)
+    make("dev").path("caps.json").write_text(json.dumps([[]] * 10))
+    assert check(scan).layout == (
+        "GSMN's layout; dev with a row for each sentence; boxes in pixels; "
+        "dependency lists, which `regard data convert` makes into relations between words"
+    )
+    inner = make(under="vse/precomp")
+    inner.features(1)
+    inner.lines("ids.txt", "a")
+    inner.lines("caps.txt", "p")
+    assert check(inner.folder.parent).layout == "VSE-infinity's layout"
+    detected = make(under="detected")
+    detected.lines("ids.txt", "a")
+    detected.lines("caps.txt", "p")
+    np.savez(detected.folder / "a.npz", x=np.ones((2, 4)))
+    report = check(detected.folder)
+    assert report.layout == "one .npz an image; `regard data convert` makes a folder to train from"
+    assert (report.splits[0].num_images, report.faults) == (1, ())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty holds no"):
+        check(tmp_path / "empty")
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/real")
+def test_the_real_set():
+    report = check(REAL / "f8k")
+    assert report.layout == "the compact layout"
+    assert [split.num_texts for split in report.splits] == [30000, 2500, 2500]
+    assert not report.errors
+    assert report.faults[0].row == 563
