@@ -109,6 +109,8 @@ def test_the_regions_of_most_weight_get_the_colours():
 def test_a_tag_names_the_three_words_of_most_weight_in_order():
     found = made([[0.1, 0.4, 0.3, 0.2]])
     assert tag(found, answers_of(found)[0]) == "0  w1 w2 w3 …"
+    small = Alignment(("the", "dog", "in", "a"), found.weights, None, ("",), 0.5)
+    assert tag(small, answers_of(small)[0]) == "0  dog"
 
 
 def test_lines_are_no_wider_than_the_page():

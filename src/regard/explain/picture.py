@@ -24,6 +24,7 @@ from regard.files import InputError, replacing
 COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
 PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
+SMALL_WORDS = {*"a an the and or of in on at to by with for from is are as it its his her their".split()}  # noqa: SIM905
 DPI = 120
 PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length below
 LINE = 0.42  # of the sentence
@@ -131,10 +132,11 @@ def draw_image(
 
 
 def tag(alignment: Alignment, answer: Answer) -> str:
-    """The region's number and the three words that it answers most, in the sentence's order."""
-    most = sorted(answer.words, key=lambda word: -alignment.weights[answer.region, word])[:3]
-    more = " …" if len(most) < len(answer.words) else ""
-    return f"{answer.region}  " + " ".join(alignment.words[word] for word in sorted(most)) + more
+    """The region's number and the three words that it answers most; small words where there are no others."""
+    weights, words = alignment.weights[answer.region], alignment.words
+    telling = [word for word in answer.words if words[word] not in SMALL_WORDS] or answer.words
+    most = sorted(telling, key=lambda word: -weights[word])[:3]
+    return f"{answer.region}  " + " ".join(words[word] for word in sorted(most)) + " …" * (len(telling) > 3)
 
 
 def free_place(
