@@ -204,3 +204,20 @@ def test_the_real_set():
     assert [split.num_texts for split in report.splits] == [30000, 2500, 2500]
     assert not report.errors
     assert report.faults[0].row == 563
+
+
+def test_the_page_shows_what_is_printed(scan, make, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+    train, dev = make("train"), make("dev")
+    features = np.ones((2, 3, 4), np.float32)
+    features[1, 0, 0] = np.nan
+    train.array("ims.npy", features)
+    dev.array("ims.npy", np.ones((10, 3, 4), np.float32))
+    train.array("boxes.npy", np.full((2, 3, 4), [0, 10, 500, 375]), np.float32)
+    train.array("sizes.npy", [[333, 500], [500, 375]])
+    train.lines("caps.txt", ["a", "b", "", *"defghij"])
+    dev.lines("caps.txt", [f"sentence {text % 5} of dev 0" for text in range(6)] + list("wxyz"))
+    (scan.parent / "f30k_precomp").symlink_to(scan)
+    monkeypatch.chdir(scan.parent)
+    printed = str(check("f30k_precomp")).replace("f30k_precomp", "data/f30k_precomp", 1)
+    assert f"```text\n{printed}\n```" in page

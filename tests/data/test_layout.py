@@ -172,7 +172,7 @@ def test_a_pickle_that_names_code_is_refused_and_not_run(tmp_path, capsys):
 def test_plain_pickles_are_read(tmp_path):
     path = tmp_path / "side.pkl"
     value = {"a": [1, (2.5, "x")], "b": np.arange(6, dtype=">i2").reshape(2, 3), "c": np.float64(0.5)}
-    for protocol in (0, 2, 4):
+    for protocol in (0, 2, 4, 5):
         path.write_bytes(pickle.dumps(value, protocol))
         read = read_pickle(path)
         assert read["a"] == [1, (2.5, "x")]

@@ -72,6 +72,12 @@ class _Array:
             self.value = np.frombuffer(_bytes(content), kind.dtype()).reshape(shape, order=order)
 
 
+def _in_band(content: bytes | bytearray, kind: _Dtype, shape: tuple[int, ...], order: Any, *_: Any) -> _Array:
+    array = _Array()
+    array.value = np.frombuffer(content, kind.dtype()).reshape(shape, order=order)
+    return array
+
+
 def _scalar(kind: _Dtype, content: Any) -> Any:
     return np.frombuffer(_bytes(content), kind.dtype())[0].item()
 
@@ -84,6 +90,8 @@ _KNOWN: dict[tuple[str, str], Any] = {("_codecs", "encode"): lambda text, _: _by
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _KNOWN[_module, "_reconstruct"] = _Array
     _KNOWN[_module, "scalar"] = _scalar
+for _module in ("numpy.core.numeric", "numpy._core.numeric"):
+    _KNOWN[_module, "_frombuffer"] = _in_band
 _KNOWN["numpy", "ndarray"] = _Array
 _KNOWN["numpy", "dtype"] = _Dtype
 
