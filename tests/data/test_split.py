@@ -12,12 +12,15 @@ REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 
 class Words:
-    """One token a word, after `<start>`; no more than ten."""
+    """One token a word, no more than `most`, between `<start>` and `<end>`."""
 
     offset = 1
 
+    def __init__(self, most):
+        self.most = most
+
     def __call__(self, captions):
-        lengths = torch.tensor([1 + len(caption.split()) for caption in captions]).clamp(max=10)
+        lengths = torch.tensor([min(self.most, len(caption.split())) + 2 for caption in captions])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         return Texts(mask.long(), mask)
 
@@ -72,11 +75,11 @@ def test_of_two_relations_of_a_pair_the_surest_counts(folder):
 
 
 def test_text_relations_are_moved_behind_the_start_and_dropped_beyond_the_end(folder):
-    relations = Split.open(folder, "dev").texts([3, 0], Words()).relations
-    assert relations.shape == (2, 6, 6)
-    assert relations[1, 3, 2] == 1
-    assert relations[1, 3, 5] == 2
+    relations = Split.open(folder, "dev").texts([3, 0], Words(10)).relations
+    assert relations.shape == (2, 7, 7)
+    assert (relations[1, 3, 2], relations[1, 3, 5]) == (1, 2)
     assert relations.count_nonzero() == 2
+    assert Split.open(folder, "dev").texts([0], Words(4)).relations.nonzero().tolist() == [[0, 3, 2]]
 
 
 @pytest.mark.real

@@ -123,7 +123,8 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
     else:
         raise InputError(f"{at} holds no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md.")
     for split in splits:
-        features = _of_features(split.features, f"{split.name}_ims.npy")
+        stored = isinstance(split.features, Rows)
+        features = _of_features(split.features, f"{split.name}_ims.npy" if stored else f"{split.name}'s records")
         for look in (features, _of_ids(split), _of_boxes(split), _of_labels(split), _of_text_relations(split)):
             faults += _found(look, split)
     faults += _between(splits)

@@ -157,7 +157,7 @@ class Split:
     def texts(self, rows: Sequence[int] | np.ndarray | torch.Tensor, tokenizer: Any) -> Texts:
         """The sentences at `rows` as `tokenizer` makes them, with their relations where the split has some.
 
-        The file counts words from 0; `tokenizer.offset` fragments precede the first word.
+        The file counts words from 0; `tokenizer.offset` fragments precede the first word, and as many follow the last.
         """
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
@@ -165,5 +165,5 @@ class Split:
             return texts
         lengths = (texts.mask.sum(1) if texts.words is None else texts.words.amax(1)).numpy()
         width = texts.tokens.shape[1] if texts.words is None else int(lengths.max(initial=0))
-        dense = self.text_relations.dense(rows, width, offset=tokenizer.offset, lengths=lengths)
+        dense = self.text_relations.dense(rows, width, offset=tokenizer.offset, lengths=lengths - tokenizer.offset)
         return replace(texts, relations=torch.from_numpy(dense))
