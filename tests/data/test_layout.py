@@ -134,6 +134,12 @@ def test_boxes_of_every_family_become_fractions(scan, make):
     np.testing.assert_allclose(open_(), [FRACTIONS * [2, 0.5, 2, 0.5], FRACTIONS], rtol=1e-6)
 
 
+def test_boxes_stored_for_each_sentence_beside_features_stored_once(scan, make):
+    boxes = np.broadcast_to(np.arange(10).repeat(12).reshape(10, 3, 4) / 10, (10, 3, 4))
+    make("train").array("boxes.npy", boxes, np.float32)
+    assert Split.open(scan, "train").images([1, 0]).boxes[:, 0, 0].tolist() == [0.5, 0]
+
+
 def test_pfans_file_is_refused_with_the_reason(scan, make):
     make("dev").array("boxes.npy", np.zeros((10, 3, 15)))
     assert "PFAN's file of this name holds grid cells and weights" in refusal(lambda: Split.open(scan, "dev"))
