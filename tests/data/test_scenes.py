@@ -234,8 +234,8 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"train": -1}, "train is -1: want 0 or more"),
-        ({"workers": 0}, "workers is 0: want 1 or more"),
+        ({"train": -1}, "train is -1: want a whole number from 0"),
+        ({"workers": 0}, "workers is 0: want a whole number from 1"),
         ({"train": 0, "dev": 0, "test": 0}, "are all 0"),
     ],
 )

@@ -22,7 +22,7 @@ GROUNDS: dict[str, tuple[Colour, Colour]] = {  # sky and ground
 class Drawing:
     picture: Image.Image
     boxes: np.ndarray  # int [thing, 4]: x1 y1 x2 y2 in pixels, tight around what is seen of each thing
-    seen: Number  # the smallest part of a thing that is seen: below it lie the things before it
+    seen: float  # the smallest part of a thing that is seen: below it lie the things before it
 
 
 def draw(scene: Draft, dice: Dice) -> Drawing:

@@ -33,7 +33,7 @@ class Dice:
     def chance(self, probability: Number) -> bool:
         return self.random() < probability
 
-    def between(self, low: Number, high: Number) -> Number:
+    def between(self, low: Number, high: Number) -> float:
         return low + (high - low) * self.random()
 
     def pick(self, options: "tuple[T, ...] | list[T]") -> T:
@@ -141,7 +141,7 @@ def draft(dice: Dice, twin: str) -> Draft:
         predicate = dice.pick(tuple(ROLES))
         near = cast.group(predicate, *ROLES[predicate], 0.35)
     far: list[Fact] = []
-    if dice.chance(0.3):
+    if dice.chance(0.45):
         predicate = dice.pick(("riding", "chasing", "left of", "holding", "on"))
         far = cast.group(predicate, *ROLES[predicate], 0.2)
     if not aloft(near[0], cast.things):

@@ -4,10 +4,12 @@ import io
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import count
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,28 +48,28 @@ def make_scenes(
     Each split gets its number of images (0 leaves the split out), each with 2 to 8 regions, its true relations and five
     sentences; two images of five are twins, listed in `{split}_twins.npz`. The first `pictures` images of a split are
     kept as `{split}_pictures/<id>.png`. The same seed gives the same bytes, and image i is the same however many there
-    are and however many processes, `workers`, draw. `progress(n)` is told of every n images written. Memory does not
-    grow with the size. The folder is there whole or not at all.
+    are and however many processes, `workers`, draw. `progress(n)` is told of every n images written. Images are
+    written as they are drawn: memory grows by some 60 bytes an image. The folder is there whole or not at all.
 
     Raises InputError where `out` exists and is not an empty folder, or a number makes no sense.
     """
     out, sizes = Path(out), {"train": train, "dev": dev, "test": test}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already: want a folder that is new or empty. Name another, or remove it.")
-    for name, given in (*sizes.items(), ("seed", seed), ("pictures", pictures), ("workers", workers - 1)):
-        if given < 0:
-            raise InputError(f"{name} is {given + (name == 'workers')}: want {int(name == 'workers')} or more.")
+    for name, given, least in (*((name, size, 0) for name, size in sizes.items()), ("seed", seed, 0),
+                               ("pictures", pictures, 0), ("workers", workers, 1)):  # fmt: skip
+        if not least <= given < 2**63:
+            raise InputError(f"{name} is {given}: want a whole number from {least} to 2**63 - 1.")
     if not any(sizes.values()):
         raise InputError("train, dev and test are all 0: want at least one image.")
-    tasks = [
+    tasks = (
         Task(seed, name, number, first, min(first + CHUNK, size), pictures)
         for number, (name, size) in enumerate(sizes.items())
         for first in range(0, size, CHUNK)
-    ]
-    with replacing(out) as folder:
+    )
+    with replacing(out) as folder, closing(_made(tasks, workers)) as chunks:
         folder.mkdir()
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
-        chunks = _made(tasks, workers)
         for name, size in sizes.items():
             if size:
                 _write(folder, name, size, chunks, progress)
@@ -103,13 +105,19 @@ def image_id(split: str, row: int) -> str:
 # Making ---------------------------------------------------------------------------------------------------------------
 
 
-def _made(tasks: list[Task], workers: int) -> Iterator[Chunk]:
-    """The chunks, in the order of the tasks."""
+def _made(tasks: Iterator[Task], workers: int) -> Generator[Chunk, None, None]:
+    """The chunks, in the order of the tasks; a few are made ahead of what has been taken."""
     if workers == 1:
         yield from map(make, tasks)
         return
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(tasks)), _ignore_interrupts) as pool:
-        yield from pool.imap(make, tasks)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupts)
+    try:
+        coming = deque(pool.submit(make, task) for task in islice(tasks, 3 * workers))
+        while coming:
+            yield coming.popleft().result()
+            coming += (pool.submit(make, task) for task in islice(tasks, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _ignore_interrupts() -> None:
@@ -118,58 +126,65 @@ def _ignore_interrupts() -> None:
 
 def make(task: Task) -> Chunk:
     """Draw and describe the images of a task."""
-    rows = range(task.first, task.last)
-    labels = np.zeros((len(rows), REGIONS), np.int16)
-    boxes = np.zeros((len(rows), REGIONS, 4), np.float32)
-    num_regions = np.zeros(len(rows), np.int16)
+    scenes, twins = _composed(task)
+    rows, size = range(task.first, task.last), len(scenes)
+    labels = np.zeros((size, REGIONS), np.int16)
+    boxes = np.zeros((size, REGIONS, 4), np.float32)
+    num_regions = np.array([len(scene.things) for scene, _ in scenes], np.int16)
     captions: list[str] = []
     relations: list[tuple[int, int, int, int]] = []
-    twins: list[tuple[int, int, str]] = []
     pngs: dict[str, bytes] = {}
-    crops: list[np.ndarray] = []
-    extents: list[np.ndarray] = []
-    for i, row in enumerate(rows):
-        if row % CYCLE == 0:
-            twin = "relation" if Dice(task.seed, task.number, row, 0).chance(RELATION_TWINS) else "attribute"
-            scenes = compose(twin, task.seed, task.number, row)
-            if row + 1 < task.last:
-                twins.append((row, row + 1, twin))
-        elif row % CYCLE > 1:
-            scenes = compose("", task.seed, task.number, row)
-        scene, drawing = scenes[-1 if row % CYCLE else 0]
-        num_regions[i] = real = len(scene.things)
-        labels[i, :real] = [CLASSES.index(thing.kind.name) + 1 for thing in scene.things]
-        boxes[i, :real] = drawing.boxes / np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
-        crops += [features.crop(drawing.picture, box) for box in drawing.boxes]
-        extents.append(drawing.boxes[:, 2:] - drawing.boxes[:, :2])
+    for i, (row, (scene, drawing)) in enumerate(zip(rows, scenes, strict=True)):
+        labels[i, : num_regions[i]] = [CLASSES.index(thing.kind.name) + 1 for thing in scene.things]
+        boxes[i, : num_regions[i]] = drawing.boxes / np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
         captions += sentences(scene, Dice(task.seed, task.number, row, 1))
         relations += sorted((row, fact.subject, fact.object, PREDICATES.index(fact.predicate)) for fact in scene.facts)
         if row < task.pictures:
             buffer = io.BytesIO()
             drawing.picture.save(buffer, "PNG")
             pngs[image_id(task.split, row)] = buffer.getvalue()
-    ims = np.zeros((len(rows), REGIONS, features.DIM), np.float16)
-    ims[np.arange(REGIONS) < num_regions[:, None]] = features.describe(np.stack(crops), np.concatenate(extents))
+    crops = np.stack([features.crop(drawing.picture, box) for _, drawing in scenes for box in drawing.boxes])
+    extents = np.concatenate([drawing.boxes[:, 2:] - drawing.boxes[:, :2] for _, drawing in scenes])
+    ims = np.zeros((size, REGIONS, features.DIM), np.float16)
+    ims[np.arange(REGIONS) < num_regions[:, None]] = features.describe(crops, extents)
     arrays: dict[str, np.ndarray] = {
         "ims": ims,
         "num_regions": num_regions,
         "boxes": boxes,
-        "sizes": np.tile(np.array([WIDTH, HEIGHT], np.int32), (len(rows), 1)),
+        "sizes": np.tile(np.array([WIDTH, HEIGHT], np.int32), (size, 1)),
         "labels": labels,
         "image_of_text": np.repeat(np.array(rows, np.int32), PER_IMAGE),
     }
-    return Chunk(arrays, captions, np.array(relations, np.int32).reshape(-1, 4), twins, pngs)
+    return Chunk(arrays, captions, np.array(relations, np.int32), twins, pngs)
+
+
+def _composed(task: Task) -> tuple[list[tuple[Draft, Drawing]], list[tuple[int, int, str]]]:
+    """The task's scenes, drawn, and its twins: the first two of every CYCLE images."""
+    scenes: list[tuple[Draft, Drawing]] = []
+    twins: list[tuple[int, int, str]] = []
+    for row in range(task.first, task.last):
+        key = task.seed, task.number, row
+        if row % CYCLE > 1:
+            scenes += compose("", *key)
+        elif row % CYCLE == 0:
+            twin = "relation" if Dice(*key, 0).chance(RELATION_TWINS) else "attribute"
+            scenes += compose(twin, *key)
+            twins.append((row, row + 1, twin))
+    if len(scenes) > task.last - task.first:  # the split ends between twins
+        scenes.pop()
+        twins.pop()
+    return scenes, twins
 
 
 def compose(twin: str, *key: int) -> list[tuple[Draft, Drawing]]:
     """A scene and its drawing; with `twin`, its twin's too. Drafted anew until every thing is well seen."""
-    for attempt in count(1):
-        scene = draft(Dice(*key, 2 * attempt), twin)
-        scenes = [scene, turned(scene)] if twin else [scene]
-        drawn = [(each, draw(each, Dice(*key, 2 * attempt + 1))) for each in scenes]
+    stream = 0
+    while True:
+        stream += 2
+        scene = draft(Dice(*key, stream), twin)
+        drawn = [(each, draw(each, Dice(*key, stream + 1))) for each in ([scene, turned(scene)] if twin else [scene])]
         if all(drawing.seen >= SEEN for _, drawing in drawn):
             return drawn
-    raise AssertionError("unreachable")
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
