@@ -72,36 +72,39 @@ def rope(canvas: Canvas, scene: Draft, places: list[Place], fact: Fact) -> None:
 
 
 def backdrop(setting: str, dice: Dice, horizon: Number) -> Canvas:
-    """Sky, ground and what may be anywhere in them, so that the backdrop of a crop does not tell where it was."""
+    """Sky, horizon and ground. What is in each may be anywhere in it, so that a crop does not tell where it was."""
     sky, ground = GROUNDS[setting]
-    canvas = Canvas(sky, ground, horizon)
+    canvas = Canvas(sky)
     pen = Pen(canvas, 0, 0, 0)
+    if setting == "night":
+        for _ in range(16):
+            pen.oval((236, 232, 200), dice.between(0, WIDTH), -dice.between(0, horizon), 0.8, 0.8)
+        x, y = dice.between(20, WIDTH - 20), -dice.between(0, horizon)
+        pen.oval((244, 236, 196), x, y, 11, 11)
+        pen.oval(sky, x + 5, y + 2, 10, 10)
+    else:
+        for _ in range(dice.pick((1, 2, 3))):
+            x, y = dice.between(0, WIDTH), -dice.between(0, horizon)
+            for dx, dy, rx, ry in ((-12, 0, 12, 5), (0, 4, 11, 8), (12, 0, 13, 6)):
+                pen.oval(shade(sky, 0.55), x + dx, y + dy, rx, ry)
+
     if setting == "beach":
-        pen.block((96, 170, 204), 0, -horizon - 12, WIDTH, -horizon)
-        pen.block((246, 246, 240), 0, -horizon - 13.5, WIDTH, -horizon - 12)
+        pen.block((246, 246, 240), 0, -horizon, WIDTH, -horizon + 13.5)
+        pen.block((96, 170, 204), 0, -horizon, WIDTH, -horizon + 12)
     elif setting == "street":
-        pen.block((128, 168, 112), 0, -horizon - 6, WIDTH, -horizon)
-        pen.block((196, 196, 198), 0, -horizon - 14, WIDTH, -horizon - 6)
-        for left in np.arange(dice.between(-40, 0), WIDTH, 40).tolist():
-            pen.block((232, 228, 210), left, -HEIGHT + 4, left + 20, -HEIGHT + 7)
+        pen.block((196, 196, 198), 0, -horizon, WIDTH, -horizon + 14)
+        pen.block((128, 168, 112), 0, -horizon, WIDTH, -horizon + 6)
     else:
         hill = shade(ground, -0.1 if setting != "snow" else -0.05)
         for _ in range(3):
             pen.oval(hill, dice.between(0, WIDTH), -horizon, dice.between(50, 100), dice.between(8, HILLS))
-        pen.block(ground, 0, -HEIGHT, WIDTH, -horizon)
-    if setting == "night":
-        for _ in range(16):
-            pen.oval((236, 232, 200), dice.between(0, WIDTH), -dice.between(4, horizon - 14), 0.8, 0.8)
-        x, y = dice.between(20, WIDTH - 20), -dice.between(14, horizon - 24)
-        pen.oval((244, 236, 196), x, y, 11, 11)
-        pen.oval(sky, x + 5, y + 2, 10, 10)
-    else:
-        for _ in range(int(dice.pick((1, 2, 3)))):
-            x, y = dice.between(0, WIDTH), -dice.between(8, horizon - 24)
-            for dx, dy, rx, ry in ((-12, 0, 12, 5), (0, 4, 11, 8), (12, 0, 13, 6)):
-                pen.oval(shade(sky, 0.55), x + dx, y + dy, rx, ry)
+
+    pen.block(ground, 0, -HEIGHT, WIDTH, -horizon)
+    if setting == "street":
+        for left in np.arange(dice.between(-40, 0), WIDTH, 40).tolist():
+            pen.block((232, 228, 210), left, -HEIGHT + 4, left + 20, -HEIGHT + 7)
     tuft = METAL if setting == "street" else shade(ground, -0.09 if setting != "snow" else -0.05)
     for _ in range(14):
-        x, y = dice.between(0, WIDTH), dice.between(horizon + 20, HEIGHT - 2)
+        x, y = dice.between(0, WIDTH), dice.between(horizon + 4, HEIGHT)
         pen.oval(tuft, x, -y, dice.between(1.5, 4), 0.8)
     return canvas

@@ -27,12 +27,11 @@ def shade(colour: Colour, by: Number) -> Colour:
 class Canvas:
     """A picture in the making, and the map of owners beside it: pixel by pixel the number of the thing seen there."""
 
-    def __init__(self, sky: Colour, ground: Colour, horizon: Number) -> None:
-        self.fine = Image.new("RGB", (WIDTH * FINE, HEIGHT * FINE), sky)
+    def __init__(self, ground: Colour) -> None:
+        self.fine = Image.new("RGB", (WIDTH * FINE, HEIGHT * FINE), ground)
         self.owners = Image.new("L", (WIDTH, HEIGHT), 0)
         self.paint = ImageDraw.Draw(self.fine)
         self.own = ImageDraw.Draw(self.owners)
-        self.paint.rectangle((0, horizon * FINE, WIDTH * FINE, HEIGHT * FINE), fill=ground)
 
     def picture(self) -> Image.Image:
         return self.fine.reduce(FINE)

@@ -319,7 +319,8 @@ def arrange(scene: Draft, facts: tuple[Fact, ...], dice: Dice) -> dict[int, Plac
             at[s] = Place(dice.between(-8, 8), -1 if hidden else 2, 0.8, 1 if hidden else 2)
             at[o] = Place(0, 0, 1.1, 2 if hidden else 1)
         case "inside":
-            at[s] = Place(dice.between(-3, 3), -11, 0.8, 2, stands=False, inside=o)
+            up = max(11, 24 - 0.4 * subject.kind.height)  # what is low lies high, so that it is seen
+            at[s] = Place(dice.between(-3, 3), -up, 0.8, 2, stands=False, inside=o)
             at[o] = Place(0, 0, 1.1, 1)
         case "riding":
             x, up = on_top(object_)
