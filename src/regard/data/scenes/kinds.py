@@ -146,7 +146,7 @@ def woman(pen: Pen, look: Look) -> None:
     person(pen, look, 25, 22, 7.2, True, "long")
 
 
-@kind("people", "boy", 24, 49, legs=16, head=7.4)
+@kind("people", "boy, lad", 24, 49, legs=16, head=7.4)
 def boy(pen: Pen, look: Look) -> None:
     person(pen, look, 16, 17, 7.4, False, "short")
 
@@ -176,7 +176,7 @@ def eye(pen: Pen, x: Number, y: Number, r: Number = 1.2) -> None:
     pen.oval(INK, x + 0.3, y, r, r)
 
 
-@kind("animals", "dog, puppy", 48, 36, "brown black white orange", top=(-4, 24))
+@kind("animals", "dog, hound", 48, 36, "brown black white orange", top=(-4, 24))
 def dog(pen: Pen, look: Look) -> None:
     body, dark = look.colour, shade(look.colour, -0.25)
     pen.limb(body, 3.4, (-16, 21), (-22, 29), (-21, 33))
@@ -191,7 +191,7 @@ def dog(pen: Pen, look: Look) -> None:
     pen.limb((200, 60, 60), 1.8, (8.5, 19.5), (16.5, 19.5))
 
 
-@kind("animals", "cat, kitten", 42, 34, "orange black white gray", top=(-3, 20))
+@kind("animals", "cat", 42, 34, "orange black white gray", top=(-3, 20))
 def cat(pen: Pen, look: Look) -> None:
     body, dark = look.colour, shade(look.colour, -0.25)
     pen.limb(body, 3, (-13, 14), (-20, 18), (-20, 28), (-16, 32))
@@ -212,7 +212,7 @@ def cat(pen: Pen, look: Look) -> None:
         pen.limb(INK, 0.6, (10, 21.2), (3, y))
 
 
-@kind("animals", "horse, pony", 74, 64, "brown black white", top=(-6, 42), tow=(22, 45))
+@kind("animals", "horse", 74, 64, "brown black white", top=(-6, 42), tow=(22, 45))
 def horse(pen: Pen, look: Look) -> None:
     body, dark = look.colour, shade(look.colour, -0.4) if sum(look.colour) > 200 else (110, 90, 80)
     pen.limb(dark, 5, (-26, 37), (-33, 30), (-34, 16))
@@ -247,7 +247,7 @@ def cow(pen: Pen, look: Look) -> None:
     eye(pen, 26, 40)
 
 
-@kind("animals", "sheep, lamb", 52, 42, "white black gray", top=(-3, 34))
+@kind("animals", "sheep", 52, 42, "white black gray", top=(-3, 34))
 def sheep(pen: Pen, look: Look) -> None:
     wool, face = look.colour, (74, 66, 66) if sum(look.colour) > 300 else (214, 204, 196)
     four_legs(pen, look, face, 12, -12, 9, 4)
