@@ -11,7 +11,7 @@ from regard.data.scenes import make_scenes
 from regard.data.scenes.draw import draw
 from regard.data.scenes.grammar import FORMS, PER_IMAGE, sentences
 from regard.data.scenes.kinds import COLOURS, KINDS
-from regard.data.scenes.world import PREDICATES, REGIONS, ROLES, TURNED, TURNING, Dice, Draft, draft, turned
+from regard.data.scenes.world import PREDICATES, REGIONS, ROLES, TURNED, TURNING, Dice, Draft, draft, lay_out, turned
 from regard.data.scenes.write import CHUNK, compose
 from regard.files import InputError
 
@@ -99,6 +99,17 @@ def test_twins_share_their_things_and_differ_in_the_stated_fact(kind: str) -> No
         assert scene.near[1:] == twin.near[1:]
         assert not set(sentences(scene, Dice(3, 0, row, 1))) & set(sentences(twin, Dice(3, 0, row, 1)))
         assert turned(twin) == scene
+
+
+@pytest.mark.parametrize("kind", ["relation", "attribute"])
+def test_twins_have_the_rest_of_the_picture_in_common(kind: str) -> None:
+    for row in range(40):
+        drafted = draft(Dice(3, 0, row, 2), kind)
+        moved = {i for fact in drafted.near for i in (fact.subject, fact.object)}
+        places, others = (lay_out(each, Dice(3, 0, row, 3), 100) for each in (drafted, turned(drafted)))
+        for i in set(range(len(places))) - moved:
+            assert places[i] == others[i]
+        assert (places == others) == (kind == "attribute")
 
 
 def test_every_sentence_of_attribute_twins_names_both_colours() -> None:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from regard.layers.normalisation import MaskedBatchNorm
@@ -17,9 +17,9 @@ def normalised(edges: Float[Tensor, "image region other"]) -> Float[Tensor, "ima
 
 
 def between_real(
-    edges: Float[Tensor, "image region region"] | Bool[Tensor, "image region region"], mask: Bool[Tensor, "image region"]
-) -> Float[Tensor, "image region region"] | Bool[Tensor, "image region region"]:
-    """The edges whose two ends are real regions; the others are zero."""
+    edges: Shaped[Tensor, "image region region"], mask: Bool[Tensor, "image region"]
+) -> Shaped[Tensor, "image region region"]:
+    """The edges, or their labels, whose two ends are real regions; the others are zero."""
     return edges.masked_fill(~(mask[:, :, None] & mask[:, None, :]), 0)
 
 

@@ -244,19 +244,21 @@ def lay_out(scene: Draft, dice: Dice, horizon: Number) -> list[Place]:
     alone = dice.between(0.3, 0.7)
     fore, back, full = dice.between(168, 182), horizon + dice.between(24, 34), dice.between(1.1, 1.4)
     if aloft(scene.near[0], scene.things):
-        places = settle(scene, scene.near, alone, Room(4, horizon - HILLS, full, 0), dice)
-        places |= settle(scene, scene.far, 1 - alone, Room(horizon - HILLS, fore, full, 100), dice)
-    elif scene.far:
-        places = settle(scene, scene.near, left, Room(5, fore, min(full, 1.15), 100), dice)
-        places |= settle(scene, scene.far, right, Room(5, back, 0.7, 50), dice)
+        near = alone, Room(4, horizon - HILLS, full, 0)
+        far = 1 - alone, Room(horizon - HILLS, fore, full, 100)
     else:
-        places = settle(scene, scene.near, alone, Room(5, fore, full, 100), dice)
+        near = (left, Room(5, fore, min(full, 1.15), 100)) if scene.far else (alone, Room(5, fore, full, 100))
+        far = right, Room(5, back, 0.7, 50)
+
+    places: dict[int, Place] = {}
+    grouped = {i for fact in scene.facts for i in (fact.subject, fact.object)}
     spots = dice.some((0.12, 0.32, 0.5, 0.68, 0.88), 5)
-    for number in range(len(scene.things)):
-        if number not in places:
-            x = WIDTH * (spots.pop() + dice.between(-0.04, 0.04))
-            ground = horizon + dice.between(3, 12)
-            places[number] = Place(x, ground, dice.between(0.68, 0.8), ground - horizon)
+    for number in set(range(len(scene.things))) - grouped:
+        x = WIDTH * (spots.pop() + dice.between(-0.04, 0.04))
+        ground = horizon + dice.between(3, 12)
+        places[number] = Place(x, ground, dice.between(0.68, 0.8), ground - horizon)
+    places |= settle(scene, scene.far, *far, dice)
+    places |= settle(scene, scene.near, *near, dice)  # last, for its throws may be others in a twin
     return [places[number] for number in range(len(scene.things))]
 
 
@@ -272,9 +274,9 @@ class Room:
 
 def settle(scene: Draft, facts: tuple[Fact, ...], centre: Number, room: Room, dice: Dice) -> dict[int, Place]:
     """The places of a group: laid out about 0, then shrunk and shifted until it is within its room."""
-    at = arrange(scene, facts, dice) if facts else {}
-    if not at:
+    if not facts:
         return {}
+    at = arrange(scene, facts, dice)
     left = min(place.x - scene.things[i].kind.width * place.scale / 2 for i, place in at.items())
     right = max(place.x + scene.things[i].kind.width * place.scale / 2 for i, place in at.items())
     high = max(scene.things[i].kind.height * place.scale - place.ground for i, place in at.items())

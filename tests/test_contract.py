@@ -1,0 +1,191 @@
+"""The laws, for every model and each of its options."""
+
+import made
+import numpy as np
+import pytest
+import torch
+
+from regard.batch import Batch, Images, Texts
+from regard.losses import triplet
+from regard.models import MODELS
+from regard.score import score_all
+
+every_model = pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES)
+
+
+def wider(batch: Batch, garbage: bool) -> Batch:
+    """The same batch with three more places of padding, zero or filled with values that no one may read."""
+    random = torch.Generator().manual_seed(5)
+    mask = batch.mask
+    places = mask.shape[1]
+    out = {}
+    for name, tensor in batch.tensors().items():
+        axes = [axis for axis in range(1, tensor.ndim) if tensor.shape[axis] == places and (axis < 2 or name == "relations")]
+        shape = [size + 3 if axis in axes else size for axis, size in enumerate(tensor.shape)]
+        grown = torch.zeros(shape, dtype=tensor.dtype)
+        if garbage and name != "mask":
+            grown = torch.randint(1, 6, shape, generator=random).to(tensor.dtype)
+        real = torch.zeros(shape, dtype=torch.bool)
+        real[tuple(slice(0, size) for size in tensor.shape)] = _real(mask, tensor, len(axes))
+        inner = torch.zeros(shape, dtype=tensor.dtype)
+        inner[tuple(slice(0, size) for size in tensor.shape)] = tensor
+        out[name] = torch.where(real, inner, grown)
+    return type(batch)(**out)
+
+
+def _real(mask: torch.Tensor, tensor: torch.Tensor, axes: int) -> torch.Tensor:
+    both = mask[:, :, None] & mask[:, None, :] if axes == 2 else mask
+    return both.reshape(*both.shape, *[1] * (tensor.ndim - both.ndim)).expand(tensor.shape)
+
+
+@every_model
+@torch.no_grad()
+def test_1_a_score_depends_on_its_pair_alone(name, options):
+    model, images, texts = made.model(name, **options), made.images(3), made.texts(4)
+    scores = model(images, texts)
+    for i in range(len(images)):
+        for t in range(len(texts)):
+            alone = model(images[i : i + 1], texts[t : t + 1])
+            torch.testing.assert_close(alone[0, 0], scores[i, t], atol=2e-6, rtol=0)
+
+
+@every_model
+@pytest.mark.parametrize("garbage", [False, True], ids=["wider", "garbage"])
+@torch.no_grad()
+def test_2_and_3_padding_changes_nothing(name, options, garbage):
+    model, images, texts = made.model(name, **options), made.images(), made.texts()
+    padded = model(wider(images, garbage), wider(texts, garbage))
+    torch.testing.assert_close(padded, model(images, texts), atol=2e-6, rtol=0)
+
+
+@every_model
+def test_3_padding_changes_no_training_step(name, options):
+    """In training mode too: batch normalisation must not count what lies in the padding."""
+    images, texts, gradients = made.images(), made.texts(), []
+    for garbage in (False, True):
+        model = made.model(name, **options).train()
+        model(wider(images, garbage), wider(texts, garbage)).square().sum().backward()
+        gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
+    for key, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][key], gradient, atol=1e-4, rtol=1e-3, msg=key)
+
+
+@every_model
+@torch.no_grad()
+def test_4_encoding_in_parts_is_encoding_at_once(name, options):
+    model, images, texts = made.model(name, **options), made.images(), made.texts()
+    whole = model.score(model.encode_images(images), model.encode_texts(texts))
+    encode = lambda encoder, items: type(encoder(items)).cat([encoder(items[:2]), encoder(items[2:])])  # noqa: E731
+    parts = model.score(encode(model.encode_images, images), encode(model.encode_texts, texts))
+    torch.testing.assert_close(parts, whole, atol=2e-6, rtol=0)
+
+
+@every_model
+def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
+    images, texts = made.images(), made.texts()
+    matches = torch.arange(5)[:, None] == torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    gradients = []
+    for block in ((2, 3), (100, 100)):
+        model = made.model(name, **options)
+        scores = score_all(model, model.encode_images(images), model.encode_texts(texts), block)
+        triplet(scores, matches, negatives="sum").backward()
+        gradients.append((scores.detach(), {key: p.grad for key, p in model.named_parameters()}))
+    torch.testing.assert_close(gradients[0][0], gradients[1][0], atol=2e-6, rtol=0)
+    for key, gradient in gradients[1][1].items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(gradients[0][1][key], gradient, atol=1e-4 * scale + 1e-6, rtol=1e-3, msg=key)
+
+
+@every_model
+def test_6_every_parameter_gets_a_gradient(name, options):
+    model = made.model(name, **options).train()
+    model(made.images(), made.texts()).square().sum().backward()
+    # torch leaves an embedding's padding row alone; everything else must move.
+    idle = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert idle == []
+
+
+@every_model
+@torch.no_grad()
+def test_7_an_encoding_comes_back_from_disk(name, options, tmp_path):
+    model = made.model(name, **options)
+    images, texts = model.encode_images(made.images()), model.encode_texts(made.texts())
+    images.save(tmp_path / "images.safetensors")
+    texts.save(tmp_path / "texts.safetensors")
+    loaded = (type(part).load(tmp_path / f"{side}.safetensors") for part, side in ((images, "images"), (texts, "texts")))
+    assert torch.equal(model.score(*loaded), model.score(images, texts))
+
+
+@every_model
+@torch.no_grad()
+def test_5b_evaluation_blocks_are_the_whole(name, options):
+    """Sorted, cut and trimmed, in a given array: the same scores in the same places."""
+    model = made.model(name, **options)
+    images, texts = model.encode_images(made.images()), model.encode_texts(made.texts())
+    out = np.full((len(images), len(texts)), np.nan, np.float32)
+    scored = []
+    score_all(model, images, texts, (2, 3), out, scored.append)
+    torch.testing.assert_close(torch.from_numpy(out), model.score(images, texts), atol=2e-6, rtol=0)
+    assert sum(scored) == out.size
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_10_it_learns_a_small_split(name):
+    """From chance to near all right on eight pairs: far above what a broken gradient reaches."""
+    torch.manual_seed(0)
+    model = made.model(name).train()
+    images, texts = made.images(8), made.texts(8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(60):
+        loss = triplet(model(images, texts), torch.eye(8).bool(), negatives="sum" if step < 20 else "hardest")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    scores = model(images, texts)
+    right = (scores.argmax(0) == torch.arange(8)).sum() + (scores.argmax(1) == torch.arange(8)).sum()
+    assert right >= 14
+
+
+@every_model
+@torch.no_grad()
+def test_11_alignments_are_finite_and_zero_on_padding(name, options):
+    model, images, texts = made.model(name, **options), made.images(), made.texts()
+    encoded, sentences = model.encode_images(images), model.encode_texts(texts)
+    align = model.align(encoded, sentences)
+    assert align.shape == (5, 7, encoded.mask.shape[1], sentences.mask.shape[1])
+    assert align.isfinite().all()
+    real = encoded.mask[:, None, :, None] & sentences.mask[None, :, None, :]
+    assert (align[~real.expand_as(align)] == 0).all()
+    assert align[real.expand_as(align)].abs().min() >= 0
+    assert align.abs().sum() > 0
+
+
+@every_model
+@torch.no_grad()
+def test_12_the_order_of_regions_does_not_matter(name, options):
+    model, images, texts = made.model(name, **options), made.images(), made.texts()
+    order = torch.tensor([3, 5, 0, 1, 4, 2])
+    moved = Images(
+        features=images.features[:, order],
+        mask=images.mask[:, order],
+        boxes=images.boxes[:, order],
+        relations=images.relations[:, order][:, :, order],
+    )
+    encoded, again, sentences = model.encode_images(images), model.encode_images(moved), model.encode_texts(texts)
+    torch.testing.assert_close(model.score(again, sentences), model.score(encoded, sentences), atol=1e-5, rtol=0)
+    aligned = model.align(encoded, sentences)[:, :, order]
+    torch.testing.assert_close(model.align(again, sentences), aligned, atol=1e-5, rtol=0)
+
+
+def test_one_image_and_one_word_is_a_pair():
+    """The field's bare squeezes crash here."""
+    for name in MODELS:
+        scores = made.model(name)(made.images(1, 1), made.texts(1, 1))
+        assert scores.shape == (1, 1)
+        assert scores.isfinite().all()
+
+
+def test_texts_are_what_the_tests_think():
+    texts = made.texts()
+    assert isinstance(texts, Texts)
+    assert texts.mask.sum(1).max() == 11  # nine words between <start> and <end>

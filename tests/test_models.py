@@ -1,0 +1,121 @@
+"""Every model, and each option of its configuration, against its paper's equations in plain loops."""
+
+from dataclasses import fields
+
+import made
+import numpy as np
+import pytest
+import reference
+import torch
+
+from regard.batch import Images, Texts
+from regard.files import InputError
+from regard.matcher import Matcher
+from regard.models import MODELS
+from regard.regions.geometry import iou, relation_classes
+
+
+def real_rows(vectors: torch.Tensor, mask: torch.Tensor) -> list[np.ndarray]:
+    return [vector.double().numpy() for vector, real in zip(vectors, mask, strict=True) if real]
+
+
+def oracle(model: Matcher, name: str, images: Images, texts: Texts) -> np.ndarray:
+    """The reference score of every pair, from each side's projected fragments."""
+    words = model.words(texts)
+    regions = model.project(images.features)
+    if name == "vse_infinity" and model.mlp is not None:
+        regions = regions + model.mlp(images.features, images.mask)
+    out = np.zeros((len(images), len(texts)))
+    for i in range(len(images)):
+        count = int(images.mask[i].sum())
+        some_regions = real_rows(regions[i], images.mask[i])
+        for t in range(len(texts)):
+            some_words = real_rows(words.vectors[t], words.mask[t])
+            if name == "vse_infinity":
+                weights = []
+                for pool, size in ((model.pool_images, count), (model.pool_texts, len(some_words))):
+                    learnt = model.config.pooling == "gpo"
+                    weights.append(
+                        pool.weights(torch.tensor([size]), size)[0].numpy() if learnt else np.full(size, 1 / size)
+                    )
+                out[i, t] = reference.vse_infinity(*weights, some_regions, some_words)
+                continue
+            units = [reference.unit(v) for v in some_regions], [reference.unit(v) for v in some_words]
+            if name == "scan":
+                out[i, t] = reference.scan(model, *units)
+            else:
+                boxes = images.boxes[i, :count].double().numpy()
+                relations = images.relations[i, :count, :count].numpy()
+                out[i, t] = reference.cmsei(model, units[0], boxes, relations, units[1])
+    return out
+
+
+@pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES)
+@torch.no_grad()
+def test_a_model_equals_its_oracle(name, options):
+    model, images, texts = made.model(name, **options), made.images(4), made.texts(5)
+    scores = model(images, texts).numpy()
+    assert scores.shape == (4, 5)
+    np.testing.assert_allclose(scores, oracle(model, name, images, texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options"), [v for v in made.VARIANTS if v[1]], ids=[n for n in made.NAMES if "=" in n])
+@torch.no_grad()
+def test_each_option_changes_the_score(name, options):
+    """With the same seed: an option that changes nothing is not wired in."""
+    images, texts = made.images(), made.texts()
+    assert (made.model(name)(images, texts) - made.model(name, **options)(images, texts)).abs().max() > 1e-4
+
+
+def test_every_option_is_among_the_variants():
+    for name, model in MODELS.items():
+        tried = {key for other, options in made.VARIANTS if other == name for key in options}
+        numbers = {"dim", "iou_threshold", "num_kernels", "region_temperature", "word_temperature"}
+        assert {field.name for field in fields(model.Config)} - tried - numbers == set()
+
+
+@torch.no_grad()
+def test_relations_and_boxes_reach_the_score_of_cmsei():
+    images, texts = made.images(), made.texts()
+    for options, name in (
+        ({"spatial": "none"}, "relations"),
+        ({"semantic": "none", "iou_threshold": 0.05}, "boxes"),
+        ({"semantic": "none", "spatial": "polar"}, "boxes"),
+    ):
+        model = made.model("cmsei", **options)
+        shuffled = {**images.tensors(), name: images.tensors()[name].flip(1)}
+        assert (model(images, texts) - model(Images(**shuffled), texts)).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_only_directed_relations_tell_the_subject_from_the_object():
+    images, texts = made.images(), made.texts()
+    swapped = Images(**{**images.tensors(), "relations": images.relations.mT})
+    undirected, directed = made.model("cmsei"), made.model("cmsei", directed=True)
+    assert torch.equal(undirected(images, texts), undirected(swapped, texts))
+    assert (directed(images, texts) - directed(swapped, texts)).abs().max() > 1e-4
+
+
+def test_a_model_without_its_inputs_says_which():
+    images = made.images()
+    bare = Images(images.features, images.mask)
+    model = made.model("cmsei")
+    assert model.needs() == {"boxes", "relations"}
+    with pytest.raises(InputError, match="CMSEI as configured needs boxes, and these Images have none"):
+        model.encode_images(bare)
+    assert made.model("cmsei", spatial="full", semantic="none").needs() == frozenset()
+
+
+def test_geometry_equals_loops():
+    images = made.images(6, 8)
+    overlap, classes = iou(images.boxes), relation_classes(images.boxes)
+    seen = set()
+    for i in range(len(images)):
+        boxes = images.boxes[i, images.mask[i]].double().numpy()
+        for a, first in enumerate(boxes):
+            for b, second in enumerate(boxes):
+                assert abs(reference.box_iou(first, second) - float(overlap[i, a, b])) < 1e-5
+                expected = 0 if a == b else reference.box_relation(first, second)
+                assert int(classes[i, a, b]) == expected
+                seen.add(expected)
+    assert len(seen) >= 8  # the sample is wide enough to test most classes
