@@ -245,7 +245,7 @@ def lay_out(scene: Draft, dice: Dice, horizon: Number) -> list[Place]:
     fore, back, full = dice.between(168, 182), horizon + dice.between(24, 34), dice.between(1.1, 1.4)
     if aloft(scene.near[0], scene.things):
         near = alone, Room(4, horizon - HILLS, full, 0)
-        far = 1 - alone, Room(horizon - HILLS, fore, full, 100)
+        far = 1 - alone, Room(horizon - HILLS / 2, fore, full, 100)
     else:
         near = (left, Room(5, fore, min(full, 1.15), 100)) if scene.far else (alone, Room(5, fore, full, 100))
         far = right, Room(5, back, 0.7, 50)
@@ -253,7 +253,7 @@ def lay_out(scene: Draft, dice: Dice, horizon: Number) -> list[Place]:
     places: dict[int, Place] = {}
     grouped = {i for fact in scene.facts for i in (fact.subject, fact.object)}
     spots = dice.some((0.12, 0.32, 0.5, 0.68, 0.88), 5)
-    for number in set(range(len(scene.things))) - grouped:
+    for number in sorted(set(range(len(scene.things))) - grouped):
         x = WIDTH * (spots.pop() + dice.between(-0.04, 0.04))
         ground = horizon + dice.between(3, 12)
         places[number] = Place(x, ground, dice.between(0.68, 0.8), ground - horizon)
