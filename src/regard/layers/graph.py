@@ -24,9 +24,10 @@ def between_real(
 
 
 class GraphConvolution(nn.Module):
-    """One layer: V + BN(W_r(A(V W_g) + labels)) (VSRN, Li et al. 2019, eq. 4-5), or relu(A V W) + V with `classic`.
+    """One layer: V + BN(W_r(A(V W_g) + labels)) (VSRN, Li et al. 2019), or relu(A V W) + V with `classic`.
 
-    `labels` counts the label classes of the edges; each label then adds a learnt vector to the message along its edge.
+    (CMSEI's eq. 4 in docs/models.md.) `labels` counts the label classes of the edges; each label then adds a learnt vector
+    to the message along its edge.
     """
 
     def __init__(self, dim: int, num_labels: int = 0, classic: bool = False) -> None:
@@ -52,7 +53,7 @@ class GraphConvolution(nn.Module):
 
 
 class PolarConvolution(nn.Module):
-    """GSMN's spatial layer (Liu et al., CVPR 2020, eq. 4-6): Gaussian kernels over the polar coordinates of pairs.
+    """GSMN's spatial layer (Liu et al., CVPR 2020): Gaussian kernels over the polar coordinates of pairs.
 
     Each of `num_kernels` kernels weighs a region's neighbours by distance and angle; the weighted sums, mapped to
     `dim / num_kernels` each, are joined. Normalised like the other layer, so that it starts as identity.
