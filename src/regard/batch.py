@@ -6,13 +6,13 @@ Padding is zero, and a mask says where it is: True marks what is real.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -50,9 +50,17 @@ class Batch:
 
     @classmethod
     def cat(cls: type[B], parts: Sequence[B]) -> B:
-        """The parts one after another; trailing axes are padded with zero to the widest part."""
+        """The parts one after another; trailing axes are padded with zero to the widest part.
+
+        Raises ValueError where a field is there in some parts only.
+        """
         if len(parts) == 1:
             return parts[0]
+        names = [part.tensors().keys() for part in parts]
+        if uneven := {name for some in names for name in some ^ names[0]}:
+            raise ValueError(
+                f"Some of the {cls.__name__} have {sorted(uneven)} and some have none: want the same fields."
+            )
         columns = {name: [part.tensors()[name] for part in parts] for name in parts[0].tensors()}
         return cls(**{name: _cat(tensors) for name, tensors in columns.items()})
 
@@ -63,13 +71,17 @@ class Batch:
 
     @classmethod
     def load(cls: type[B], path: str | os.PathLike[str]) -> B:
-        """Read what `save` wrote. Raises InputError where the file holds other fields than this class has."""
-        with safe_open(path, "pt") as file:
-            names = set(file.keys())
-            known = {field.name for field in fields(cls)}
-            if not names <= known:
-                raise InputError(f"{path} holds {sorted(names)}; {cls.__name__} has the fields {sorted(known)}.")
-            return cls(**{name: file.get_tensor(name) for name in names})
+        """Read what `save` wrote. Raises InputError where the file is damaged or holds other fields than the class."""
+        try:
+            with safe_open(path, "pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # a file is no mapping
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read ({error}): write it again.") from None
+        known = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not needed <= found.keys() <= known:
+            raise InputError(f"{path} holds {sorted(found)}; {cls.__name__} has the fields {sorted(known)}.")
+        return cls(**found)
 
 
 def _cat(tensors: Sequence[Tensor]) -> Tensor:
