@@ -1,13 +1,16 @@
 """Small random inputs and models that the tests share."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from regard.batch import Images, Texts
 from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
+from regard.recipe import Recipe
 from regard.words import Vocabulary
 
 FEATURE_DIM, DIM, NUM_PREDICATES = 12, 16, 5
@@ -46,9 +49,7 @@ def texts(count: int = 7, words: int = 9, seed: int = 0) -> Texts:
 def model(name: str, seed: int = 0, **options: Any) -> Matcher:
     """A small model in eval mode whose every part does something: no scale is zero, no running mean is trivial."""
     torch.manual_seed(seed)
-    built = MODELS[name](
-        MODELS[name].Config(dim=DIM, **options), FEATURE_DIM, GRUEncoder(VOCABULARY, DIM, word_dim=10)
-    )
+    built = MODELS[name](MODELS[name].Config(dim=DIM, **options), FEATURE_DIM, GRUEncoder(VOCABULARY, DIM, word_dim=10))
     with torch.no_grad():
         for module in built.modules():
             if isinstance(module, torch.nn.BatchNorm1d):
@@ -102,3 +103,62 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("cmsei", {"num_layers": 1}),
 ]
 NAMES = ["-".join([name, *(f"{key}={value}" for key, value in options.items())]) for name, options in VARIANTS]
+
+
+def folder(path: Path, seed: int = 0) -> Path:
+    """A data folder of train and dev, 12 images each, in the compact form, with everything optional there.
+
+    An image has 2 to 5 regions x 8 features of 8 classes, and its two sentences name some of them: it can be learnt.
+    """
+    path.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+    looks = random.normal(size=(9, 8))  # of each class
+    for split in ("train", "dev"):
+        labels = np.array([random.permutation(8)[:5] + 1 for _ in range(12)])
+        counts = np.array([5, *random.integers(2, 6, 11).tolist()])
+        real = np.arange(5) < counts[:, None]
+        features = (looks[labels] + 0.1 * random.normal(size=(12, 5, 8))) * real[..., None]
+        corners = np.sort(random.uniform(0, 0.9, (12, 5, 2, 2)), 2) + np.array([[0.0], [0.1]])
+        sentences = [f"w{a} near w{b} thing" for kinds in labels for a, b in (kinds[:2], kinds[1::-1])]
+        image, subject = np.nonzero(real)
+        arrays = {
+            "ims": features.astype(np.float16),
+            "num_regions": counts.astype(np.int16),
+            "boxes": (corners.reshape(12, 5, 4) * real[..., None]).astype(np.float32),
+            "labels": (labels * real).astype(np.int16),
+            "image_of_text": np.arange(12, dtype=np.int32).repeat(2),
+        }
+        for name, array in arrays.items():
+            np.save(path / f"{split}_{name}.npy", array)
+        np.savez(
+            path / f"{split}_relations.npz",
+            image=image.astype(np.int32),
+            subject=subject.astype(np.int16),
+            object=((subject + 1) % counts[image]).astype(np.int16),
+            predicate=(1 + labels[image, subject] % 3).astype(np.int16),
+            confidence=np.ones(len(image), np.float16),
+            predicates=np.array(["none", "on", "near", "holding"]),
+        )
+        text = np.arange(24, dtype=np.int32).repeat(2)
+        np.savez(
+            path / f"{split}_text_relations.npz",
+            text=text,
+            head=np.tile(np.int16([1, 1]), 24),
+            dependent=np.tile(np.int16([0, 2]), 24),
+            label=np.tile(np.int16([1, 2]), 24),
+            labels=np.array(["none", "subject", "object"]),
+        )
+        (path / f"{split}_caps.txt").write_text("".join(f"{line}\n" for line in sentences), "utf-8")
+        (path / f"{split}_ids.txt").write_text("".join(f"{split}{row}\n" for row in range(12)), "utf-8")
+    (path / "labels.txt").write_text("".join(f"class {kind}\n" for kind in range(1, 9)), "utf-8")
+    return path
+
+
+SMALL = ["words.word_dim=6", "words.min_count=1", "train.batch_size=6", "train.epochs=2", "train.log_every=1"]
+
+
+def recipe(name: str = "scan-f8k", *settings: str) -> Recipe:
+    """A recipe of the package, small and in float32, with `settings` over that."""
+    model = Recipe.read(name).model
+    plain = ["train.precision=32-true", "train.warmup_steps=0", "train.schedule=constant", "train.learning_rate=0.01"]
+    return Recipe.read(name, [f"{model}.dim={DIM}", *SMALL, *plain, *settings])

@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+
+from regard.losses import collapsed, triplet
+
+IMAGE_OF_TEXT = torch.tensor([0, 1, 1, 2, 2, 2, 3])  # several texts of one image in a batch
+MATCHES = torch.arange(4)[:, None] == IMAGE_OF_TEXT
+
+
+def scores(seed=0):
+    return torch.randn(4, 7, generator=torch.Generator().manual_seed(seed)) * 0.3
+
+
+def by_loops(scores, margin, negatives, temperature=0.05):
+    """The same, a hinge at a time."""
+    total = 0.0
+    for text, image in enumerate(IMAGE_OF_TEXT.tolist()):
+        match = float(scores[image, text])
+        of_row = [float(scores[image, t]) for t, i in enumerate(IMAGE_OF_TEXT.tolist()) if i != image]
+        of_column = [float(scores[i, text]) for i in range(4) if i != image]
+        for others in (of_row, of_column):
+            violations = [margin + other - match for other in others]
+            if negatives == "hardest":
+                total += max(0.0, *violations)
+            elif negatives == "sum":
+                total += sum(max(0.0, violation) for violation in violations)
+            else:
+                total += temperature * math.log(1 + sum(math.exp(violation / temperature) for violation in violations))
+    return total
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_the_loss_equals_plain_loops(negatives, margin):
+    for seed in range(3):
+        found = triplet(scores(seed), MATCHES, margin, negatives)
+        assert float(found) == pytest.approx(by_loops(scores(seed), margin, negatives), rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
+def test_another_text_of_the_same_image_is_no_negative(negatives):
+    """Texts 1 and 2 are both of image 1: that one scores far above the other costs nothing."""
+    matrix = torch.full((4, 7), -5.0)
+    matrix[MATCHES] = 0.0
+    matrix[1, 1] = 4.0
+    assert float(triplet(matrix, MATCHES, 0.2, negatives)) == pytest.approx(0, abs=1e-6)
+
+
+def test_soft_tends_to_hardest_as_the_temperature_falls():
+    hardest = float(triplet(scores(), MATCHES, negatives="hardest"))
+    gaps = [float(triplet(scores(), MATCHES, 0.2, "soft", t)) - hardest for t in (0.3, 0.1, 0.03, 0.01, 0.001)]
+    assert min(gaps) > -1e-6
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 0.01 * hardest
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+def test_gradients_are_finite(negatives, scale):
+    matrix = (scores() * scale).requires_grad_()
+    triplet(matrix, MATCHES, negatives=negatives).backward()
+    assert matrix.grad.isfinite().all()
+    assert scale == 1e4 or matrix.grad.any()
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
+def test_without_any_negative_there_is_nothing_to_learn(negatives):
+    """A batch whose texts are all of one image."""
+    matrix = torch.zeros(1, 3, requires_grad=True)
+    loss = triplet(matrix, torch.ones(1, 3).bool(), negatives=negatives)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not matrix.grad.any()
+
+
+def test_equal_scores_far_inside_the_margin_are_a_collapse():
+    assert collapsed(torch.full((4, 7), 0.7), MATCHES, margin=0.2)
+    assert collapsed(0.7 + 1e-4 * scores(), MATCHES, margin=0.2)
+    assert not collapsed(scores(), MATCHES, margin=0.2)
+    assert not collapsed(torch.zeros(1, 3), torch.ones(1, 3).bool(), margin=0.2)  # nothing to tell apart
+    loss = triplet(torch.full((4, 7), 0.7), MATCHES, 0.2, "hardest")
+    assert float(loss) == pytest.approx(2 * 0.2 * 7)  # the sign that the field knows

@@ -1,0 +1,61 @@
+import numpy as np
+import torch
+
+import made
+from regard.layers.encoders import GRUEncoder
+from regard.models.scan import SCAN
+from regard.score import score_all
+
+
+class Counting(SCAN):
+    """SCAN, with how often and on what it was asked for scores."""
+
+    def score(self, images, texts):
+        self.asked.append((len(images), len(texts), texts.mask.shape[1]))
+        return super().score(images, texts)
+
+
+def encoded(count=5, sentences=7):
+    """A model, encodings and the scores at once."""
+    torch.manual_seed(0)
+    model = Counting(SCAN.Config(dim=made.DIM), made.FEATURE_DIM, GRUEncoder(made.VOCABULARY, made.DIM)).eval()
+    images, texts = model.encode_images(made.images(count)), model.encode_texts(made.texts(sentences))
+    model.asked = []
+    return model, images, texts, SCAN.score(model, images, texts).detach()
+
+
+@torch.no_grad()
+def test_texts_of_like_length_share_a_block_without_their_padding():
+    model, images, texts, whole = encoded()
+    scores = score_all(model, images, texts, (5, 3))
+    torch.testing.assert_close(scores, whole, atol=2e-6, rtol=0)
+    lengths = texts.lengths().sort().values.tolist()
+    assert model.asked == [(5, 3, lengths[2]), (5, 3, lengths[5]), (5, 1, lengths[6])]
+
+
+@torch.no_grad()
+def test_scores_go_into_a_memory_map(tmp_path):
+    model, images, texts, whole = encoded()
+    out = np.lib.format.open_memmap(tmp_path / "scores.npy", "w+", np.float32, (5, 7))
+    progress = []
+    score_all(model, images, texts, (2, 3), out, progress.append)
+    out.flush()
+    found = torch.from_numpy(np.load(tmp_path / "scores.npy"))
+    torch.testing.assert_close(found, whole, atol=2e-6, rtol=0)
+    assert sum(progress) == 35
+
+
+def test_with_gradients_small_work_is_done_at_once_and_large_work_again_backward():
+    model, images, texts, _ = encoded()
+    score_all(model, images, texts, (5, 7))
+    assert len(model.asked) == 1
+    model.asked.clear()
+    score_all(model, images, texts, (3, 4)).sum().backward()
+    assert len(model.asked) == 2 * 4  # each block once forward, once backward
+
+
+@torch.no_grad()
+def test_no_image_or_no_text_gives_an_empty_matrix():
+    model, images, texts, _ = encoded()
+    assert score_all(model, images[:0], texts).shape == (0, 7)
+    assert score_all(model, images, texts[:0]).shape == (5, 0)
