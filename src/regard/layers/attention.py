@@ -59,7 +59,7 @@ def attended_cosine(
     gram = context.vectors @ context.vectors.mT
     squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1)
     norms = queries.vectors.norm(dim=-1)
-    # Squares below rounding noise are opposite regions that cancel: no direction is left to compare with.
-    floor = 1e-10 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-30
+    # Squares near rounding noise are opposite regions that cancel: no direction is left to compare with.
+    floor = 1e-6 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-12
     scale = torch.rsqrt(squares.clamp(min=floor)) * (squares > floor)
     return inner * scale / norms.clamp(min=1e-12)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from regard.files import InputError
 from regard.layers.normalisation import MaskedBatchNorm
 from regard.regions.geometry import polar
 
@@ -62,7 +63,7 @@ class PolarConvolution(nn.Module):
     def __init__(self, dim: int, num_kernels: int = 8) -> None:
         super().__init__()
         if dim % num_kernels:
-            raise ValueError(f"dim {dim} is not a multiple of num_kernels {num_kernels}.")
+            raise InputError(f"dim {dim} is not a multiple of num_kernels {num_kernels}: change either.")
         self.distance = nn.Parameter(torch.rand(num_kernels))
         self.angle = nn.Parameter((torch.rand(num_kernels) * 2 - 1) * math.pi)
         self.distance_width = nn.Parameter(torch.rand(num_kernels) + 0.1)

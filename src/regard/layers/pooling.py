@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -11,8 +10,9 @@ from regard.batch import Fragments
 
 
 def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
-    """Scaled to unit length along the last axis; a zero vector stays zero."""
-    return F.normalize(vectors, dim=-1, eps=1e-12)
+    """Scaled to unit length along the last axis; a zero vector stays zero, and has no gradient: it has no direction."""
+    lengths = vectors.norm(dim=-1, keepdim=True)
+    return vectors / lengths.masked_fill(lengths == 0, math.inf)
 
 
 def mean_pool(fragments: Fragments) -> Float[Tensor, "item dim"]:
