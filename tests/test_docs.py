@@ -1,0 +1,176 @@
+"""What the documents say holds: links lead somewhere, code runs, counts are right, the example model obeys the laws."""
+
+import importlib.util
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import made
+import reference
+import test_contract
+from regard import __version__
+from regard.batch import Fragments, Pooled
+from regard.layers.encoders import GRUEncoder
+from regard.models import MODELS
+from regard.recipe import Recipe
+from regard.words import Vocabulary
+from regard.words.vocabulary import SPECIALS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+
+REGIONS, WORDS, FEATURE_DIM, NUM_WORDS = 36, 13, 2048, 8481
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them: lower case, punctuation dropped, spaces to hyphens."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {link}"
+
+
+@every_page
+def test_python_in_pages_compiles(page):
+    for number, block in enumerate(blocks(page, "python")):
+        compile(block, f"{page.name}, block {number}", "exec")
+
+
+def sections(page: Path) -> dict[str, str]:
+    parts = re.split(r"^## (.*)$", page.read_text("utf-8"), flags=re.M)
+    return dict(zip((title.lower().replace("-", "_") for title in parts[1::2]), parts[2::2], strict=True))
+
+
+def row_of(name: str) -> list[str]:
+    text = (ROOT / "docs" / "models.md").read_text("utf-8")
+    row = re.search(rf"^\| \[`{name}`\].*$", text, re.M)
+    assert row, f"docs/models.md has no row for {name}"
+    return [cell.strip() for cell in row[0].strip("|").split("|")]
+
+
+def default_model(name: str) -> torch.nn.Module:
+    names = (f"w{number}" for number in range(NUM_WORDS - len(SPECIALS)))
+    vocabulary = Vocabulary.build([" ".join(names)], min_count=1)
+    assert len(vocabulary) == NUM_WORDS
+    config = MODELS[name].Config()
+    return MODELS[name](config, FEATURE_DIM, GRUEncoder(vocabulary, config.dim)).eval()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_table_counts_parameters_right(name):
+    model = default_model(name)
+    whole, words = (sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, model.words))
+    assert row_of(name)[4] == f"{whole:.2f} M ({words:.2f} M)"
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_the_table_counts_flops_right(name):
+    """FLOPs of a pair: what the count of a block grows by beyond what its images and its texts cost alone."""
+    model = default_model(name)
+
+    def encoding(count: int, fragments: int) -> Fragments:
+        vectors = torch.randn(count, fragments, model.config.dim)
+        mask = torch.ones(count, fragments, dtype=torch.bool)
+        return Fragments(vectors, mask) if name == "scan" else Pooled(vectors, mask, vectors[:, 0])
+
+    def count(images: int, texts: int) -> int:
+        with FlopCounterMode(display=False) as counter:
+            model.score(encoding(images, REGIONS), encoding(texts, WORDS))
+        return counter.get_total_flops()
+
+    assert row_of(name)[5] == f"{count(2, 2) - count(1, 2) - count(2, 1) + count(1, 1):,}"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_section_names_every_option_and_every_equation(name):
+    section = sections(ROOT / "docs" / "models.md")[name]
+    for field in fields(MODELS[name].Config):
+        assert f"`{field.name}`" in section, f"the section on {name} does not name the option {field.name}"
+    tags = {int(number) for number in re.findall(r"\\tag\{(\d+)\}", section)}
+    assert tags == set(range(1, len(tags) + 1))
+    source = Path(sys.modules[MODELS[name].__module__].__file__).read_text("utf-8")
+    named: set[int] = set()
+    for first, last in re.findall(r"eq\. (\d+)(?:-(\d+))?", source):
+        named |= set(range(int(first), int(last or first) + 1))
+    shared = {4} if name == "cmsei" else set()  # eq. 4, graph convolution, is a layer of its own
+    assert tags - shared <= named <= tags
+
+
+ADD_A_MODEL = ROOT / "docs" / "add-a-model.md"
+LAWS = [law for name, law in vars(test_contract).items() if re.match(r"test_\d+", name)]
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """The page's model, in MODELS under the page's name for it."""
+    path = tmp_path / "max_sim.py"
+    path.write_text(blocks(ADD_A_MODEL, "python")[0], "utf-8")
+    spec = importlib.util.spec_from_file_location("max_sim_example", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(MODELS, "max_sim", module.MaxSim)
+
+
+@pytest.mark.usefixtures("example")
+@pytest.mark.parametrize("law", LAWS, ids=[law.__name__ for law in LAWS])
+def test_the_example_obeys_the_laws(law, tmp_path):
+    given = {"name": "max_sim", "options": {}, "garbage": True, "tmp_path": tmp_path}
+    wanted = law.__code__ if not hasattr(law, "__wrapped__") else law.__wrapped__.__code__
+    law(**{key: given[key] for key in wanted.co_varnames[: wanted.co_argcount]})
+
+
+@pytest.mark.usefixtures("example")
+@torch.no_grad()
+def test_the_example_equals_its_oracle():
+    names = {"np": np, "Vector": reference.Vector}
+    exec(blocks(ADD_A_MODEL, "python")[1], names)
+    model, images, texts = made.model("max_sim"), made.images(), made.texts()
+    encoded, sentences = model.encode_images(images), model.encode_texts(texts)
+    scores = model.score(encoded, sentences)
+    for i, (regions, real) in enumerate(zip(encoded.vectors.double().numpy(), images.mask, strict=True)):
+        for t, (words, said) in enumerate(zip(sentences.vectors.double().numpy(), sentences.mask, strict=True)):
+            expected = names["max_sim"](list(regions[real.numpy()]), list(words[said.numpy()]))
+            assert abs(float(scores[i, t]) - expected) < 1e-5
+
+
+@pytest.mark.usefixtures("example")
+def test_the_example_recipe_reads(tmp_path):
+    path = tmp_path / "max-sim-f30k.toml"
+    path.write_text(blocks(ADD_A_MODEL, "toml")[0], "utf-8")
+    recipe = Recipe.read(path)
+    assert recipe.model == "max_sim"
+    assert recipe.options.dim == 1024
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.search(r"^version: (.*)$", citation, re.M)[1] == __version__
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text("utf-8")
