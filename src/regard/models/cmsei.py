@@ -1,4 +1,4 @@
-"""CMSEI: Cross-modal Semantic Enhanced Interaction for Image-Sentence Retrieval. Ge, Chen, Xu, Tao, Wu. WACV 2023.
+"""CMSEI: Cross-modal Semantic Enhanced Interaction for Image-Sentence Retrieval. Ge, Chen, Xu, Tao, Jose. WACV 2023.
 
 A reconstruction. The abstract and a figure's caption were read; the method section was not, and no code is public. The
 modules and their order are the abstract's; the equations are rebuilt from the code that the author demonstrably builds
@@ -77,12 +77,12 @@ class CMSEI(Matcher):
 
     def encode_images(self, images: Images) -> Pooled:
         regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
-        regions = unit(self._fuse(regions, images))
+        regions = unit(self._fuse(regions, images))  # eq. 2-5
         return Pooled(regions, images.mask, unit(mean_pool(Fragments(regions, images.mask))))
 
     def encode_texts(self, texts: Texts) -> Pooled:
         words = self.words(texts)
-        vectors = unit(words.vectors)
+        vectors = unit(words.vectors)  # eq. 1
         return Pooled(vectors, words.mask, unit(mean_pool(Fragments(vectors, words.mask))))
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:

@@ -1,6 +1,6 @@
 """SCAN: Stacked Cross Attention for Image-Text Matching. Lee, Chen, Hua, Hu, He. ECCV 2018.
 
-Needs: features only.
+Needs: features only. Equation numbers are those of docs/models.md.
 
 Differences
 - padded words are left out of the normalisation over queries and of every mean; the authors cut each caption instead;
@@ -48,8 +48,8 @@ class SCAN(Matcher):
     def score(self, images: Fragments, texts: Fragments) -> Float[Tensor, "image text"]:
         context, queries = self._roles(images, texts)
         similarity = similarities(context, queries)
-        weights = attention(similarity, context, self.config.temperature, self.config.normalisation)
-        cosine = attended_cosine(similarity, weights, context, queries)  # eq. 3-4 or 8
+        weights = attention(similarity, context, self.config.temperature, self.config.normalisation)  # eq. 1-2
+        cosine = attended_cosine(similarity, weights, context, queries)  # eq. 3
         scores = self._aggregate(cosine, queries.mask)
         return scores if self.config.direction == "t2i" else scores.T
 
@@ -67,7 +67,7 @@ class SCAN(Matcher):
     def _aggregate(
         self, cosine: Float[Tensor, "context query fragment"], mask: Bool[Tensor, "query fragment"]
     ) -> Float[Tensor, "context query"]:
-        if self.config.aggregation == "mean":  # eq. 6
+        if self.config.aggregation == "mean":  # eq. 4
             return cosine.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp(min=1)
         logits = (self.config.lse_temperature * cosine).masked_fill(~mask, -math.inf)  # eq. 5
         return logits.logsumexp(-1) / self.config.lse_temperature

@@ -1,6 +1,6 @@
 """VSE-infinity: Learning the Best Pooling Strategy for Visual Semantic Embedding. Chen, Hu, Wu, Jiang, Wang. CVPR 2021.
 
-Needs: features only.
+Needs: features only. Equation numbers are those of docs/models.md.
 
 Differences
 - the field's `-10000` in place of masked scores is -inf here: padding has no weight at all;
@@ -36,18 +36,18 @@ class VSEInfinity(Matcher):
         self.pool_texts = GeneralizedPooling() if config.pooling == "gpo" else mean_pool
 
     def encode_images(self, images: Images) -> Pooled:
-        vectors = self.project(images.features)
+        vectors = self.project(images.features)  # eq. 1
         if self.mlp is not None:
             vectors = vectors + self.mlp(images.features, images.mask)
         regions = Fragments(vectors.masked_fill(~images.mask[..., None], 0), images.mask)
-        return Pooled(regions.vectors, regions.mask, unit(self.pool_images(regions)))
+        return Pooled(regions.vectors, regions.mask, unit(self.pool_images(regions)))  # eq. 2-3
 
     def encode_texts(self, texts: Texts) -> Pooled:
         words = self.words(texts)
-        return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))
+        return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))  # eq. 2-3
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
-        return images.pooled @ texts.pooled.T
+        return images.pooled @ texts.pooled.T  # eq. 4
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """The cosine of each region and word. The model scores pooled vectors, so this illustrates; it does not decide."""
