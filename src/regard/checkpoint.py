@@ -1,8 +1,8 @@
 """A run's folder: its recipe, its tokenizer, the weights that validated best, and how to load them as a model.
 
-    recipe.toml          every setting          model.safetensors   the weights, best on validation
-    vocabulary.json      or pieces.json: words   last.pt             the state from which training goes on
-    metrics.jsonl        losses and recalls      curves.png          the same, drawn
+recipe.toml          every setting          model.safetensors   the weights, best on validation
+vocabulary.json      or pieces.json: words   last.pt             the state from which training goes on
+metrics.jsonl        losses and recalls      curves.png          the same, drawn
 """
 
 import os
@@ -29,7 +29,7 @@ def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bo
     `pretrained=False` leaves out the weights of a pretrained text encoder, which a checkpoint will bring.
     """
     words = build_words(recipe.words, tokenizer, recipe.options.dim, weights=pretrained)
-    return MODELS[recipe.model](recipe.options, feature_dim, words)  # type: ignore[call-arg]
+    return MODELS[recipe.model](recipe.options, feature_dim, words)
 
 
 def save_model(model: Matcher, name: str, feature_dim: int, folder: Path) -> None:
@@ -39,12 +39,17 @@ def save_model(model: Matcher, name: str, feature_dim: int, folder: Path) -> Non
         save_file(state, temporary, metadata={"model": name, "feature_dim": str(feature_dim)})
 
 
-def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
-    """The model of a run's folder, in eval mode. Raises InputError where the folder is not one, or is incomplete."""
+def recipe_of(run: str | os.PathLike[str]) -> Recipe:
+    """The recipe of a run's folder. Raises InputError where the folder is no run."""
     folder = Path(run)
     if not (folder / "recipe.toml").is_file():
         raise InputError(f"{folder} is no run: it has no recipe.toml. `regard train RECIPE --out {folder}` makes one.")
-    recipe = Recipe.read(folder / "recipe.toml")
+    return Recipe.read(folder / "recipe.toml")
+
+
+def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
+    """The model of a run's folder, in eval mode. Raises InputError where the folder is not one, or is incomplete."""
+    folder, recipe = Path(run), recipe_of(run)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} has no {WEIGHTS} yet: its first validation has not come. Train on with --resume.")
     try:
@@ -55,7 +60,7 @@ def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
         raise InputError(f"{folder / WEIGHTS} cannot be read ({error}): copy or train it again.") from None
     if made_for.get("model") != recipe.model:
         raise InputError(
-            f"{folder / WEIGHTS} holds a {made_for.get('model')} model; {folder / 'recipe.toml'} describes {recipe.model}."
+            f"{folder / WEIGHTS} holds a {made_for.get('model')} model; the recipe beside it describes {recipe.model}."
         )
     model = build_model(recipe, int(made_for["feature_dim"]), load_tokenizer(folder), pretrained=False)
     try:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import cyclopts
 from cyclopts import Parameter
@@ -16,7 +16,7 @@ from regard.files import InputError, Stopped, replacing
 
 # Heavy modules are imported where they are used, so that --help answers at once.
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 app = cyclopts.App(
     name="regard",
     help="Match pictures and sentences by what is in them and how it is related.",
@@ -27,6 +27,7 @@ data_app = cyclopts.App(name="data", help="Check, convert and make data folders.
 app.command(data_app)
 
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
+Json = Annotated[Path | None, Parameter(name="--json")]
 Protocol = Literal["full", "5fold"]
 
 
@@ -76,7 +77,7 @@ def evaluate(
     data: Path,
     split: str = "test",
     protocol: Protocol = "full",
-    json_: Annotated[Path | None, Parameter(name="--json")] = None,
+    json_: Json = None,
     save_scores: Path | None = None,
     device: str = "auto",
 ) -> None:
@@ -100,57 +101,239 @@ def evaluate(
         auto, cpu or cuda.
     """
     import numpy as np
-    import torch
 
     from regard.checkpoint import load
-    from regard.data import Split
-    from regard.evaluate import ensemble, scores_of
+    from regard.evaluate import ensemble, open_for, scores_of
     from regard.metrics import recalls, render
-    from regard.recipe import Recipe
 
-    if not runs:
-        raise InputError("Name at least one run folder: regard evaluate RUN --data DIR.")
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    matrices, opened = [], None
-    for run in runs:
-        model, settings = load(run, where), Recipe.read(run / "recipe.toml").data
-        this = Split.open(
-            data,
-            split,
-            captions_per_image=settings.captions_per_image,
-            relation_threshold=settings.relation_threshold,
-        )
-        if opened is not None and not np.array_equal(opened.image_of_text, this.image_of_text):
-            raise InputError(f"{run} reads {data} {split} with another map of sentences to images than {runs[0]} does.")
-        opened = this
-        with _bar(f"scoring with {run}", this.num_images * this.num_texts) as advance:
-            matrices.append(scores_of(model, this, progress=advance))
-    assert opened is not None
+    splits = [open_for(run, data, split) for run in runs or _no_runs()]
+    first = splits[0]
+    for run, other in zip(runs, splits, strict=True):
+        if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
+            raise InputError(f"{run} reads other images or sentences of {data} {split} than {runs[0]}: no ensemble.")
+    matrices = []
+    for run, opened in zip(runs, splits, strict=True):
+        with _Bar(f"scoring with {run}", first.num_images * first.num_texts) as bar:
+            matrices.append(scores_of(load(run, _where(device)), opened, progress=bar.advance))
     scores = ensemble(matrices).numpy()
-    found = recalls(scores, opened.image_of_text, protocol)
+    found = recalls(scores, first.image_of_text, protocol)
     if save_scores:
-        with replacing(save_scores) as temporary, open(temporary, "wb") as file:
-            np.save(file, scores)
-        with replacing(save_scores.with_suffix(".image_of_text.npy")) as temporary, open(temporary, "wb") as file:
-            np.save(file, opened.image_of_text)
-    console.print(f"{' + '.join(map(str, runs))} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts")
+        _write_array(save_scores, scores)
+        _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
+    console.print(
+        f"{' + '.join(map(str, runs))} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts"
+    )
     console.print(render(found), markup=False)
     _write_json(json_, found.to_dict())
 
 
-def _bar(text: str, total: int) -> Any:
-    """A progress bar as a context that gives `advance(amount)`."""
-    from contextlib import contextmanager
+@app.command
+def metrics(
+    scores: Path,
+    image_of_text: Path,
+    *,
+    against: Path | None = None,
+    protocol: Protocol = "full",
+    json_: Json = None,
+) -> None:
+    """Measure any score matrix (CLIP's, BLIP's, your own), with bootstrap intervals over images.
 
-    from rich.progress import Progress
+    Parameters
+    ----------
+    scores
+        A .npy file: float, image x text; larger is better.
+    image_of_text
+        A .npy file: for each text, the row of its image.
+    against
+        Another matrix of the same images and texts: a paired test of the difference in rSum.
+    protocol
+        full, or 5fold: the mean over five consecutive folds of images.
+    json_
+        Write the metrics there.
+    """
+    from regard.compare import measure
 
-    @contextmanager
-    def bar() -> Any:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task(text, total=total)
-            yield lambda amount: progress.advance(task, amount)
+    report = measure(scores, image_of_text, against, protocol)
+    console.print(report.render(), markup=False)
+    _write_json(json_, report.to_dict())
 
-    return bar()
+
+@app.command
+def twins(*runs: Path, data: Path, split: str = "test", json_: Json = None, device: str = "auto") -> None:
+    """Ask whether runs tell the made world's twins apart: the same things, differently related.
+
+    Parameters
+    ----------
+    runs
+        Run folders, one or more; each is asked alone.
+    data
+        A folder made by `regard data scenes`.
+    split
+        Which split of it.
+    json_
+        Write the percentages there.
+    device
+        auto, cpu or cuda.
+    """
+    from regard.checkpoint import load
+    from regard.evaluate import open_for, scores_of
+    from regard.probe import twins as ask
+
+    found = {}
+    for run in runs or _no_runs():
+        opened = open_for(run, data, split)
+        found[str(run)] = ask(scores_of(load(run, _where(device)), opened), opened)
+        answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in found[str(run)].items())
+        console.print(f"{run}: {answers}  (percent right; chance is 50)", markup=False)
+    _write_json(json_, found)
+
+
+@app.command
+def demo(*, out: Path = Path("demo"), device: str = "auto") -> None:
+    """Draw the made world, train CMSEI and SCAN on it, measure both, and show an alignment. A few minutes.
+
+    Parameters
+    ----------
+    out
+        The folder for data, runs and pictures. A second call goes on where the first stopped.
+    device
+        auto, cpu or cuda.
+    """
+    from regard.demo import demo as run
+
+    run(out, console, device)
+
+
+@data_app.command
+def check(folder: Path, *, captions_per_image: int | None = None) -> None:
+    """Say what layout a data folder has, what each model can use of it, and everything that is wrong with it.
+
+    The exit code is 1 where something must be mended before training.
+
+    Parameters
+    ----------
+    folder
+        The data folder.
+    captions_per_image
+        Needed only where the files do not say which sentence belongs to which image.
+    """
+    from regard.data import check as look
+
+    report = look(folder, captions_per_image=captions_per_image)
+    console.print(str(report), markup=False, soft_wrap=True)
+    if report.errors:
+        raise SystemExit(1)
+
+
+@data_app.command
+def convert(
+    source: Path, *, out: Path, captions_per_image: int | None = None, scene_graphs: tuple[Path, ...] = ()
+) -> None:
+    """Write a data folder of any known layout in the compact form: float16, each image once.
+
+    Parameters
+    ----------
+    source
+        The folder as it is.
+    out
+        A new folder.
+    captions_per_image
+        Needed only where the files do not say which sentence belongs to which image.
+    scene_graphs
+        JSON files of scene graphs to take relations from. May be repeated.
+    """
+    from regard.data import convert as write
+
+    with _Bar("converting", None) as bar:
+        write(source, out, captions_per_image=captions_per_image, scene_graphs=scene_graphs, progress=bar.reach)
+    console.print(f"Wrote {out}. Next: regard data check {out}")
+
+
+@data_app.command
+def relations(folder: Path) -> None:
+    """Make relations from boxes (inside, covers, overlaps, eight directions) for data that has no scene graph.
+
+    Parameters
+    ----------
+    folder
+        A data folder with boxes; {split}_relations.npz is written beside them.
+    """
+    from regard.data.geometric import relate
+    from regard.data.layout import splits_of
+
+    for split in splits_of(folder):
+        degree = relate(folder, split)
+        console.print(f"{split}: {degree:.2f} relations a region, from boxes alone (no scene-graph model)")
+
+
+@data_app.command
+def scenes(
+    *, out: Path, train: int = 2000, dev: int = 200, test: int = 200, seed: int = 0, pictures: int = 200
+) -> None:
+    """Draw the made world: pictures with relations, five sentences each, and twins.
+
+    Parameters
+    ----------
+    out
+        A new folder.
+    train
+        Images of the training split; likewise dev and test.
+    seed
+        The same seed gives the same bytes.
+    pictures
+        How many pictures of each split are kept as PNG.
+    """
+    import os
+
+    from regard.data.scenes import make_scenes
+
+    with _Bar("drawing", train + dev + test) as bar:
+        sizes = {"train": train, "dev": dev, "test": test}
+        workers = os.cpu_count() or 1
+        make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
+    console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
+
+
+def _where(device: str) -> str:
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _no_runs() -> NoReturn:
+    raise InputError("Name at least one run folder.")
+
+
+class _Bar:
+    """A progress bar as a context; silent where there is no terminal."""
+
+    def __init__(self, text: str, total: int | None) -> None:
+        from rich.progress import Progress
+
+        self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.progress.add_task(text, total=total)
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.progress.stop()
+
+    def advance(self, amount: int) -> None:
+        self.progress.advance(self.task, amount)
+
+    def reach(self, done: int, total: int) -> None:
+        self.progress.update(self.task, completed=done, total=total)
+
+
+def _write_array(path: Path, values: Any) -> None:
+    import numpy as np
+
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, values)
 
 
 def _write_json(path: Path | None, values: dict[str, Any]) -> None:

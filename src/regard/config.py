@@ -2,13 +2,18 @@
 
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from regard.files import InputError, nearest
 
 T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,36 +29,37 @@ class DataConfig:
 class TrainConfig:
     """How a model is trained."""
 
-    epochs: int = 30
-    batch_size: int = 128
-    seed: int = 0
+    epochs: Count = 30
+    batch_size: Count = 128
+    seed: Natural = 0
+    twins: bool = False  # keep the made world's twins in one batch: else nothing teaches what tells them apart
     # The loss
-    margin: float = 0.2
+    margin: Amount = 0.2
     negatives: Literal["hardest", "sum", "soft"] = "hardest"
-    soft_temperature: float = 0.05
-    warmup_epochs: float = 1.0  # of `sum` before `hardest`: hardest negatives collapse from a cold start
+    soft_temperature: Positive = 0.05
+    warmup_epochs: Amount = 1.0  # of `sum` before `hardest`: hardest negatives collapse from a cold start
     # The optimizer
     optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rate: float = 2e-4
-    pretrained_rate: float = 0.1  # of a pretrained text encoder, as a part of learning_rate
-    weight_decay: float = 0.0
-    clip: float = 2.0  # norm of the gradient; 0 = as it is
-    accumulate: int = 1  # batches a step
+    learning_rate: Positive = 2e-4
+    pretrained_rate: Amount = 0.1  # of a pretrained text encoder, as a part of learning_rate
+    weight_decay: Amount = 0.0
+    clip: Amount = 2.0  # norm of the gradient; 0 = as it is
+    accumulate: Count = 1  # batches a step
     # The schedule
     schedule: Literal["step", "cosine", "constant"] = "step"
-    decay: float = 0.1  # of `step`, after each epoch in decay_epochs
+    decay: Positive = 0.1  # of `step`, after each epoch in decay_epochs
     decay_epochs: tuple[int, ...] = (15,)
-    warmup_steps: int = 0  # of a linearly rising rate
+    warmup_steps: Natural = 0  # of a linearly rising rate
     # Augmentation (VSE-infinity): the part of regions and words that a training step does not see
-    region_drop: float = 0.0
-    word_drop: float = 0.0
+    region_drop: Part = 0.0
+    word_drop: Part = 0.0
     # The run
-    patience: int = 0  # epochs without a better validation rSum before training stops; 0 = all epochs
+    patience: Natural = 0  # epochs without a better validation rSum before training stops; 0 = all epochs
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    block: int = 0  # images and texts a block of scores, recomputed in the backward pass; 0 = all at once
-    log_every: int = 10  # steps
+    block: Natural = 0  # images and texts a block of scores, recomputed in the backward pass; 0 = all at once
+    log_every: Count = 10  # steps
     tensorboard: bool = False  # scalars for TensorBoard too, beside metrics.jsonl
-    save_minutes: float = 2.0  # between checkpoints
+    save_minutes: Amount = 2.0  # between checkpoints
 
 
 def build(cls: type[T], values: dict[str, Any], where: str) -> T:

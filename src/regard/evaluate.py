@@ -1,22 +1,26 @@
 """Encode a split, score every pair of it, and measure."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from regard.batch import Batch
+from regard.checkpoint import recipe_of
 from regard.data import Split
 from regard.files import InputError
 from regard.matcher import Matcher
-from regard.metrics import Recalls, recalls
+from regard.metrics import Protocol, Recalls, recalls
+from regard.recipe import Recipe
 from regard.score import score_all
 
 BLOCK = (64, 128)
 
 
-def evaluate(model: Matcher, split: Split, protocol: str = "full") -> Recalls:
+def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recalls:
     """The seven metrics (and the median and mean ranks) of a model on a split."""
     return recalls(scores_of(model, split).numpy(), split.image_of_text, protocol)
 
@@ -53,6 +57,22 @@ def encode(model: Matcher, split: Split, batch_size: int = 128) -> tuple[Any, An
     return images, all_of(split.num_texts, lambda rows: split.texts(rows, model.tokenizer), model.encode_texts)
 
 
+def open_split(recipe: Recipe, data: str | os.PathLike[str], split: str) -> Split:
+    """A split of a data folder, read as the recipe says."""
+    settings = recipe.data
+    return Split.open(
+        data,
+        split,
+        captions_per_image=settings.captions_per_image,
+        relation_threshold=settings.relation_threshold,
+    )
+
+
+def open_for(run: Path, data: str | os.PathLike[str], split: str) -> Split:
+    """A split of a data folder, read as the run in folder `run` read its own."""
+    return open_split(recipe_of(run), data, split)
+
+
 def missing(model: Matcher, split: Split) -> None:
     """Raises InputError where the split lacks something that the model needs, saying what makes it."""
     absent = sorted(model.needs() - split.fields)
@@ -63,7 +83,9 @@ def missing(model: Matcher, split: Split) -> None:
             "relations": f"`regard data relations {split.folder}` makes them from the boxes",
         }
         how = "; ".join(hint.get(field, "see docs/data.md") for field in absent)
-        raise InputError(f"{name} as configured needs {' and '.join(absent)}; {split.folder} {split.name} has none: {how}.")
+        raise InputError(
+            f"{name} as configured needs {' and '.join(absent)}; {split.folder} {split.name} has none: {how}."
+        )
 
 
 def ensemble(matrices: Sequence[torch.Tensor]) -> torch.Tensor:

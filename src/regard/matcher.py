@@ -15,8 +15,11 @@ class Matcher(nn.Module, ABC):
 
     Config: ClassVar[type]  # a frozen dataclass: one option for each choice and each ablation row
 
-    def __init__(self, config: Any, words: nn.Module) -> None:
-        """`words` encodes Texts to Fragments of `config.dim` and carries the tokenizer that it was made for."""
+    def __init__(self, config: Any, feature_dim: int, words: nn.Module) -> None:
+        """A model for regions of `feature_dim` features.
+
+        `words` encodes Texts to Fragments of `config.dim` and carries the tokenizer that it was made for.
+        """
         super().__init__()
         self.config = config
         self.words = words
@@ -53,7 +56,9 @@ class Matcher(nn.Module, ABC):
         """The field `name` of the batch. Raises InputError where it is absent."""
         value = getattr(batch, name)
         if value is None:
-            raise InputError(f"{type(self).__name__} as configured needs {name}, and these {type(batch).__name__} have none.")
+            raise InputError(
+                f"{type(self).__name__} as configured needs {name}, and these {type(batch).__name__} have none."
+            )
         return value
 
     def forward(self, images: Images, texts: Texts) -> Float[Tensor, "image text"]:

@@ -22,9 +22,9 @@ def score_all(
 ) -> Float[Tensor, "image text"]:
     """The scores of all pairs of two encodings, `block` images by texts at a time.
 
-    With gradients on, each block of several is recomputed in the backward pass, so that memory is one block's. Without, texts of
-    like length share a block, so that little padding is computed. `out`, a float32 array of [image, text] (a memory
-    map, say), receives the scores; `progress(done)` is told how many pairs each block scored.
+    With gradients on, each block of several is recomputed in the backward pass, so that memory is one block's. Without,
+    texts of like length share a block, so that little padding is computed. `out`, a float32 array of [image, text] (a
+    memory map, say), receives the scores; `progress(done)` is told how many pairs each block scored.
     """
     rows, columns = block
     if torch.is_grad_enabled():

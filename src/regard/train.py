@@ -7,12 +7,14 @@ optimizer's state and a position, and a resumed run gives the weights of an unin
 
 import ctypes
 import json
+import logging
 import math
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from regard.curves import draw_curves
 from regard.data import Split
 from regard.data.augment import drop_regions, drop_words
 from regard.data.loader import Loader, Pairs
-from regard.evaluate import evaluate, missing
+from regard.evaluate import evaluate, missing, open_split
 from regard.files import InputError, Stopped, replacing
 from regard.losses import Negatives, collapsed, triplet
 from regard.matcher import Matcher
@@ -41,7 +43,7 @@ from regard.words import build_tokenizer, load_tokenizer
 STATE = "last.pt"
 METRICS = "metrics.jsonl"
 COLLAPSE_AFTER = 100  # steps before equal scores mean collapse, and for as long as they must last
-FREE_TO_CHANGE = {"epochs", "patience", "log_every", "save_minutes"}  # between a run and its resumption
+FREE_TO_CHANGE = {"epochs", "patience", "log_every", "save_minutes", "tensorboard"}  # between a run and its resumption
 
 
 class Objective(nn.Module):
@@ -78,9 +80,9 @@ def train(
     data, out, config = Path(data), Path(out), recipe.train
     console = console or Console()
     fabric = _fabric(device, config.precision)
-    splits = {name: _open(data, name, recipe) for name in ("train", recipe.data.validation)}
-    state = _prepare(out, recipe, resume, fabric, splits["train"])
-    tokenizer = load_tokenizer(out)
+    splits = {name: open_split(recipe, data, name) for name in ("train", recipe.data.validation)}
+    state = _earlier(out, recipe, resume)
+    tokenizer = load_tokenizer(out) if state else build_tokenizer(recipe.words, splits["train"].captions)
     keep_freed_memory()
 
     torch.manual_seed(config.seed)
@@ -90,15 +92,20 @@ def train(
     optimizer: Any = _optimizer(model, config)
     objective: Any
     objective, optimizer = fabric.setup(Objective(model, config), optimizer)
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    position = _Position(**state["position"]) if state else _Position()
-    run = _Run(recipe, out, fabric, console if fabric.is_global_zero else Console(quiet=True), model, splits)
+    loader = Loader(
+        splits["train"],
+        tokenizer,
+        config.batch_size,
+        config.seed,
+        fabric.global_rank,
+        fabric.world_size,
+        config.twins,
+    )
+    run = _Run(recipe, out, fabric, console if fabric.is_global_zero else Console(quiet=True), model, splits, loader)
+    position = run.restore(state, optimizer) if state else _Position()
     run.begin(position, resumed=bool(state))
-    with stoppable() as stop:
+    with stoppable() as stop, closing(run):
         _loop(run, objective, optimizer, position, stop)
-    run.draw()
     return evaluate(load(out), splits[recipe.data.validation])
 
 
@@ -110,76 +117,119 @@ class _Position:
 
 
 def _loop(run: "_Run", objective: Any, optimizer: Any, position: _Position, stop: Any) -> None:
-    config, fabric = run.recipe.train, run.fabric
-    loader = Loader(
-        run.splits["train"], run.model.tokenizer, config.batch_size, config.seed, fabric.global_rank, fabric.world_size
-    )
+    config, loader = run.recipe.train, run.loader
+    stopped = "Stopped at step {}. The same command with --resume goes on."
     saved = time.monotonic()
     with run.progress(len(loader)) as progress:
         while position.epoch < config.epochs and not run.patience_is_out(position):
             objective.train()
-            bar = progress.add_task(f"epoch {position.epoch + 1}/{config.epochs}", total=len(loader), loss=math.nan)
+            bar = progress.add_task(
+                f"epoch {position.epoch + 1}/{config.epochs}", total=len(loader), loss=math.nan, speed=0
+            )
             progress.update(bar, completed=position.batch)
             for pairs in loader.epoch(position.epoch, position.batch):
-                step = position.epoch * len(loader) + position.batch
-                loss = _step(run, objective, optimizer, pairs, step, len(loader))
+                began, step = time.monotonic(), position.epoch * len(loader) + position.batch
+                loss = _step(run, objective, optimizer, pairs, step)
                 position.batch += 1
-                progress.update(bar, advance=1, loss=loss)
-                due = time.monotonic() - saved > 60 * config.save_minutes
-                if (stop() or due) and position.batch < len(loader):
+                progress.update(bar, advance=1, loss=loss, speed=pairs.matches.numel() / (time.monotonic() - began))
+                due = stop() or time.monotonic() - saved > 60 * config.save_minutes
+                # Gradients that wait for the optimizer are not saved, and the epoch's end is saved once validated.
+                if due and moves(config, step, len(loader)) and position.batch < len(loader):
                     run.save(optimizer, position)
                     saved = time.monotonic()
-                if stop():
-                    raise Stopped(f"Stopped at step {step + 1}. The same command with --resume goes on.")
+                    if stop():
+                        raise Stopped(stopped.format(step + 1))
             progress.remove_task(bar)
             position.epoch, position.batch = position.epoch + 1, 0
-            run.validate(position, position.epoch * len(loader))
+            run.validate(position)
             run.save(optimizer, position)
             saved = time.monotonic()
+            if stop() and position.epoch < config.epochs:
+                raise Stopped(stopped.format(position.epoch * len(loader)))
 
 
-def _step(run: "_Run", objective: Any, optimizer: Any, pairs: Pairs, step: int, batches: int) -> float:
+def _step(run: "_Run", objective: Any, optimizer: Any, pairs: Pairs, step: int) -> float:
     """One batch forward and back; the optimizer moves with every `accumulate`-th. The loss of a pair."""
-    config, fabric, began = run.recipe.train, run.fabric, time.perf_counter()
+    config, fabric, batches, began = run.recipe.train, run.fabric, len(run.loader), time.perf_counter()
     torch.manual_seed(config.seed * 1_000_003 + step)
     pairs = pairs.to(fabric.device)
     pairs.images = drop_regions(pairs.images, config.region_drop)
     pairs.texts = drop_words(pairs.texts, config.word_drop, run.model.tokenizer)
-    negatives: Negatives = "sum" if step < config.warmup_epochs * batches and config.negatives != "soft" else config.negatives
-    moves = (step + 1) % config.accumulate == 0 or (step + 1) % batches == 0
+    negatives: Negatives = (
+        "sum" if step < config.warmup_epochs * batches and config.negatives != "soft" else config.negatives
+    )
     rate = learning_rate(config, step, batches)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
-    with fabric.no_backward_sync(objective, enabled=not moves):
+    moving = moves(config, step, batches)
+    with fabric.no_backward_sync(objective, enabled=not moving):
         losses, scores = objective(pairs, negatives)
-        loss = sum(losses.values())
-        fabric.backward(loss / config.accumulate)
+        total = sum(losses.values())
+        fabric.backward(total / config.accumulate)
+    loss = float(total.detach())
+    if not math.isfinite(loss):
+        raise InputError(
+            f"The loss is {loss} at step {step + 1}: look for NaN with `regard data check`, or lower the rate."
+        )
     norm = None
-    if moves:
+    if moving:
         if config.clip:
             norm = fabric.clip_gradients(objective, optimizer, max_norm=config.clip, error_if_nonfinite=False)
         optimizer.step()
         optimizer.zero_grad()
     if (step + 1) % config.log_every == 0:
-        run.log_step(step + 1, batches, losses, scores, pairs.matches, rate, norm, time.perf_counter() - began)
-    return float(loss.detach()) / len(pairs.texts)
+        run.log_step(step + 1, losses, scores, pairs.matches, rate, norm, time.perf_counter() - began)
+    return loss / len(pairs.texts)
+
+
+def moves(config: TrainConfig, step: int, batches: int) -> bool:
+    """Whether the optimizer moves after a step (from 0): the `accumulate`-th ones of an epoch, and its last."""
+    batch = step % batches + 1
+    return batch % config.accumulate == 0 or batch == batches
 
 
 class _Run:
     """A run's folder and the console: where training writes and what it tells. Only the first process does either."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, fabric: Fabric, console: Console, model: Matcher, splits: dict[str, Split]
+        self,
+        recipe: Recipe,
+        out: Path,
+        fabric: Fabric,
+        console: Console,
+        model: Matcher,
+        splits: dict[str, Split],
+        loader: Loader,
     ) -> None:
         self.recipe, self.out, self.fabric, self.console = recipe, out, fabric, console
-        self.model, self.splits = model, splits
+        self.model, self.splits, self.loader = model, splits, loader
         self.equal_since: int | None = None  # the step since which all pairs score alike
         self.began = time.monotonic()
-        self.board = self._tensorboard()
+        self.board: Any = None
+        # What must be the same for a position in an epoch to mean the same.
+        split = splits["train"]
+        self.data = {"sentences": split.num_texts, "features": split.feature_dim, "processes": fabric.world_size}
+
+    def restore(self, state: dict[str, Any], optimizer: Any) -> "_Position":
+        """Go back to a saved state. Raises InputError where it is of other data."""
+        then = state["data"]
+        changed = [f"{now} {name} (then {then[name]})" for name, now in self.data.items() if now != then[name]]
+        if changed:
+            raise InputError(f"{self.out} was begun with other data: now {', '.join(changed)}. Name another --out.")
+        self.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        return _Position(**state["position"])
 
     def begin(self, position: _Position, resumed: bool) -> None:
-        """Say what is trained on what, and cut the metrics back to where the checkpoint is."""
+        """Write what a run begins with or, where resumed, cut its metrics back to the position. Say what is trained."""
+        batches = len(self.loader)
+        self.fabric.barrier()  # no process may still be looking whether the folder holds a run
+        if self.fabric.is_global_zero:
+            _write_head(self.out, self.recipe, None if resumed else self.loader.tokenizer)
+            _keep_lines(self.out / METRICS, position.epoch * batches + position.batch)
+            if self.recipe.train.tensorboard:
+                self.board = _tensorboard(self.out / "tensorboard", position.epoch * batches + position.batch + 1)
         size = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         split = self.splits["train"]
         self.console.print(
@@ -188,9 +238,10 @@ class _Run:
         )
         if resumed:
             self.console.print(f"Resumed after epoch {position.epoch}, batch {position.batch}.")
-        if self.fabric.is_global_zero:
-            batches = len(Loader(split, None, self.recipe.train.batch_size, world=self.fabric.world_size))
-            _keep_lines(self.out / METRICS, position.epoch * batches + position.batch)
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()  # it writes at its leisure
 
     def log(self, event: dict[str, Any]) -> None:
         if self.fabric.is_global_zero:
@@ -204,7 +255,6 @@ class _Run:
     def log_step(
         self,
         step: int,
-        batches: int,
         losses: dict[str, Tensor],
         scores: Tensor,
         matches: Tensor,
@@ -213,9 +263,7 @@ class _Run:
         seconds: float,
     ) -> None:
         losses = {name: value.detach() for name, value in losses.items()}
-        loss = float(sum(losses.values()))
-        if not math.isfinite(loss):
-            raise InputError(f"The loss is {loss} at step {step}: look for NaN with `regard data check`, or lower the rate.")
+        loss, batches = float(sum(losses.values())), len(self.loader)
         event = {"event": "step", "step": step, "epoch": step / batches, "loss": loss / matches.shape[1], "lr": rate}
         event |= {f"loss_{name}": float(value) / matches.shape[1] for name, value in losses.items()}
         if norm is not None:
@@ -229,13 +277,13 @@ class _Run:
         if COLLAPSE_AFTER <= lasted < COLLAPSE_AFTER + self.recipe.train.log_every:
             self.log({"event": "collapse", "step": step})
             self.console.print(
-                f"[bold red]Collapsed:[/] since step {self.equal_since} every pair scores the same, and the loss stays at "
-                "twice the margin a pair. Train longer on all negatives first (train.warmup_epochs), or more slowly."
+                f"[bold red]Collapsed:[/] since step {self.equal_since} every pair scores the same, and the loss stays "
+                "at twice the margin a pair. Train longer on all negatives first (train.warmup_epochs), or more slowly."
             )
 
-    def validate(self, position: _Position, step: int) -> None:
+    def validate(self, position: _Position) -> None:
         """Measure on the validation split; keep the weights if they are the best so far."""
-        rsum = 0.0
+        rsum, step = 0.0, position.epoch * len(self.loader)
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
                 found = evaluate(self.model, self.splits[self.recipe.data.validation])
@@ -259,12 +307,11 @@ class _Run:
         return bool(patience) and position.epoch - position.best_epoch >= patience
 
     def save(self, optimizer: Any, position: _Position) -> None:
-        """Write the state from which training goes on: whole or not at all."""
+        """Write the state from which training goes on: whole or not at all. The other processes need not wait."""
         if self.fabric.is_global_zero:
             with replacing(self.out / STATE) as temporary:
                 state = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save(state | {"position": vars(position)}, temporary)
-        self.fabric.barrier()
+                torch.save(state | {"position": vars(position), "data": self.data}, temporary)
 
     def draw(self) -> None:
         if self.fabric.is_global_zero and (self.out / METRICS).exists():
@@ -283,14 +330,14 @@ class _Run:
         )
         return Progress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
 
-    def _tensorboard(self) -> Any:
-        if not (self.recipe.train.tensorboard and self.fabric.is_global_zero):
-            return None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise InputError('train.tensorboard needs TensorBoard: pip install "regard[tensorboard]".') from None
-        return SummaryWriter(str(self.out / "tensorboard"))
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """A writer of TensorBoard's files, which forget what they hold from `step` on."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError('train.tensorboard needs TensorBoard: pip install "regard[tensorboard]".') from None
+    return SummaryWriter(str(folder), purge_step=step)
 
 
 def learning_rate(config: TrainConfig, step: int, batches: int) -> float:
@@ -306,7 +353,7 @@ def learning_rate(config: TrainConfig, step: int, batches: int) -> float:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep large freed blocks: else every step maps and clears its activations anew (a fourth of its time)."""
+    """Have glibc keep large freed blocks: else every step maps its activations anew, a fourth of its time."""
     with suppress(OSError, AttributeError):
         glibc = ctypes.CDLL("libc.so.6")
         glibc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
@@ -342,6 +389,7 @@ def _fabric(device: str, precision: str) -> Fabric:
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA device here; take --device cpu.")
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if kind == "auto" else kind
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     fabric = Fabric(
         accelerator=kind,
@@ -354,37 +402,36 @@ def _fabric(device: str, precision: str) -> Fabric:
     return fabric
 
 
-def _open(data: Path, name: str, recipe: Recipe) -> Split:
-    return Split.open(
-        data,
-        name,
-        captions_per_image=recipe.data.captions_per_image,
-        relation_threshold=recipe.data.relation_threshold,
-    )
+def _earlier(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    """The state to go on from, if `out` has one. Raises InputError where it holds anything but this run."""
+    if not (out / "recipe.toml").is_file():
+        # What a killed process was writing is hidden.
+        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
+            raise InputError(f"{out} is there already and is no run: name another --out.")
+        return None
+    if not resume:
+        raise InputError(f"{out} holds a run already: go on with it by --resume, or name another --out.")
+    _same_run(out, recipe)
+    if not (out / STATE).is_file():
+        return None
+    try:
+        return torch.load(out / STATE, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{out / STATE} is damaged ({type(error).__name__}): remove it to train from the beginning."
+        ) from None
 
 
-def _prepare(out: Path, recipe: Recipe, resume: bool, fabric: Fabric, split: Split) -> dict[str, Any] | None:
-    """Make the run's folder, or check that it is this run's; the state to go on from, if any."""
-    state = None
-    if (out / "recipe.toml").is_file():
-        if not resume:
-            raise InputError(f"{out} holds a run already: go on with it by --resume, or name another --out.")
-        _same_run(out, recipe)
-        if (out / STATE).is_file():
-            state = torch.load(out / STATE, map_location="cpu", weights_only=True)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already and is no run: name another --out.")
-    fabric.barrier()
-    if state is None and fabric.is_global_zero:
-        tokenizer = build_tokenizer(recipe.words, split.captions)
-        for left in (WEIGHTS, METRICS):
-            (out / left).unlink(missing_ok=True)
+def _write_head(out: Path, recipe: Recipe, tokenizer: Any | None) -> None:
+    """Write the recipe and, for a new run, the tokenizer; clear away what a killed process left."""
+    with replacing(out / "recipe.toml") as temporary:
+        temporary.write_text(recipe.to_toml(), "utf-8")
+    for left in out.glob(".*.tmp"):
+        left.unlink()
+    if tokenizer is not None:
+        for name in (WEIGHTS, METRICS):
+            (out / name).unlink(missing_ok=True)
         tokenizer.save(out)
-    if fabric.is_global_zero:
-        with replacing(out / "recipe.toml") as temporary:
-            temporary.write_text(recipe.to_toml(), "utf-8")
-    fabric.barrier()
-    return state
 
 
 def _same_run(out: Path, recipe: Recipe) -> None:
@@ -395,17 +442,20 @@ def _same_run(out: Path, recipe: Recipe) -> None:
         return
     old, new = asdict(before), asdict(recipe)
     changed = [
-        f"{table}.{key} = {value!r} (then {old[table][key]!r})"
+        f"{recipe.model if table == 'options' else table}.{key} = {value!r} (then {old[table][key]!r})"
         for table in ("options", "words", "data", "train")
         for key, value in new[table].items()
         if before.model == recipe.model and old[table][key] != value and key not in FREE_TO_CHANGE
     ]
-    raise InputError(f"{out} was begun with other settings: now {', '.join(changed) or recipe.model}. Name another --out.")
+    raise InputError(
+        f"{out} was begun with other settings: now {', '.join(changed) or recipe.model}. Name another --out."
+    )
 
 
 def _optimizer(model: Matcher, config: TrainConfig) -> torch.optim.Optimizer:
     """Adam or AdamW over what is trained; a pretrained text encoder at its own rate."""
-    slow = {id(parameter) for parameter in model.words.pretrained_parameters()}
+    words: Any = model.words
+    slow = {id(parameter) for parameter in words.pretrained_parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in trained if id(parameter) not in slow], "factor": 1.0},

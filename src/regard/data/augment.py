@@ -17,7 +17,10 @@ def drop_regions(images: Images, part: float) -> Images:
 
 
 def drop_words(texts: Texts, part: float, tokenizer: Any) -> Texts:
-    """The texts with a random `part` of their tokens replaced by the tokenizer's unknown (or mask) token; [CLS] and its like stay."""
+    """The texts with a random `part` of their tokens replaced by the tokenizer's unknown (or mask) token.
+
+    Of word pieces, [CLS] and its like stay; of our own words, `<start>` and `<end>` are dropped like any other.
+    """
     if not part:
         return texts
     drop = texts.mask & (torch.rand(texts.mask.shape, device=texts.mask.device) < part)

@@ -20,7 +20,7 @@ def relate(folder: Path, split: str) -> float:
     split without boxes or with relations of its own.
     """
     opened = Split.open(folder, split)
-    path = folder / f"{split}_relations.npz"
+    path = opened.folder / f"{split}_relations.npz"
     if path.exists():
         raise InputError(f"{path} is there already: remove it to make relations from the boxes instead.")
     if "boxes" not in opened.fields:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regard.batch import Images, Texts
 from regard.data.split import Split
+from regard.files import InputError
 
 
 class Pairs:
@@ -24,22 +25,31 @@ class Pairs:
 
     def to(self, device: Any) -> "Pairs":
         """On `device`, with floating fields in float32."""
-        images, texts = (part.to(device).to(torch.float32) for part in (self.images, self.texts))
-        return Pairs(images, texts, self.matches.to(device))
+        images = self.images.to(device).to(torch.float32)
+        return Pairs(images, self.texts.to(device), self.matches.to(device))
 
 
 class Loader:
     """Every sentence once an epoch, `batch_size` at a time with their images; the last, smaller batch is left out.
 
-    Of several processes, each takes its own part of every batch of `batch_size * world` sentences. The next batches
+    With `twins`, a sentence of a picture that has a twin (`{split}_twins.npz`) shares its batch with one of the twin's:
+    of two pictures of the same things only the relation can then tell them apart. Of several processes, each takes its own part of every batch of `batch_size * world` sentences. The next batches
     are read by threads while the model works on this one.
     """
 
     def __init__(
-        self, split: Split, tokenizer: Any, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1
+        self,
+        split: Split,
+        tokenizer: Any,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        twins: bool = False,
     ) -> None:
         self.split, self.tokenizer, self.seed, self.rank, self.world = split, tokenizer, seed, rank, world
         self.batch_size = min(batch_size, split.num_texts // world)
+        self.partner = _partners(split) if twins else np.full(split.num_texts, -1)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -47,7 +57,7 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0, ahead: int = 3) -> Iterator[Pairs]:
         """The batches of an epoch from the batch `start` on."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.split.num_texts)
+        order = self.order(epoch)
         whole = self.batch_size * self.world
         parts = [order[at * whole : (at + 1) * whole][self.rank :: self.world] for at in range(start, len(self))]
         with ThreadPoolExecutor(2) as pool:
@@ -57,8 +67,33 @@ class Loader:
                     coming.append(pool.submit(self.read, parts[position + ahead]))
                 yield coming.pop(0).result()
 
+    def order(self, epoch: int) -> np.ndarray:
+        """All texts in the epoch's order, each twin's text right after its partner."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.split.num_texts)
+        partner = self.partner[order]
+        first = (partner < 0) | (order < partner)
+        order = np.stack([order, partner], 1)[first].ravel()
+        return order[order >= 0]
+
     def read(self, rows: np.ndarray) -> Pairs:
         """The texts at `rows` and their images."""
         images, image_of_text = np.unique(self.split.image_of_text[rows], return_inverse=True)
         matches = torch.from_numpy(image_of_text) == torch.arange(len(images))[:, None]
         return Pairs(self.split.images(images), self.split.texts(rows, self.tokenizer), matches)
+
+
+def _partners(split: Split) -> np.ndarray:
+    """For each text, the text of its image's twin that takes its place among the twin's texts; -1 for none."""
+    path = split.folder / f"{split.name}_twins.npz"
+    if not path.exists():
+        raise InputError(f"train.twins keeps twins together, and {path} is not there: only the made world has twins.")
+    with np.load(path, allow_pickle=False) as file:
+        first, second = file["first"], file["second"]
+    by_image = np.argsort(split.image_of_text, kind="stable")
+    bounds = np.searchsorted(split.image_of_text[by_image], np.arange(split.num_images + 1))
+    partner = np.full(split.num_texts, -1)
+    for one, other in zip(first, second, strict=True):
+        count = min(bounds[one + 1] - bounds[one], bounds[other + 1] - bounds[other])
+        ours, theirs = (by_image[bounds[image] : bounds[image] + count] for image in (one, other))
+        partner[ours], partner[theirs] = theirs, ours
+    return partner

@@ -13,6 +13,7 @@ Differences, each an option where the paper may mean something else
 - one checkpoint scores both directions (`alignment="both"`); DIME trains one model for each and averages.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,7 @@ from regard.matcher import Matcher
 from regard.regions.geometry import RELATION_CLASSES, iou, relation_classes
 
 Gate = Literal["norm", "sigmoid", "memory"]
+EdgesOf = Callable[[Tensor, Images], tuple[Tensor, ...]]
 
 
 class CMSEI(Matcher):
@@ -57,7 +59,7 @@ class CMSEI(Matcher):
         global_weight: float = 0.0  # beta, of the cosine of the two global vectors
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
-        super().__init__(config, words)
+        super().__init__(config, feature_dim, words)
         self.project = nn.Linear(feature_dim, config.dim)
         self.spatial = _spatial_graph(config)
         self.semantic = _semantic_graph(config)
@@ -98,6 +100,7 @@ class CMSEI(Matcher):
         if self.sentences is not None:
             weights = self.sentences.weights(images, texts).masked_fill(~texts.mask, 0)
             return weights.permute(0, 2, 1, 3)
+        assert self.regions is not None
         return self.regions.weights(texts, images).masked_fill(~images.mask, 0).permute(2, 0, 3, 1)
 
     def _fuse(self, regions: Tensor, images: Images) -> Tensor:
@@ -114,7 +117,7 @@ class CMSEI(Matcher):
         return (spatial + semantic) / 2
 
     @staticmethod
-    def _reason(layers: nn.ModuleList, regions: Tensor, images: Images, edges_of: object) -> Tensor:
+    def _reason(layers: nn.ModuleList, regions: Tensor, images: Images, edges_of: EdgesOf) -> Tensor:
         if layers:
             inputs = edges_of(regions, images)
             for layer in layers:

@@ -32,7 +32,7 @@ class SCAN(Matcher):
         normalisation: Normalisation = "clipped_l2norm"
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
-        super().__init__(config, words)
+        super().__init__(config, feature_dim, words)
         self.project = nn.Linear(feature_dim, config.dim)
         nn.init.xavier_uniform_(self.project.weight)
         nn.init.zeros_(self.project.bias)

@@ -29,7 +29,7 @@ class VSEInfinity(Matcher):
         region_mlp: bool = True  # the residual perceptron over regions
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
-        super().__init__(config, words)
+        super().__init__(config, feature_dim, words)
         self.project = nn.Linear(feature_dim, config.dim)
         self.mlp = RegionMLP(feature_dim, config.dim // 2, config.dim) if config.region_mlp else None
         self.pool_images = GeneralizedPooling() if config.pooling == "gpo" else mean_pool
@@ -50,7 +50,7 @@ class VSEInfinity(Matcher):
         return images.pooled @ texts.pooled.T  # eq. 4
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
-        """The cosine of each region and word. The model scores pooled vectors, so this illustrates; it does not decide."""
+        """The cosine of each region and word. The model scores pooled vectors: this illustrates, it does not decide."""
         return torch.einsum("ird,twd->itrw", unit(images.vectors), unit(texts.vectors))
 
 

@@ -1,0 +1,33 @@
+"""Twins: does a model tell two pictures apart that hold the same things, differently related?"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard.data import Split
+from regard.files import InputError
+
+CHANCE = 50.0
+
+
+def twins(scores: np.ndarray | torch.Tensor, split: Split) -> dict[str, float]:
+    """Of the sentences of twin pictures, the percentage that score their own picture above its twin, by kind.
+
+    Kinds are `relation` (a dog chases a man, a man chases a dog) and `attribute` (a red dog and a blue car, a blue dog
+    and a red car). A tie is wrong, so a constant score has 0 and chance is 50. `scores` is [image, text] over the whole
+    split. Raises InputError for a split that has no twins.
+    """
+    path = split.folder / f"{split.name}_twins.npz"
+    if not path.exists():
+        raise InputError(f"{path} is not there: only the made world has twins (`regard data scenes --out DIR`).")
+    with np.load(path, allow_pickle=False) as file:
+        pairs: dict[str, Any] = {name: file[name] for name in ("first", "second", "kind")}
+    twin_of, kind_of = np.full(split.num_images, -1), np.full(split.num_images, "", dtype=object)
+    for one, other in (("first", "second"), ("second", "first")):
+        twin_of[pairs[one]], kind_of[pairs[one]] = pairs[other], pairs["kind"]
+    scores = np.asarray(scores)
+    text = np.flatnonzero(twin_of[split.image_of_text] >= 0)
+    own = split.image_of_text[text]
+    right = scores[own, text] > scores[twin_of[own], text]
+    return {str(kind): float(100 * right[kind_of[own] == kind].mean()) for kind in sorted(set(kind_of[own]))}
