@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,29 @@ app = cyclopts.App(
     help="Match pictures and sentences by what is in them and how it is related.",
     version=__version__,
     console=console,
+    suppress_keyboard_interrupt=False,  # _guarded tells of it
 )
 data_app = cyclopts.App(name="data", help="Check, convert and make data folders.")
 app.command(data_app)
 
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
-Json = Annotated[Path | None, Parameter(name="--json")]
+
+
+def _writable(type_: Any, path: Path | None) -> None:
+    """Before the work and not after it: a file can be written there."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is no folder.")
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"{above} is read-only.")
+
+
+Json = Annotated[Path | None, Parameter(name="--json", validator=_writable)]
+Scores = Annotated[Path | None, Parameter(validator=_writable)]
 Protocol = Literal["full", "5fold"]
 
 
@@ -78,7 +96,7 @@ def evaluate(
     split: str = "test",
     protocol: Protocol = "full",
     json_: Json = None,
-    save_scores: Path | None = None,
+    save_scores: Scores = None,
     device: str = "auto",
 ) -> None:
     """Measure a run on a split; several runs together are an ensemble (the mean of their scores).
@@ -117,13 +135,12 @@ def evaluate(
             matrices.append(scores_of(load(run, _where(device)), opened, progress=bar.advance))
     scores = ensemble(matrices).numpy()
     found = recalls(scores, first.image_of_text, protocol)
+    names = " + ".join(map(str, runs))
+    console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts", markup=False)
+    console.print(render(found), markup=False)
     if save_scores:
         _write_array(save_scores, scores)
         _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
-    console.print(
-        f"{' + '.join(map(str, runs))} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts"
-    )
-    console.print(render(found), markup=False)
     _write_json(json_, found.to_dict())
 
 
@@ -357,11 +374,10 @@ def _guarded(command: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _fail(f"The disk is full ({error.filename or 'while writing'}): nothing was left half-written.")
-        if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
-            return _fail(f"{error.strerror}: {error.filename}")
-        raise
+        where = error.filename or "while reading or writing"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return _fail(f"The disk is full ({where}): nothing was left half-written.")
+        return _fail(f"{error.strerror or error}: {where}")
     return 0
 
 
