@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from regard.files import InputError, replacing
 from regard.layers.encoders import build_words
@@ -36,7 +36,8 @@ def save_model(model: Matcher, name: str, feature_dim: int, folder: Path) -> Non
     """Write the weights, with what they belong to."""
     with replacing(folder / WEIGHTS) as temporary:
         state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-        save_file(state, temporary, metadata={"model": name, "feature_dim": str(feature_dim)})
+        # By way of bytes: for a full disk save_file raises an error of its own, not an OSError.
+        temporary.write_bytes(save(state, {"model": name, "feature_dim": str(feature_dim)}))
 
 
 def recipe_of(run: str | os.PathLike[str]) -> Recipe:
