@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from regard.files import InputError, replacing
+from regard.files import InputError, nearest, replacing
 from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
@@ -23,13 +23,31 @@ from regard.words import load_tokenizer
 WEIGHTS = "model.safetensors"
 
 
+def device_named(name: str) -> str:
+    """`cpu` or `cuda`: what `auto` means here. Raises InputError for another name, and for a CUDA that is not there."""
+    known, cuda = ("auto", "cpu", "cuda"), torch.cuda.is_available()
+    if name not in known:
+        raise InputError(
+            f"--device {name!r} is no device (CUDA_VISIBLE_DEVICES picks among GPUs). {nearest(name, known)}"
+        )
+    if name == "cuda" and not cuda:
+        raise InputError("--device cuda: torch sees no CUDA device here; take --device cpu.")
+    return "cuda" if cuda and name != "cpu" else "cpu"
+
+
 def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bool = True) -> Matcher:
     """The recipe's model for regions of `feature_dim` features, with fresh weights.
 
-    `pretrained=False` leaves out the weights of a pretrained text encoder, which a checkpoint will bring.
+    `pretrained=False` leaves out the weights of a pretrained text encoder, which a checkpoint will bring. Raises
+    InputError for settings of which torch can make no model, such as a size of 0.
     """
-    words = build_words(recipe.words, tokenizer, recipe.options.dim, weights=pretrained)
-    return MODELS[recipe.model](recipe.options, feature_dim, words)
+    try:
+        words = build_words(recipe.words, tokenizer, recipe.options.dim, weights=pretrained)
+        return MODELS[recipe.model](recipe.options, feature_dim, words)
+    except InputError:
+        raise
+    except (ValueError, RuntimeError, ArithmeticError) as error:  # torch's layers check what they are given
+        raise InputError(f"The settings make no {recipe.model} model: {error}.") from None
 
 
 def save_model(model: Matcher, name: str, feature_dim: int, folder: Path) -> None:
@@ -61,7 +79,8 @@ def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
         raise InputError(f"{folder / WEIGHTS} cannot be read ({error}): copy or train it again.") from None
     if made_for.get("model") != recipe.model:
         raise InputError(
-            f"{folder / WEIGHTS} holds a {made_for.get('model')} model; the recipe beside it describes {recipe.model}."
+            f"{folder / WEIGHTS} holds {made_for.get('model', 'an unnamed')} weights; "
+            f"the recipe beside it describes {recipe.model}."
         )
     model = build_model(recipe, int(made_for["feature_dim"]), load_tokenizer(folder), pretrained=False)
     try:

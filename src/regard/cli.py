@@ -120,10 +120,11 @@ def evaluate(
     """
     import numpy as np
 
-    from regard.checkpoint import load
+    from regard.checkpoint import device_named, load
     from regard.evaluate import ensemble, open_for, scores_of
     from regard.metrics import recalls, render
 
+    device = device_named(device)
     splits = [open_for(run, data, split) for run in runs or _no_runs()]
     first = splits[0]
     for run, other in zip(runs, splits, strict=True):
@@ -132,7 +133,7 @@ def evaluate(
     matrices = []
     for run, opened in zip(runs, splits, strict=True):
         with _Bar(f"scoring with {run}", first.num_images * first.num_texts) as bar:
-            matrices.append(scores_of(load(run, _where(device)), opened, progress=bar.advance))
+            matrices.append(scores_of(load(run, device), opened, progress=bar.advance))
     scores = ensemble(matrices).numpy()
     found = recalls(scores, first.image_of_text, protocol)
     names = " + ".join(map(str, runs))
@@ -192,14 +193,15 @@ def twins(*runs: Path, data: Path, split: str = "test", json_: Json = None, devi
     device
         auto, cpu or cuda.
     """
-    from regard.checkpoint import load
+    from regard.checkpoint import device_named, load
     from regard.evaluate import open_for, scores_of
     from regard.probe import twins as ask
 
+    device = device_named(device)
     found = {}
     for run in runs or _no_runs():
         opened = open_for(run, data, split)
-        found[str(run)] = ask(scores_of(load(run, _where(device)), opened), opened)
+        found[str(run)] = ask(scores_of(load(run, device), opened), opened)
         answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in found[str(run)].items())
         console.print(f"{run}: {answers}  (percent right; chance is 50)", markup=False)
     _write_json(json_, found)
@@ -309,14 +311,6 @@ def scenes(
         workers = os.cpu_count() or 1
         make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
     console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
-
-
-def _where(device: str) -> str:
-    import torch
-
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _no_runs() -> NoReturn:

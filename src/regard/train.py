@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from regard.checkpoint import WEIGHTS, build_model, load, save_model
+from regard.checkpoint import WEIGHTS, build_model, device_named, load, save_model
 from regard.config import TrainConfig
 from regard.curves import draw_curves
 from regard.data import Split
@@ -309,9 +309,12 @@ class _Run:
     def save(self, optimizer: Any, position: _Position) -> None:
         """Write the state from which training goes on: whole or not at all. The other processes need not wait."""
         if self.fabric.is_global_zero:
-            with replacing(self.out / STATE) as temporary:
-                state = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save(state | {"position": vars(position), "data": self.data}, temporary)
+            state = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
+            with replacing(self.out / STATE) as temporary, open(temporary, "wb") as file:
+                try:
+                    torch.save(state | {"position": vars(position), "data": self.data}, file)
+                except RuntimeError as error:  # torch hides why the file could not be written
+                    raise error.__context__ or error from None
 
     def draw(self) -> None:
         if self.fabric.is_global_zero and (self.out / METRICS).exists():
@@ -383,12 +386,7 @@ def stoppable() -> Iterator[Any]:
 
 def _fabric(device: str, precision: str) -> Fabric:
     """One process, or this process's part under torchrun."""
-    kind, _, _ = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device {device!r} is not one of auto, cpu, cuda.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no CUDA device here; take --device cpu.")
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if kind == "auto" else kind
+    kind = device_named(device)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     fabric = Fabric(
