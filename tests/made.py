@@ -1,5 +1,8 @@
 """Small random inputs and models that the tests share."""
 
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import numpy as np
 import torch
 
 from regard.batch import Images, Texts
+from regard.cli import main
 from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
@@ -119,7 +123,9 @@ def folder(path: Path, seed: int = 0) -> Path:
         real = np.arange(5) < counts[:, None]
         features = (looks[labels] + 0.1 * random.normal(size=(12, 5, 8))) * real[..., None]
         corners = np.sort(random.uniform(0, 0.9, (12, 5, 2, 2)), 2) + np.array([[0.0], [0.1]])
-        sentences = [f"w{a} near w{b} thing" for kinds in labels for a, b in (kinds[:2], kinds[1::-1])]
+        sentences = [
+            f"w{a} near w{b}, w{kinds[2]} w{kinds[3]}" for kinds in labels for a, b in (kinds[:2], kinds[1::-1])
+        ]
         image, subject = np.nonzero(real)
         arrays = {
             "ims": features.astype(np.float16),
@@ -155,10 +161,32 @@ def folder(path: Path, seed: int = 0) -> Path:
 
 
 SMALL = ["words.word_dim=6", "words.min_count=1", "train.batch_size=6", "train.epochs=2", "train.log_every=1"]
+PLAIN = ["train.precision=32-true", "train.warmup_steps=0", "train.schedule=constant", "train.learning_rate=0.01"]
 
 
 def recipe(name: str = "scan-f8k", *settings: str) -> Recipe:
     """A recipe of the package, small and in float32, with `settings` over that."""
-    model = Recipe.read(name).model
-    plain = ["train.precision=32-true", "train.warmup_steps=0", "train.schedule=constant", "train.learning_rate=0.01"]
-    return Recipe.read(name, [f"{model}.dim={DIM}", *SMALL, *plain, *settings])
+    return Recipe.read(name, [f"{Recipe.read(name).model}.dim={DIM}", *SMALL, *PLAIN, *settings])
+
+
+def command(arguments: list[str], errors: Path, dies_at: int = 0) -> None:
+    """The command line in this process, its errors in a file; with `dies_at`, kill -9 around that rename of a file.
+
+    An even `dies_at` is before the rename, an odd one after it: the places between which a run's files may disagree.
+    """
+    torch.set_num_threads(1)
+    rename, renames = os.replace, 0
+
+    def replace(source: Any, target: Any) -> None:
+        nonlocal renames
+        renames += 1
+        if renames == dies_at and dies_at % 2 == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
+        if renames == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replace
+    sys.argv, sys.stdout = ["regard", *arguments], open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = open(errors, "w")  # noqa: SIM115
+    main()

@@ -22,7 +22,17 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 from torch import Tensor, nn
 
 from regard.checkpoint import WEIGHTS, build_model, device_named, load, save_model
@@ -106,7 +116,14 @@ def train(
     run.begin(position, resumed=bool(state))
     with stoppable() as stop, closing(run):
         _loop(run, objective, optimizer, position, stop)
-    return evaluate(load(out), splits[recipe.data.validation])
+    return evaluate(load(out, fabric.device), splits[recipe.data.validation])
+
+
+class Speed(ProgressColumn):
+    """Batches a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.1f} batches/s")
 
 
 class _Position:
@@ -123,15 +140,13 @@ def _loop(run: "_Run", objective: Any, optimizer: Any, position: _Position, stop
     with run.progress(len(loader)) as progress:
         while position.epoch < config.epochs and not run.patience_is_out(position):
             objective.train()
-            bar = progress.add_task(
-                f"epoch {position.epoch + 1}/{config.epochs}", total=len(loader), loss=math.nan, speed=0
-            )
+            bar = progress.add_task(f"epoch {position.epoch + 1}/{config.epochs}", total=len(loader), loss=math.nan)
             progress.update(bar, completed=position.batch)
             for pairs in loader.epoch(position.epoch, position.batch):
-                began, step = time.monotonic(), position.epoch * len(loader) + position.batch
+                step = position.epoch * len(loader) + position.batch
                 loss = _step(run, objective, optimizer, pairs, step)
                 position.batch += 1
-                progress.update(bar, advance=1, loss=loss, speed=pairs.matches.numel() / (time.monotonic() - began))
+                progress.update(bar, advance=1, loss=loss)
                 due = stop() or time.monotonic() - saved > 60 * config.save_minutes
                 # Gradients that wait for the optimizer are not saved, and the epoch's end is saved once validated.
                 if due and moves(config, step, len(loader)) and position.batch < len(loader):
@@ -327,7 +342,7 @@ class _Run:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn("{task.fields[speed]:.0f} pairs/s"),
+            Speed(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+
+import made
+from regard.data import Split
+from regard.data.loader import Loader
+from regard.files import InputError
+from regard.words import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return Split.open(made.folder(tmp_path_factory.mktemp("loader") / "data"), "train")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(split):
+    return Vocabulary.build(split.captions, min_count=1)
+
+
+def sentences(split, tokenizer, batches):
+    """Which texts each batch holds, told by their tokens."""
+    known = {tuple(split.texts([row], tokenizer).tokens[0].tolist()): row for row in range(split.num_texts)}
+    return [[known[tuple(tokens.tolist())] for tokens in pairs.texts.tokens] for pairs in batches]
+
+
+def test_every_sentence_comes_once_an_epoch(split, tokenizer):
+    seen = sentences(split, tokenizer, Loader(split, tokenizer, 8).epoch(0))
+    assert [len(batch) for batch in seen] == [8, 8, 8]
+    assert sorted(row for batch in seen for row in batch) == list(range(24))
+
+
+def test_the_order_comes_of_the_seed_and_the_epoch_alone(split, tokenizer):
+    loader = Loader(split, tokenizer, 6, seed=3)
+    list(loader.epoch(0))
+    first, again, other, seeded = (
+        sentences(split, tokenizer, Loader(split, tokenizer, 6, seed).epoch(epoch))
+        for seed, epoch in ((3, 1), (3, 1), (3, 2), (4, 1))
+    )
+    assert sentences(split, tokenizer, loader.epoch(1)) == first == again
+    assert first != other
+    assert first != seeded
+
+
+def test_an_epoch_goes_on_from_any_batch(split, tokenizer):
+    loader = Loader(split, tokenizer, 5)
+    whole = sentences(split, tokenizer, loader.epoch(2))
+    assert len(whole) == len(loader) == 4  # the 24th and a part of a batch are left out
+    for start in range(5):
+        assert sentences(split, tokenizer, loader.epoch(2, start)) == whole[start:]
+
+
+def test_a_batch_holds_each_image_once_and_says_whose_each_text_is(split, tokenizer):
+    for pairs, rows in zip(
+        Loader(split, tokenizer, 8).epoch(0),
+        sentences(split, tokenizer, Loader(split, tokenizer, 8).epoch(0)),
+        strict=True,
+    ):
+        images = split.image_of_text[rows]
+        assert len(pairs.images) == len(set(images))
+        assert pairs.matches.shape == (len(pairs.images), 8)
+        for text, image in enumerate(images.tolist()):
+            place = pairs.matches[:, text].nonzero().item()  # exactly one
+            assert torch.equal(pairs.images.features[place], split.images([image]).features[0])
+            assert torch.equal(pairs.images.relations[place], split.images([image]).relations[0])
+
+
+def test_processes_share_a_batch_and_no_sentence(split, tokenizer):
+    parts = [sentences(split, tokenizer, Loader(split, tokenizer, 4, rank=rank, world=2).epoch(1)) for rank in range(2)]
+    whole = sentences(split, tokenizer, Loader(split, tokenizer, 8).epoch(1))
+    assert [sorted(one + other) for one, other in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]
+    assert {len(batch) for part in parts for batch in part} == {4}
+
+
+def test_a_batch_larger_than_the_split_is_the_split(split, tokenizer):
+    loader = Loader(split, tokenizer, 1000)
+    assert len(loader) == 1
+    assert len(next(loader.epoch(0)).texts) == 24
+
+
+def test_floating_fields_become_float32_and_no_other(split, tokenizer):
+    pairs = next(Loader(split, tokenizer, 4).epoch(0))
+    assert pairs.images.features.dtype == torch.float16  # as stored
+    moved = pairs.to("cpu")
+    assert moved.images.features.dtype == torch.float32
+    assert moved.images.relations.dtype == moved.texts.tokens.dtype == torch.int64
+    assert moved.matches.dtype == torch.bool
+
+
+def test_an_error_while_reading_ahead_reaches_the_reader(tmp_path, tokenizer):
+    split = Split.open(made.folder(tmp_path / "data"), "train")
+    with open(tmp_path / "data" / "train_ims.npy", "rb+") as file:
+        file.truncate(300)
+    with pytest.raises(InputError, match="became shorter while being read"):
+        list(Loader(split, tokenizer, 4).epoch(0))
+
+
+# Twins
+
+
+@pytest.fixture
+def twinned(tmp_path):
+    """Images 0 and 7 are twins, 3 and 4 are."""
+    folder = made.folder(tmp_path / "data")
+    np.savez(
+        folder / "train_twins.npz", first=np.int32([0, 3]), second=np.int32([7, 4]), kind=np.array(["relation"] * 2)
+    )
+    return Split.open(folder, "train")
+
+
+def test_twins_share_their_batch(twinned, tokenizer):
+    """A sentence of one and a sentence of the other are next to each other, and nothing is lost or doubled."""
+    loader = Loader(twinned, tokenizer, 4, twins=True)
+    for epoch in range(5):
+        order = loader.order(epoch).tolist()
+        assert sorted(order) == list(range(24))
+        images = twinned.image_of_text[order].tolist()
+        for one, other in ((0, 7), (3, 4)):
+            places = [place for place, image in enumerate(images) if image == one]
+            assert all(other in (images[max(0, place - 1)], images[min(23, place + 1)]) for place in places)
+    assert loader.order(0).tolist() != loader.order(1).tolist()
+
+
+def test_a_split_without_twins_says_so(split, tokenizer):
+    with pytest.raises(InputError, match=r"train_twins\.npz is not there: only the made world has twins"):
+        Loader(split, tokenizer, 4, twins=True)
