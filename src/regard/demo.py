@@ -1,7 +1,6 @@
 """`regard demo`: the main job, end to end, on the made world. Draw, train two models, measure both, show a picture."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from regard.checkpoint import load
 from regard.curves import draw_results
 from regard.data import Split
 from regard.data.scenes import make_scenes
+from regard.data.twins import Twins
 from regard.evaluate import scores_of
 from regard.explain import Alignment, draw
 from regard.files import replacing
@@ -70,15 +70,19 @@ def _make_data(folder: Path, console: Console) -> None:
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("drawing", total=sum(SIZES.values()))
         make_scenes(
-            folder, **SIZES, workers=os.cpu_count() or 1, progress=lambda amount: progress.advance(task, amount)
+            folder,
+            **SIZES,
+            pictures=SIZES["test"],
+            workers=1,
+            progress=lambda amount: progress.advance(task, amount),
         )
 
 
 def _explain(model: Matcher, test: Split, scores: dict[str, np.ndarray], out: Path) -> str:
     """Draw the alignment of one sentence: of a relation twin that CMSEI tells apart most clearly, and SCAN does not."""
-    with np.load(test.folder / "test_twins.npz", allow_pickle=False) as file:
-        related = file["kind"] == "relation"
-        twin_of = dict(zip(file["first"][related].tolist(), file["second"][related].tolist(), strict=True))
+    pairs = Twins.of(test)
+    related = pairs.kind == "relation"
+    twin_of = dict(zip(pairs.first[related].tolist(), pairs.second[related].tolist(), strict=True))
 
     def lead(name: str, text: int) -> float:
         own = int(test.image_of_text[text])

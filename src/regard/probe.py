@@ -1,12 +1,11 @@
 """Twins: does a model tell two pictures apart that hold the same things, differently related?"""
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from regard.data import Split
-from regard.files import InputError
+from regard.data.twins import Twins
+from regard.metrics import refuse_nan
 
 CHANCE = 50.0
 
@@ -16,17 +15,14 @@ def twins(scores: np.ndarray | torch.Tensor, split: Split) -> dict[str, float]:
 
     Kinds are `relation` (a dog chases a man, a man chases a dog) and `attribute` (a red dog and a blue car, a blue dog
     and a red car). A tie is wrong, so a constant score has 0 and chance is 50. `scores` is [image, text] over the whole
-    split. Raises InputError for a split that has no twins.
+    split. Raises InputError for a split that has no twins, and on NaN.
     """
-    path = split.folder / f"{split.name}_twins.npz"
-    if not path.exists():
-        raise InputError(f"{path} is not there: only the made world has twins (`regard data scenes --out DIR`).")
-    with np.load(path, allow_pickle=False) as file:
-        pairs: dict[str, Any] = {name: file[name] for name in ("first", "second", "kind")}
+    pairs = Twins.of(split)
     twin_of, kind_of = np.full(split.num_images, -1), np.full(split.num_images, "", dtype=object)
-    for one, other in (("first", "second"), ("second", "first")):
-        twin_of[pairs[one]], kind_of[pairs[one]] = pairs[other], pairs["kind"]
+    for one, other in ((pairs.first, pairs.second), (pairs.second, pairs.first)):
+        twin_of[one], kind_of[one] = other, pairs.kind
     scores = np.asarray(scores)
+    refuse_nan(scores)
     text = np.flatnonzero(twin_of[split.image_of_text] >= 0)
     own = split.image_of_text[text]
     right = scores[own, text] > scores[twin_of[own], text]

@@ -23,7 +23,6 @@ TOLERANCE = 0.01  # of the image's side: how far a detector's box may reach out 
 USES = (
     ("vse_infinity, scan", None),
     ("cmsei, spatial graph", "boxes"),
-    ("cmsei, spatial graph with classes", "labels"),
     ("cmsei, semantic graph", "relations"),
     ("relations between words", "text_relations"),
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regard.batch import Images, Texts
 from regard.data.split import Split
-from regard.files import InputError
+from regard.data.twins import Twins
 
 
 class Pairs:
@@ -32,9 +32,10 @@ class Pairs:
 class Loader:
     """Every sentence once an epoch, `batch_size` at a time with their images; the last, smaller batch is left out.
 
-    With `twins`, a sentence of a picture that has a twin (`{split}_twins.npz`) shares its batch with one of the twin's:
-    of two pictures of the same things only the relation can then tell them apart. Of several processes, each takes its own part of every batch of `batch_size * world` sentences. The next batches
-    are read by threads while the model works on this one.
+    Of several processes, each takes its own part of every batch of `batch_size * world` sentences. The next batches
+    are read by threads while the model works on this one. With `twins`, a sentence of a picture that has a twin
+    (`{split}_twins.npz`) is followed by one of the twin's: of two pictures of the same things, only the relation can
+    then tell them apart.
     """
 
     def __init__(
@@ -84,15 +85,11 @@ class Loader:
 
 def _partners(split: Split) -> np.ndarray:
     """For each text, the text of its image's twin that takes its place among the twin's texts; -1 for none."""
-    path = split.folder / f"{split.name}_twins.npz"
-    if not path.exists():
-        raise InputError(f"train.twins keeps twins together, and {path} is not there: only the made world has twins.")
-    with np.load(path, allow_pickle=False) as file:
-        first, second = file["first"], file["second"]
+    twins = Twins.of(split)
     by_image = np.argsort(split.image_of_text, kind="stable")
     bounds = np.searchsorted(split.image_of_text[by_image], np.arange(split.num_images + 1))
     partner = np.full(split.num_texts, -1)
-    for one, other in zip(first, second, strict=True):
+    for one, other in zip(twins.first, twins.second, strict=True):
         count = min(bounds[one + 1] - bounds[one], bounds[other + 1] - bounds[other])
         ours, theirs = (by_image[bounds[image] : bounds[image] + count] for image in (one, other))
         partner[ours], partner[theirs] = theirs, ours

@@ -1,0 +1,37 @@
+"""Twins: two pictures of the made world that hold the same things, differently related."""
+
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from regard.data.split import Split
+from regard.files import InputError
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The twins of a split, as `{split}_twins.npz` lists them."""
+
+    first: np.ndarray  # int [pair], image row
+    second: np.ndarray  # int [pair], image row of its twin
+    kind: np.ndarray  # of str [pair], how they differ: "relation" or "attribute"
+
+    @classmethod
+    def of(cls, split: Split) -> "Twins":
+        """The twins of a split. Raises InputError where it has none, or their file is damaged."""
+        path = split.folder / f"{split.name}_twins.npz"
+        if not path.exists():
+            raise InputError(
+                f"{path} is not there: only the made world (`regard data scenes`) has twins. "
+                "To train on other data, set train.twins=false."
+            )
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = cls(*(file[name] for name in ("first", "second", "kind")))
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            raise InputError(f"{path} is damaged: draw the world again by `regard data scenes`.") from None
+        rows = np.concatenate([found.first, found.second])
+        if len(rows) and not 0 <= rows.min() <= rows.max() < split.num_images:
+            raise InputError(f"{path} names image row {rows.max()}; {split.name} has {split.num_images} images.")
+        return found
