@@ -46,6 +46,7 @@ def _writable(type_: Any, path: Path | None) -> None:
 
 Json = Annotated[Path | None, Parameter(name="--json", validator=_writable)]
 Scores = Annotated[Path | None, Parameter(validator=_writable)]
+Graphs = Annotated[tuple[Path, ...], Parameter(negative="")]
 Protocol = Literal["full", "5fold"]
 
 
@@ -245,9 +246,7 @@ def check(folder: Path, *, captions_per_image: int | None = None) -> None:
 
 
 @data_app.command
-def convert(
-    source: Path, *, out: Path, captions_per_image: int | None = None, scene_graphs: tuple[Path, ...] = ()
-) -> None:
+def convert(source: Path, *, out: Path, captions_per_image: int | None = None, scene_graphs: Graphs = ()) -> None:
     """Write a data folder of any known layout in the compact form: float16, each image once.
 
     Parameters
@@ -272,15 +271,24 @@ def convert(
 def relations(folder: Path) -> None:
     """Make relations from boxes (inside, covers, overlaps, eight directions) for data that has no scene graph.
 
+    Splits that have relations keep them.
+
     Parameters
     ----------
     folder
         A data folder with boxes; {split}_relations.npz is written beside them.
     """
     from regard.data.geometric import relate
-    from regard.data.layout import splits_of
+    from regard.data.layout import Files, data_folder, splits_of
 
-    for split in splits_of(folder):
+    splits = splits_of(folder)
+    if not splits:
+        raise InputError(f"{folder} holds no *_ims.npy: give a data folder, as `regard data convert` writes it.")
+    for split in splits:
+        path = Files(data_folder(folder), split).path("relations.npz")
+        if path.exists():
+            console.print(f"{split}: keeps {path}", markup=False)
+            continue
         degree = relate(folder, split)
         console.print(f"{split}: {degree:.2f} relations a region, from boxes alone (no scene-graph model)")
 

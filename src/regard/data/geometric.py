@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from regard.batch import Images
@@ -30,11 +29,13 @@ def relate(folder: Path, split: str) -> float:
         images = opened.images(range(start, min(start + 256, opened.num_images)))
         real = _related(images)
         image, subject, target = real.nonzero(as_tuple=True)
-        found.append(torch.stack([image + start, subject, target, relation_classes(_boxes(images))[real]]))
+        label = relation_classes(_boxes(images))[real]
+        # Small integers: MS-COCO has more than a hundred million of these relations.
+        found.append([(image + start).int(), *(column.short() for column in (subject, target, label))])
         num_regions += int(images.mask.sum())
-    item, subject, target, label = torch.cat(found, 1).numpy().astype(np.int32)
-    Triples.of(item, subject, target, label, RELATION_CLASSES, opened.num_images).save(path, IMAGE_FILE)
-    return len(item) / num_regions
+    columns = [torch.cat(parts).numpy() for parts in zip(*found, strict=True)]
+    Triples.of(*columns, RELATION_CLASSES, opened.num_images).save(path, IMAGE_FILE)
+    return len(columns[0]) / num_regions
 
 
 def _related(images: Images) -> torch.Tensor:
