@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard.batch import Batch
+from regard.batch import Batch, Images
 from regard.checkpoint import recipe_of
 from regard.data import Split
 from regard.files import InputError
@@ -53,8 +53,21 @@ def encode(model: Matcher, split: Split, batch_size: int = 128) -> tuple[Any, An
         parts = [encoder(ready(rows[at : at + batch_size])) for at in range(0, count, batch_size)]
         return type(parts[0]).cat(parts)
 
-    images = all_of(split.num_images, split.images, model.encode_images)
+    images = all_of(split.num_images, lambda rows: _finite(split, rows), model.encode_images)
     return images, all_of(split.num_texts, lambda rows: split.texts(rows, model.tokenizer), model.encode_texts)
+
+
+def _finite(split: Split, rows: np.ndarray) -> Images:
+    """The images at `rows`. Raises InputError where their features hold NaN or infinity: so would every score."""
+    images = split.images(rows)
+    wrong = ~images.features.isfinite().flatten(1).all(1).numpy()
+    if wrong.any():
+        row = int(rows[wrong][0])
+        raise InputError(
+            f"{split.folder} {split.name}: the features of image {row} ({split.ids[row]}) hold NaN or infinity; "
+            f"`regard data check {split.folder}` lists all such rows."
+        )
+    return images
 
 
 def open_split(recipe: Recipe, data: str | os.PathLike[str], split: str) -> Split:
