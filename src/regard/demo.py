@@ -9,14 +9,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from regard.checkpoint import load
+from regard.checkpoint import device_named, load
 from regard.curves import draw_results
 from regard.data import Split
 from regard.data.scenes import make_scenes
 from regard.data.twins import Twins
 from regard.evaluate import scores_of
 from regard.explain import Alignment, draw
-from regard.files import replacing
+from regard.files import Stopped, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
 from regard.probe import CHANCE, twins
@@ -30,16 +30,19 @@ MODELS = ("scan", "cmsei")
 
 def demo(out: Path, console: Console, device: str = "auto") -> None:
     """Leaves `out/data`, `out/runs/scan`, `out/runs/cmsei`, results and pictures; a second call goes on."""
-    began = time.monotonic()
+    began, device = time.monotonic(), device_named(device)
     _make_data(out / "data", console)
     for name in MODELS:
         console.print(f"\n[bold]Training {name}[/], {EPOCHS} epochs on the same data")
         recipe = Recipe.read(f"{name}-scenes", [f"train.epochs={EPOCHS}"])
-        train(recipe, out / "data", out / "runs" / name, resume=True, device=device, console=console)
+        try:
+            train(recipe, out / "data", out / "runs" / name, resume=True, device=device, console=console)
+        except Stopped:
+            raise Stopped(f"Stopped. `regard demo --out {out}` goes on.") from None
 
     test = Split.open(out / "data", "test")
     console.print(f"\n[bold]Results[/] on {test.num_images} test pictures and their {test.num_texts:,} sentences")
-    models = {name: load(out / "runs" / name) for name in MODELS}
+    models = {name: load(out / "runs" / name, device) for name in MODELS}
     scores = {name: scores_of(model, test).numpy() for name, model in models.items()}
     rows = [
         {"name": name, **recalls(matrix, test.image_of_text).to_dict(), "twins": twins(matrix, test)}
