@@ -33,9 +33,9 @@ def relate(folder: Path, split: str) -> float:
         # Small integers: MS-COCO has more than a hundred million of these relations.
         found.append([(image + start).int(), *(column.short() for column in (subject, target, label))])
         num_regions += int(images.mask.sum())
-    columns = [torch.cat(parts).numpy() for parts in zip(*found, strict=True)]
-    Triples.of(*columns, RELATION_CLASSES, opened.num_images).save(path, IMAGE_FILE)
-    return len(columns[0]) / num_regions
+    item, source, goal, kind = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    Triples.of(item, source, goal, kind, RELATION_CLASSES, opened.num_images).save(path, IMAGE_FILE)
+    return len(item) / num_regions
 
 
 def _related(images: Images) -> torch.Tensor:
