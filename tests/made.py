@@ -113,6 +113,7 @@ def folder(path: Path, seed: int = 0) -> Path:
     """A data folder of train and dev, 12 images each, in the compact form, with everything optional there.
 
     An image has 2 to 5 regions x 8 features of 8 classes, and its two sentences name some of them: it can be learnt.
+    Images 0 and 7 pass for twins, and 3 and 4.
     """
     path.mkdir(parents=True)
     random = np.random.default_rng(seed)
@@ -154,6 +155,8 @@ def folder(path: Path, seed: int = 0) -> Path:
             label=np.tile(np.int16([1, 2]), 24),
             labels=np.array(["none", "subject", "object"]),
         )
+        pairs = {"first": np.int32([0, 3]), "second": np.int32([7, 4])}
+        np.savez(path / f"{split}_twins.npz", **pairs, kind=np.array(["relation", "attribute"]))
         (path / f"{split}_caps.txt").write_text("".join(f"{line}\n" for line in sentences), "utf-8")
         (path / f"{split}_ids.txt").write_text("".join(f"{split}{row}\n" for row in range(12)), "utf-8")
     (path / "labels.txt").write_text("".join(f"class {kind}\n" for kind in range(1, 9)), "utf-8")

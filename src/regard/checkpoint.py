@@ -79,7 +79,7 @@ def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
         raise InputError(f"{folder / WEIGHTS} cannot be read ({error}): copy or train it again.") from None
     if made_for.get("model") != recipe.model:
         raise InputError(
-            f"{folder / WEIGHTS} holds {made_for.get('model', 'an unnamed')} weights; "
+            f"{folder / WEIGHTS} holds {made_for.get('model', 'unnamed')} weights; "
             f"the recipe beside it describes {recipe.model}."
         )
     model = build_model(recipe, int(made_for["feature_dim"]), load_tokenizer(folder), pretrained=False)

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -99,29 +98,23 @@ def test_an_error_while_reading_ahead_reaches_the_reader(tmp_path, tokenizer):
 # Twins
 
 
-@pytest.fixture
-def twinned(tmp_path):
-    """Images 0 and 7 are twins, 3 and 4 are."""
-    folder = made.folder(tmp_path / "data")
-    np.savez(
-        folder / "train_twins.npz", first=np.int32([0, 3]), second=np.int32([7, 4]), kind=np.array(["relation"] * 2)
-    )
-    return Split.open(folder, "train")
-
-
-def test_twins_share_their_batch(twinned, tokenizer):
+def test_twins_share_their_batch(split, tokenizer):
     """A sentence of one and a sentence of the other are next to each other, and nothing is lost or doubled."""
-    loader = Loader(twinned, tokenizer, 4, twins=True)
+    loader = Loader(split, tokenizer, 4, twins=True)
     for epoch in range(5):
         order = loader.order(epoch).tolist()
         assert sorted(order) == list(range(24))
-        images = twinned.image_of_text[order].tolist()
+        images = split.image_of_text[order].tolist()
         for one, other in ((0, 7), (3, 4)):
             places = [place for place, image in enumerate(images) if image == one]
             assert all(other in (images[max(0, place - 1)], images[min(23, place + 1)]) for place in places)
     assert loader.order(0).tolist() != loader.order(1).tolist()
 
 
-def test_a_split_without_twins_says_so(split, tokenizer):
-    with pytest.raises(InputError, match=r"train_twins\.npz is not there: only the made world has twins"):
-        Loader(split, tokenizer, 4, twins=True)
+def test_a_split_without_twins_says_so(tmp_path, tokenizer):
+    folder = made.folder(tmp_path / "data")
+    (folder / "train_twins.npz").unlink()
+    with pytest.raises(
+        InputError, match=r"train_twins\.npz is not there: only the made .* set train\.twins=false"
+    ):
+        Loader(Split.open(folder, "train"), tokenizer, 4, twins=True)

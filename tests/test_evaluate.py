@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+
+import made
+from regard.checkpoint import build_model
+from regard.data import Split
+from regard.evaluate import encode, ensemble, evaluate, missing, scores_of
+from regard.files import InputError
+from regard.metrics import recalls
+from regard.words import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return Split.open(made.folder(tmp_path_factory.mktemp("evaluate") / "data"), "dev")
+
+
+def model_for(split, name="scan", seed=0):
+    torch.manual_seed(seed)
+    return build_model(made.recipe(f"{name}-f8k"), split.feature_dim, Vocabulary.build(split.captions, 1)).eval()
+
+
+@pytest.mark.parametrize("name", ["scan", "cmsei", "vse-infinity"])
+@pytest.mark.parametrize("block", [(64, 128), (5, 7), (1, 1)])
+@torch.no_grad()
+def test_scores_of_a_split_equal_direct_scoring(name, block, split):
+    model = model_for(split, name)
+    rows = np.arange
+    images, texts = split.images(rows(12)).to(torch.float32), split.texts(rows(24), model.tokenizer)
+    whole = model(images, texts)
+    progress = []
+    torch.testing.assert_close(scores_of(model, split, block=block, progress=progress.append), whole, atol=1e-5, rtol=0)
+    assert sum(progress) == 12 * 24
+    parts = encode(model, split, batch_size=5)
+    torch.testing.assert_close(model.score(*parts), whole, atol=1e-5, rtol=0)
+
+
+def test_scores_go_where_they_are_asked_to(split):
+    model, out = model_for(split), np.full((12, 24), np.nan, np.float32)
+    scores_of(model, split, out)
+    np.testing.assert_array_equal(out, scores_of(model, split))
+
+
+def test_measuring_leaves_a_model_in_training_as_it_was(split):
+    """In training mode too: dropout is off while it is measured, and on again afterwards."""
+    model = model_for(split).train()
+    model.words.dropout.p = 0.9
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    first, second = scores_of(model, split), scores_of(model, split)
+    assert torch.equal(first, second)
+    assert model.training
+    assert model.words.training
+    assert not torch.is_inference_mode_enabled()
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_recalls_are_those_of_the_scores(split):
+    model = model_for(split)
+    scores = scores_of(model, split).numpy()
+    assert evaluate(model, split) == recalls(scores, split.image_of_text)
+    with pytest.raises(InputError, match="12 images are not 5 equal folds; use the protocol full"):
+        evaluate(model, split, "5fold")
+
+
+def test_five_folds_are_parts_of_the_one_matrix(tmp_path):
+    folder = made.folder(tmp_path / "data")
+    for name in ("ims", "boxes", "labels", "num_regions"):
+        np.save(folder / f"dev_{name}.npy", np.load(folder / f"dev_{name}.npy")[:10])
+    np.save(folder / "dev_image_of_text.npy", np.arange(10, dtype=np.int32).repeat(2))
+    for name, count in (("caps", 20), ("ids", 10)):
+        lines = (folder / f"dev_{name}.txt").read_text().splitlines(keepends=True)
+        (folder / f"dev_{name}.txt").write_text("".join(lines[:count]))
+    for name in ("relations", "text_relations"):
+        (folder / f"dev_{name}.npz").unlink()
+    split = Split.open(folder, "dev")
+    model = model_for(split)
+    scores, found = scores_of(model, split).numpy(), evaluate(model, split, "5fold")
+    alone = [recalls(scores[2 * f : 2 * f + 2, 4 * f : 4 * f + 4], np.array([0, 0, 1, 1])) for f in range(5)]
+    assert found.rsum == pytest.approx(np.mean([fold.rsum for fold in alone]))
+    assert found.t2i.r1 == pytest.approx(np.mean([fold.t2i.r1 for fold in alone]))
+
+
+def test_an_ensemble_is_the_mean_of_matrices_of_one_shape(split):
+    matrices = [scores_of(model_for(split, seed=seed), split) for seed in range(3)]
+    torch.testing.assert_close(ensemble(matrices), (matrices[0] + matrices[1] + matrices[2]) / 3)
+    assert torch.equal(ensemble(matrices[:1]), matrices[0])
+    with pytest.raises(InputError, match=r"needs score matrices of one shape, not of \[\(12, 23\), \(12, 24\)\]"):
+        ensemble([matrices[0], matrices[1][:, :23]])
+
+
+def test_what_a_model_needs_and_a_split_lacks_is_named_with_its_remedy(split, tmp_path):
+    model = model_for(split, "cmsei")
+    missing(model, split)
+    folder = made.folder(tmp_path / "data")
+    (folder / "dev_relations.npz").unlink()
+    with pytest.raises(InputError, match=r"needs relations; .* dev has none: `regard data relations .*data` makes"):
+        scores_of(model, Split.open(folder, "dev"))
+    (folder / "dev_boxes.npy").unlink()
+    with pytest.raises(InputError, match=r"needs boxes and relations; .*: boxes come with the region features"):
+        evaluate(model, Split.open(folder, "dev"))
+    assert scores_of(model_for(split), Split.open(folder, "dev")).shape == (12, 24)  # SCAN needs neither
+
+
+def test_nan_scores_are_refused(split):
+    model = model_for(split)
+    with torch.no_grad():
+        model.project.weight[0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"(?i)nan"):
+        evaluate(model, split)
