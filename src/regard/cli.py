@@ -304,19 +304,22 @@ def scenes(
     out
         A new folder.
     train
-        Images of the training split; likewise dev and test.
+        Images of the training split.
+    dev
+        Images of the validation split.
+    test
+        Images of the test split.
     seed
         The same seed gives the same bytes.
     pictures
         How many pictures of each split are kept as PNG.
     """
-    import os
-
     from regard.data.scenes import make_scenes
 
     with _Bar("drawing", train + dev + test) as bar:
         sizes = {"train": train, "dev": dev, "test": test}
-        workers = os.cpu_count() or 1
+        # Another process is some seconds in starting, in which this one draws a thousand pictures.
+        workers = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 5000)
         make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
     console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
 
