@@ -59,8 +59,8 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0, ahead: int = 3) -> Iterator[Pairs]:
         """The batches of an epoch from the batch `start` on."""
         order = self.order(epoch)
-        whole = self.batch_size * self.world
-        parts = [order[at * whole : (at + 1) * whole][self.rank :: self.world] for at in range(start, len(self))]
+        whole, mine = self.batch_size * self.world, self.batch_size * self.rank
+        parts = [order[at * whole + mine :][: self.batch_size] for at in range(start, len(self))]
         with ThreadPoolExecutor(2) as pool:
             coming = [pool.submit(self.read, rows) for rows in parts[:ahead]]
             for position in range(len(parts)):
