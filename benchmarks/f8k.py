@@ -14,7 +14,7 @@ import numpy as np
 
 from regard.checkpoint import load
 from regard.compare import difference, intervals
-from regard.evaluate import open_for, scores_of
+from regard.evaluation import open_for, scores_of
 from regard.metrics import galleries, summary
 from regard.recipe import Recipe
 from regard.train import train

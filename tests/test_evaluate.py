@@ -5,7 +5,7 @@ import torch
 import made
 from regard.checkpoint import build_model
 from regard.data import Split
-from regard.evaluate import encode, ensemble, evaluate, missing, scores_of
+from regard.evaluation import encode, ensemble, evaluate, missing, scores_of
 from regard.files import InputError
 from regard.metrics import recalls
 from regard.words import Vocabulary

@@ -22,7 +22,7 @@ from regard.checkpoint import build_model, load
 from regard.config import TrainConfig
 from regard.data import Split
 from regard.data.loader import Loader
-from regard.evaluate import evaluate
+from regard.evaluation import evaluate
 from regard.files import InputError
 from regard.losses import triplet
 from regard.recipe import Recipe

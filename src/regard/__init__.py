@@ -7,15 +7,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from regard.checkpoint import load
     from regard.data import Split
-    from regard.evaluate import evaluate, scores_of
+    from regard.evaluation import evaluate, scores_of
     from regard.metrics import recalls
     from regard.score import score_all
 
 _WHERE = {
     "load": "regard.checkpoint",
     "Split": "regard.data",
-    "evaluate": "regard.evaluate",
-    "scores_of": "regard.evaluate",
+    "evaluate": "regard.evaluation",
+    "scores_of": "regard.evaluation",
     "recalls": "regard.metrics",
     "score_all": "regard.score",
 }

@@ -122,7 +122,7 @@ def evaluate(
     import numpy as np
 
     from regard.checkpoint import device_named, load
-    from regard.evaluate import ensemble, open_for, scores_of
+    from regard.evaluation import ensemble, open_for, scores_of
     from regard.metrics import recalls, render
 
     device = device_named(device)
@@ -195,7 +195,7 @@ def twins(*runs: Path, data: Path, split: str = "test", json_: Json = None, devi
         auto, cpu or cuda.
     """
     from regard.checkpoint import device_named, load
-    from regard.evaluate import open_for, scores_of
+    from regard.evaluation import open_for, scores_of
     from regard.probe import twins as ask
 
     device = device_named(device)

@@ -14,7 +14,7 @@ from regard.curves import draw_results
 from regard.data import Split
 from regard.data.scenes import make_scenes
 from regard.data.twins import Twins
-from regard.evaluate import scores_of
+from regard.evaluation import scores_of
 from regard.explain import Alignment, draw
 from regard.files import Stopped, replacing
 from regard.matcher import Matcher

@@ -41,7 +41,7 @@ from regard.curves import draw_curves
 from regard.data import Split
 from regard.data.augment import drop_regions, drop_words
 from regard.data.loader import Loader, Pairs
-from regard.evaluate import evaluate, missing, open_split
+from regard.evaluation import evaluate, missing, open_split
 from regard.files import InputError, Stopped, replacing
 from regard.losses import Negatives, collapsed, triplet
 from regard.matcher import Matcher
