@@ -60,14 +60,15 @@ def test_2_and_3_padding_changes_nothing(name, options, garbage):
 
 @every_model
 def test_3_padding_changes_no_training_step(name, options):
-    """In training mode too: batch normalisation must not count what lies in the padding."""
+    """In training mode too: batch normalisation must count neither what lies in the padding nor how much there is."""
     images, texts, gradients = made.images(), made.texts(), []
-    for garbage in (False, True):
+    for some_images, some_texts in ((images, texts), (wider(images, True), wider(texts, True))):
         model = made.model(name, **options).train()
-        model(wider(images, garbage), wider(texts, garbage)).square().sum().backward()
+        model(some_images, some_texts).square().sum().backward()
         gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
     for key, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][key], gradient, atol=1e-4, rtol=1e-3, msg=key)
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(gradients[1][key], gradient, atol=1e-4 * scale + 1e-4, rtol=1e-3, msg=key)
 
 
 @every_model
