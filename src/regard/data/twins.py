@@ -27,8 +27,8 @@ class Twins:
                 "To train on other data, set train.twins=false."
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
-                found = cls(*(file[name] for name in ("first", "second", "kind")))
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                found = cls(*(arrays[name] for name in ("first", "second", "kind")))
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
             raise InputError(f"{path} is damaged: draw the world again by `regard data scenes`.") from None
         rows = np.concatenate([found.first, found.second])
