@@ -305,7 +305,7 @@ def test_tensorboard_gets_what_the_metrics_get(data, tmp_path):
 
 def test_a_collapse_is_told_once(data, tmp_path, monkeypatch):
     """A margin far above every difference of scores looks like a collapse from the first step on."""
-    monkeypatch.setattr("regard.train.COLLAPSE_AFTER", 2)
+    monkeypatch.setattr("regard.run.COLLAPSE_AFTER", 2)
     text = io.StringIO()
     train(made.recipe("scan-f8k", "train.margin=100"), data, tmp_path / "run", console=Console(file=text, width=200))
     assert text.getvalue().count("Collapsed: since step 1 every pair scores the same") == 1

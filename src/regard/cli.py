@@ -366,7 +366,7 @@ def _write_json(path: Path | None, values: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line; the exit code is 2 for bad input and for an interruption."""
-    sys.exit(_guarded(lambda: app(exit_on_error=False, print_error=False, result_action="return_value")))
+    sys.exit(_guarded(lambda: app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")))
 
 
 def _guarded(command: Callable[[], Any]) -> int:
