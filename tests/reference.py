@@ -23,7 +23,9 @@ def linear(layer, vector: Vector) -> Vector:
     return out + layer.bias.detach().double().numpy() if layer.bias is not None else out
 
 
-def attention_weights(queries: list[Vector], context: list[Vector], temperature: float, normalisation: str) -> np.ndarray:
+def attention_weights(
+    queries: list[Vector], context: list[Vector], temperature: float, normalisation: str
+) -> np.ndarray:
     """SCAN, eq. 1-2: alpha[q][c], a softmax over the context of the similarity normalised over the queries."""
     similarity = np.zeros((len(queries), len(context)))
     for q, query in enumerate(queries):

@@ -20,7 +20,9 @@ def wider(batch: Batch, garbage: bool) -> Batch:
     places = mask.shape[1]
     out = {}
     for name, tensor in batch.tensors().items():
-        axes = [axis for axis in range(1, tensor.ndim) if tensor.shape[axis] == places and (axis < 2 or name == "relations")]
+        axes = [
+            axis for axis in range(1, tensor.ndim) if tensor.shape[axis] == places and (axis < 2 or name == "relations")
+        ]
         shape = [size + 3 if axis in axes else size for axis, size in enumerate(tensor.shape)]
         grown = torch.zeros(shape, dtype=tensor.dtype)
         if garbage and name != "mask":
@@ -113,7 +115,9 @@ def test_7_an_encoding_comes_back_from_disk(name, options, tmp_path):
     images, texts = model.encode_images(made.images()), model.encode_texts(made.texts())
     images.save(tmp_path / "images.safetensors")
     texts.save(tmp_path / "texts.safetensors")
-    loaded = (type(part).load(tmp_path / f"{side}.safetensors") for part, side in ((images, "images"), (texts, "texts")))
+    loaded = (
+        type(part).load(tmp_path / f"{side}.safetensors") for part, side in ((images, "images"), (texts, "texts"))
+    )
     assert torch.equal(model.score(*loaded), model.score(images, texts))
 
 

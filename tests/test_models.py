@@ -59,7 +59,9 @@ def test_a_model_equals_its_oracle(name, options):
     np.testing.assert_allclose(scores, oracle(model, name, images, texts), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "options"), [v for v in made.VARIANTS if v[1]], ids=[n for n in made.NAMES if "=" in n])
+@pytest.mark.parametrize(
+    ("name", "options"), [v for v in made.VARIANTS if v[1]], ids=[n for n in made.NAMES if "=" in n]
+)
 @torch.no_grad()
 def test_each_option_changes_the_score(name, options):
     """With the same seed: an option that changes nothing is not wired in."""
