@@ -53,9 +53,8 @@ def main() -> None:
     for name in given.recipes:
         sums = [rsum for (other, _), (_, rsum) in ranked.items() if other == name]
         if len(sums) > 1:
-            print(
-                f"- {name}: mean rSum {np.mean(sums):.1f}, standard deviation over {len(sums)} seeds {np.std(sums, ddof=1):.1f}"
-            )
+            spread = np.std(sums, ddof=1)
+            print(f"- {name}: mean rSum {np.mean(sums):.1f}, standard deviation over {len(sums)} seeds {spread:.1f}")
     for one, other in itertools.combinations([name for name in given.recipes if (name, 0) in ranked], 2):
         found = difference(ranked[other, 0][0], ranked[one, 0][0])
         print(

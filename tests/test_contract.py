@@ -1,10 +1,10 @@
 """The laws, for every model and each of its options."""
 
-import made
 import numpy as np
 import pytest
 import torch
 
+import made
 from regard.batch import Batch, Images, Texts
 from regard.losses import triplet
 from regard.models import MODELS

@@ -2,12 +2,12 @@
 
 from dataclasses import fields
 
-import made
 import numpy as np
 import pytest
-import reference
 import torch
 
+import made
+import reference
 from regard.batch import Images, Texts
 from regard.files import InputError
 from regard.matcher import Matcher
