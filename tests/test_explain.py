@@ -47,7 +47,7 @@ class Cosines(Matcher):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Cosines(None, Embedding(Vocabulary.build([CAPTION], min_count=1), 8)).eval()
+    return Cosines(None, 0, Embedding(Vocabulary.build([CAPTION], min_count=1), 8)).eval()
 
 
 def one_image(model, *words):
@@ -171,7 +171,7 @@ def test_a_photograph_that_cannot_be_read(tmp_path):
 
 def test_a_tokenizer_without_boundaries():
     vocabulary = Vocabulary.build([CAPTION], min_count=1, boundaries=False)
-    plain = Cosines(None, Embedding(vocabulary, 8)).eval()
+    plain = Cosines(None, 0, Embedding(vocabulary, 8)).eval()
     texts = vocabulary([CAPTION])
     found = Alignment.of(plain, one_image(plain, "dog", "ball"), texts, CAPTION)
     assert found.words == ("a", "dog", "chases", "a", "ball")
