@@ -24,7 +24,7 @@ from regard.recipe import Recipe
 from regard.train import train
 
 SIZES = {"train": 1500, "dev": 100, "test": 400}
-EPOCHS = 3
+EPOCHS = 4
 MODELS = ("scan", "cmsei")
 
 
