@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import made
-from regard.checkpoint import WEIGHTS, build_model, load, save_model
+from regard.checkpoint import WEIGHTS, build_model, data_of, load, save_model
 from regard.files import InputError
 from regard.words import Vocabulary
 
@@ -96,3 +96,11 @@ def test_saving_is_whole_or_absent(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_says_which_data_it_was_trained_on(tmp_path):
+    save_model(made.model("scan"), "scan", made.FEATURE_DIM, tmp_path, tmp_path)
+    assert data_of(tmp_path) == tmp_path.resolve()
+    save_model(made.model("scan"), "scan", made.FEATURE_DIM, tmp_path, tmp_path / "gone")
+    with pytest.raises(InputError, match=r"does not say where its data is now \(.*gone is gone\): give --data"):
+        data_of(tmp_path)

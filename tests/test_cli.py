@@ -289,6 +289,15 @@ def test_spoilt_data_stops_evaluation(fault, world, data):
     assert out.read_text() == "earlier"
 
 
+def test_features_of_another_width_stop_training_and_evaluation(world, data):
+    for split in ("dev", "test"):
+        spoil(data / f"{split}_ims.npy", lambda array: array[:, :, :100])
+    message = r"data {} has regions of 100 features; the model was made for \d+: want features of the same detector"
+    assert re.search(message.format("dev"), refused(*training(data)))
+    assert not (data.parent / "run").exists()
+    assert re.search(message.format("test"), refused("evaluate", world / "cmsei", "--data", data))
+
+
 def test_nan_features_stop_training_and_evaluation(world, data):
     spoil(data / "test_ims.npy", nan)
     for verb in ("evaluate", "twins"):

@@ -50,12 +50,29 @@ def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bo
         raise InputError(f"The settings make no {recipe.model} model: {error}.") from None
 
 
-def save_model(model: Matcher, name: str, feature_dim: int, folder: Path) -> None:
-    """Write the weights, with what they belong to."""
+def save_model(model: Matcher, name: str, feature_dim: int, folder: Path, data: Path | None = None) -> None:
+    """Write the weights, with what they belong to and the data folder that they come from."""
     with replacing(folder / WEIGHTS) as temporary:
         state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
         # By way of bytes: for a full disk save_file raises an error of its own, not an OSError.
-        temporary.write_bytes(save(state, {"model": name, "feature_dim": str(feature_dim)}))
+        belongs = {"model": name, "feature_dim": str(feature_dim)}
+        if data is not None:
+            belongs["data"] = str(data.resolve())
+        temporary.write_bytes(save(state, belongs))
+
+
+def data_of(run: Path) -> Path:
+    """The data folder that a run was trained on. Raises InputError where it is not known, or not there any more."""
+    try:
+        with safe_open(run / WEIGHTS, "pt") as file:
+            data = (file.metadata() or {}).get("data")
+    except (SafetensorError, OSError):
+        data = None  # loading the run will say what is wrong with it
+    if data is None or not Path(data).is_dir():
+        raise InputError(
+            f"{run} does not say where its data is now{f' ({data} is gone)' if data else ''}: give --data."
+        )
+    return Path(data)
 
 
 def recipe_of(run: str | os.PathLike[str]) -> Recipe:

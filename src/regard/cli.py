@@ -93,7 +93,7 @@ def recipes() -> None:
 @app.command
 def evaluate(
     *runs: Path,
-    data: Path,
+    data: Path | None = None,
     split: str = "test",
     protocol: Protocol = "full",
     json_: Json = None,
@@ -107,7 +107,7 @@ def evaluate(
     runs
         Run folders, one or more.
     data
-        The data folder.
+        The data folder; by default the one that the first run was trained on.
     split
         Which split of it.
     protocol
@@ -121,12 +121,16 @@ def evaluate(
     """
     import numpy as np
 
-    from regard.checkpoint import device_named, load
+    from regard.checkpoint import data_of, device_named, load, recipe_of
     from regard.evaluation import ensemble, open_for, scores_of
     from regard.metrics import recalls, render
 
     device = device_named(device)
-    splits = [open_for(run, data, split) for run in runs or _no_runs()]
+    if not runs:
+        _no_runs()
+    recipe_of(runs[0])  # a folder that is no run is told before data that is not named
+    data = data or data_of(runs[0])
+    splits = [open_for(run, data, split) for run in runs]
     first = splits[0]
     for run, other in zip(runs, splits, strict=True):
         if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):

@@ -88,6 +88,11 @@ def open_for(run: Path, data: str | os.PathLike[str], split: str) -> Split:
 
 def missing(model: Matcher, split: Split) -> None:
     """Raises InputError where the split lacks something that the model needs, saying what makes it."""
+    if split.feature_dim != model.feature_dim:
+        raise InputError(
+            f"{split.folder} {split.name} has regions of {split.feature_dim} features; "
+            f"the model was made for {model.feature_dim}: want features of the same detector."
+        )
     absent = sorted(model.needs() - split.fields)
     if absent:
         name = type(model).__name__

@@ -21,7 +21,7 @@ class Matcher(nn.Module, ABC):
         `words` encodes Texts to Fragments of `config.dim` and carries the tokenizer that it was made for.
         """
         super().__init__()
-        self.config = config
+        self.config, self.feature_dim = config, feature_dim
         self.words = words
 
     @property

@@ -148,7 +148,8 @@ class Run:
             self.log({"event": "validation", "step": step, "epoch": float(position.epoch), **found.to_dict()})
             better = rsum > position.best
             if better:
-                save_model(self.model, self.recipe.model, self.splits["train"].feature_dim, self.out)
+                train = self.splits["train"]
+                save_model(self.model, self.recipe.model, train.feature_dim, self.out, train.folder)
             minutes = (time.monotonic() - self.began) / 60
             self.console.print(
                 f"epoch {position.epoch:3d}  {self.recipe.data.validation} rSum {rsum:6.1f}{' *' if better else '  '}"
