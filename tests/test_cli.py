@@ -156,6 +156,7 @@ def test_evaluate_measures_a_run_and_metrics_agree_on_its_scores(world, tmp_path
         assert found[way].keys() == {"r1", "r5", "r10", "medr", "meanr"}
     assert found["rsum"] == pytest.approx(sum(found[way][k] for way in ("i2t", "t2i") for k in ("r1", "r5", "r10")))
     assert f"rSum{found['rsum']:17.1f}" in told.out
+    assert regard("evaluate", world / "cmsei").out == told.out  # --data is where it was trained, unless one is named
     assert np.load(tmp_path / "scores.npy").dtype == np.float32
 
     pair = (tmp_path / "scores.npy", tmp_path / "scores.image_of_text.npy")
