@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from regard.batch import Fragments, Images, Pooled, Texts
 from regard.layers.attention import attention, similarities
 from regard.layers.graph import GraphConvolution, PolarConvolution, between_real, normalised
-from regard.layers.pooling import mean_max_pool, mean_pool, unit
+from regard.layers.pooling import mean_max_pool, unit
 from regard.matcher import Matcher
 from regard.regions.geometry import RELATION_CLASSES, iou, relation_classes
 
@@ -80,12 +80,12 @@ class CMSEI(Matcher):
     def encode_images(self, images: Images) -> Pooled:
         regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
         regions = unit(self._fuse(regions, images))  # eq. 2-5
-        return Pooled(regions, images.mask, unit(mean_pool(Fragments(regions, images.mask))))
+        return Pooled(regions, images.mask, Fragments(regions, images.mask).summary())
 
     def encode_texts(self, texts: Texts) -> Pooled:
         words = self.words(texts)
         vectors = unit(words.vectors)  # eq. 1
-        return Pooled(vectors, words.mask, unit(mean_pool(Fragments(vectors, words.mask))))
+        return Pooled(vectors, words.mask, Fragments(vectors, words.mask).summary())
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         scores = []
