@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from regard.matcher import Matcher
 from regard.models import MODELS
 from regard.recipe import Recipe
 from regard.words import Vocabulary
+from regard.words.vocabulary import END, START
 
 FEATURE_DIM, DIM, NUM_PREDICATES = 12, 16, 5
 VOCABULARY = Vocabulary.build([" ".join(f"w{i}" for i in range(40))], min_count=1)
@@ -42,12 +45,16 @@ def images(count: int = 5, regions: int = 6, seed: int = 0) -> Images:
 
 
 def texts(count: int = 7, words: int = 9, seed: int = 0) -> Texts:
-    """Sentences of 1 to `words` words between <start> and <end> (the first has all)."""
+    """Sentences of 1 to `words` words between <start> and <end> (the first has all), with relations between words."""
     random = torch.Generator().manual_seed(seed + 1)
     counts = torch.randint(1, words + 1, (count,), generator=random).tolist()
     counts[0] = words
     picks = [torch.randint(0, 40, (length,), generator=random).tolist() for length in counts]
-    return VOCABULARY([" ".join(f"w{word}" for word in pick) for pick in picks])
+    numbers = VOCABULARY([" ".join(f"w{word}" for word in pick) for pick in picks])
+    inner = numbers.mask & ~numbers.tokens.eq(VOCABULARY.number(START)) & ~numbers.tokens.eq(VOCABULARY.number(END))
+    both = inner[:, :, None] & inner[:, None, :] & ~torch.eye(inner.shape[1], dtype=torch.bool)
+    relations = torch.randint(1, 5, both.shape, generator=random)
+    return replace(numbers, relations=relations * (torch.rand(both.shape, generator=random) < 0.2) * both)
 
 
 def model(name: str, seed: int = 0, **options: Any) -> Matcher:
@@ -69,42 +76,7 @@ def model(name: str, seed: int = 0, **options: Any) -> Matcher:
 
 # One option of each configuration at a time, away from its default; every one must pass the laws and its oracle.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("vse_infinity", {}),
-    ("vse_infinity", {"pooling": "mean"}),
-    ("vse_infinity", {"region_mlp": False}),
-    ("scan", {}),
-    ("scan", {"aggregation": "lse"}),
-    ("scan", {"direction": "i2t", "temperature": 4.0}),
-    ("scan", {"direction": "i2t", "temperature": 4.0, "aggregation": "lse", "lse_temperature": 5.0}),
-    ("scan", {"normalisation": "l2norm"}),
-    ("scan", {"normalisation": "clipped"}),
-    ("scan", {"normalisation": "none"}),
-    ("cmsei", {}),
-    ("cmsei", {"spatial": "polar"}),
-    ("cmsei", {"spatial": "classes"}),
-    ("cmsei", {"spatial": "full"}),
-    ("cmsei", {"spatial": "none"}),
-    ("cmsei", {"semantic": "weighted"}),
-    ("cmsei", {"semantic": "none"}),
-    ("cmsei", {"spatial": "none", "semantic": "none"}),
-    ("cmsei", {"directed": True}),
-    ("cmsei", {"directed": True, "num_predicates": NUM_PREDICATES}),
-    ("cmsei", {"num_predicates": 2}),
-    ("cmsei", {"convolution": "classic"}),
-    ("cmsei", {"fusion": "sequential"}),
-    ("cmsei", {"fusion": "gated"}),
-    ("cmsei", {"object_word": "regions"}),
-    ("cmsei", {"object_word": "words"}),
-    ("cmsei", {"object_word": "none"}),
-    ("cmsei", {"object_sentence": False}),
-    ("cmsei", {"word_image": False}),
-    ("cmsei", {"object_word": "none", "object_sentence": False, "word_image": False}),
-    ("cmsei", {"gate": "sigmoid"}),
-    ("cmsei", {"gate": "memory"}),
-    ("cmsei", {"alignment": "regions"}),
-    ("cmsei", {"alignment": "words"}),
-    ("cmsei", {"global_weight": 1.0}),
-    ("cmsei", {"num_layers": 1}),
+    (name, options) for name in MODELS for options in import_module(f"reference.{name}").VARIANTS
 ]
 NAMES = ["-".join([name, *(f"{key}={value}" for key, value in options.items())]) for name, options in VARIANTS]
 

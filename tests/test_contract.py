@@ -102,7 +102,10 @@ def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
 @every_model
 def test_6_every_parameter_gets_a_gradient(name, options):
     model = made.model(name, **options).train()
-    model(made.images(), made.texts()).square().sum().backward()
+    images, texts = model.encode_images(made.images()), model.encode_texts(made.texts())
+    scores = model.score(images, texts)
+    matches = torch.arange(5)[:, None] == torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    (scores.square().sum() + sum(model.extra_losses(images, texts, scores, matches).values())).backward()
     # torch leaves an embedding's padding row alone; everything else must move.
     idle = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert idle == []
@@ -174,6 +177,7 @@ def test_12_the_order_of_regions_does_not_matter(name, options):
         features=images.features[:, order],
         mask=images.mask[:, order],
         boxes=images.boxes[:, order],
+        labels=images.labels[:, order],
         relations=images.relations[:, order][:, :, order],
     )
     encoded, again, sentences = model.encode_images(images), model.encode_images(moved), model.encode_texts(texts)

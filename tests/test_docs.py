@@ -3,7 +3,7 @@
 import importlib.util
 import re
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import made
-import reference
 import test_contract
+from reference.common import Item
 from regard import __version__
-from regard.batch import Fragments, Pooled
+from regard.batch import Images, Texts
 from regard.layers.encoders import GRUEncoder
 from regard.models import MODELS
 from regard.recipe import Recipe
 from regard.words import Vocabulary
 from regard.words.vocabulary import SPECIALS
+from test_models import items
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 
 REGIONS, WORDS, FEATURE_DIM, NUM_WORDS = 36, 13, 2048, 8481
@@ -62,11 +63,6 @@ def test_python_in_pages_compiles(page):
         compile(block, f"{page.name}, block {number}", "exec")
 
 
-def sections(page: Path) -> dict[str, str]:
-    parts = re.split(r"^## (.*)$", page.read_text("utf-8"), flags=re.M)
-    return dict(zip((title.lower().replace("-", "_") for title in parts[1::2]), parts[2::2], strict=True))
-
-
 def row_of(name: str) -> list[str]:
     text = (ROOT / "docs" / "models.md").read_text("utf-8")
     row = re.search(rf"^\| \[`{name}`\].*$", text, re.M)
@@ -82,6 +78,23 @@ def default_model(name: str) -> torch.nn.Module:
     return MODELS[name](config, FEATURE_DIM, GRUEncoder(vocabulary, config.dim)).eval()
 
 
+def table_images() -> Images:
+    """Two images of 36 regions and 25 relations."""
+    boxes = torch.rand(2, REGIONS, 2, 2).sort(2).values.flatten(2) + torch.tensor([0.0, 0.0, 0.1, 0.1])
+    relations = torch.zeros(2, REGIONS, REGIONS, dtype=torch.long)
+    relations[:, range(25), range(1, 26)] = 1
+    mask = torch.ones(2, REGIONS, dtype=torch.bool)
+    return Images(torch.randn(2, REGIONS, FEATURE_DIM), mask, boxes, mask.long(), relations)
+
+
+def table_texts(model: torch.nn.Module) -> Texts:
+    """Two sentences of 13 words, boundaries included, with two predicates that have a subject and an object."""
+    texts = model.tokenizer([" ".join(f"w{number}" for number in range(WORDS - 2))] * 2)
+    relations = torch.zeros(2, WORDS, WORDS, dtype=torch.long)
+    relations[:, [3, 3, 7, 7], [2, 5, 5, 9]] = torch.tensor([1, 2, 1, 2])
+    return replace(texts, relations=relations)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_table_counts_parameters_right(name):
     model = default_model(name)
@@ -95,24 +108,23 @@ def test_the_table_counts_flops_right(name):
     """FLOPs of a pair: what the count of a block grows by beyond what its images and its texts cost alone."""
     model = default_model(name)
 
-    def encoding(count: int, fragments: int) -> Fragments:
-        vectors = torch.randn(count, fragments, model.config.dim)
-        mask = torch.ones(count, fragments, dtype=torch.bool)
-        return Fragments(vectors, mask) if name == "scan" else Pooled(vectors, mask, vectors[:, 0])
+    images, texts = table_images(), table_texts(model)
+    with torch.no_grad():
+        seen, told = model.encode_images(images), model.encode_texts(texts)
 
     def count(images: int, texts: int) -> int:
         with FlopCounterMode(display=False) as counter:
-            model.score(encoding(images, REGIONS), encoding(texts, WORDS))
+            model.score(seen[:images], told[:texts])
         return counter.get_total_flops()
 
     assert row_of(name)[5] == f"{count(2, 2) - count(1, 2) - count(2, 1) + count(1, 1):,}"
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_section_names_every_option_and_every_equation(name):
-    section = sections(ROOT / "docs" / "models.md")[name]
+def test_a_page_names_every_option_and_every_equation(name):
+    section = (ROOT / "docs" / "models" / f"{name}.md").read_text("utf-8")
     for field in fields(MODELS[name].Config):
-        assert f"`{field.name}`" in section, f"the section on {name} does not name the option {field.name}"
+        assert f"`{field.name}`" in section, f"docs/models/{name}.md does not name the option {field.name}"
     tags = {int(number) for number in re.findall(r"\\tag\{(\d+)\}", section)}
     assert tags == set(range(1, len(tags) + 1))
     source = Path(sys.modules[MODELS[name].__module__].__file__).read_text("utf-8")
@@ -150,15 +162,14 @@ def test_the_example_obeys_the_laws(law, tmp_path):
 @pytest.mark.usefixtures("example")
 @torch.no_grad()
 def test_the_example_equals_its_oracle():
-    names = {"np": np, "Vector": reference.Vector}
+    names = {"np": np, "Item": Item}
     exec(blocks(ADD_A_MODEL, "python")[1], names)
     model, images, texts = made.model("max_sim"), made.images(), made.texts()
-    encoded, sentences = model.encode_images(images), model.encode_texts(texts)
-    scores = model.score(encoded, sentences)
-    for i, (regions, real) in enumerate(zip(encoded.vectors.double().numpy(), images.mask, strict=True)):
-        for t, (words, said) in enumerate(zip(sentences.vectors.double().numpy(), sentences.mask, strict=True)):
-            expected = names["max_sim"](list(regions[real.numpy()]), list(words[said.numpy()]))
-            assert abs(float(scores[i, t]) - expected) < 1e-5
+    words = model.words(texts)
+    seen = items(model.project(images.features), images.mask, images)
+    told = items(words.vectors, words.mask, texts)
+    expected = np.array([[names["score"](model, image, text) for text in told] for image in seen])
+    np.testing.assert_allclose(model(images, texts), expected, atol=1e-5)
 
 
 @pytest.mark.usefixtures("example")

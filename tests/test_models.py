@@ -1,13 +1,14 @@
 """Every model, and each option of its configuration, against its paper's equations in plain loops."""
 
 from dataclasses import fields
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
 import made
-import reference
+from reference.common import Item, box_iou, box_relation
 from regard.batch import Images, Texts
 from regard.files import InputError
 from regard.matcher import Matcher
@@ -15,39 +16,27 @@ from regard.models import MODELS
 from regard.regions.geometry import iou, relation_classes
 
 
-def real_rows(vectors: torch.Tensor, mask: torch.Tensor) -> list[np.ndarray]:
-    return [vector.double().numpy() for vector, real in zip(vectors, mask, strict=True) if real]
+def items(vectors: torch.Tensor, mask: torch.Tensor, batch: Images | Texts) -> list[Item]:
+    """Each image or text alone, without padding, in float64; `mask` says which of `vectors` are real."""
+    found = []
+    for row, real in enumerate(mask):
+        count = int(real.sum())
+        rows = {name: tensor[row, :count].double().numpy() for name, tensor in batch.tensors().items()}
+        relations = None if batch.relations is None else batch.relations[row, :count, :count].numpy()
+        labels = None if "labels" not in rows else rows["labels"].astype(int)
+        features = list(rows.get("features", []))
+        some = list(vectors[row, :count].double().numpy())
+        found.append(Item(some, features, rows.get("boxes"), labels, relations))
+    return found
 
 
 def oracle(model: Matcher, name: str, images: Images, texts: Texts) -> np.ndarray:
     """The reference score of every pair, from each side's projected fragments."""
     words = model.words(texts)
-    regions = model.project(images.features)
-    if name == "vse_infinity" and model.mlp is not None:
-        regions = regions + model.mlp(images.features, images.mask)
-    out = np.zeros((len(images), len(texts)))
-    for i in range(len(images)):
-        count = int(images.mask[i].sum())
-        some_regions = real_rows(regions[i], images.mask[i])
-        for t in range(len(texts)):
-            some_words = real_rows(words.vectors[t], words.mask[t])
-            if name == "vse_infinity":
-                weights = []
-                for pool, size in ((model.pool_images, count), (model.pool_texts, len(some_words))):
-                    learnt = model.config.pooling == "gpo"
-                    weights.append(
-                        pool.weights(torch.tensor([size]), size)[0].numpy() if learnt else np.full(size, 1 / size)
-                    )
-                out[i, t] = reference.vse_infinity(*weights, some_regions, some_words)
-                continue
-            units = [reference.unit(v) for v in some_regions], [reference.unit(v) for v in some_words]
-            if name == "scan":
-                out[i, t] = reference.scan(model, *units)
-            else:
-                boxes = images.boxes[i, :count].double().numpy()
-                relations = images.relations[i, :count, :count].numpy()
-                out[i, t] = reference.cmsei(model, units[0], boxes, relations, units[1])
-    return out
+    seen = items(model.project(images.features), images.mask, images)
+    told = items(words.vectors, words.mask, texts)
+    score = import_module(f"reference.{name}").score
+    return np.array([[score(model, image, text) for text in told] for image in seen])
 
 
 @pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES)
@@ -116,8 +105,8 @@ def test_geometry_equals_loops():
         boxes = images.boxes[i, images.mask[i]].double().numpy()
         for a, first in enumerate(boxes):
             for b, second in enumerate(boxes):
-                assert abs(reference.box_iou(first, second) - float(overlap[i, a, b])) < 1e-5
-                expected = 0 if a == b else reference.box_relation(first, second)
+                assert abs(box_iou(first, second) - float(overlap[i, a, b])) < 1e-5
+                expected = 0 if a == b else box_relation(first, second)
                 assert int(classes[i, a, b]) == expected
                 seen.add(expected)
     assert len(seen) >= 8  # the sample is wide enough to test most classes

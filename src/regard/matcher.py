@@ -29,7 +29,10 @@ class Matcher(nn.Module, ABC):
         return self.words.tokenizer
 
     def needs(self) -> frozenset[str]:
-        """The optional inputs that this configuration reads, of boxes, labels, relations and text_relations."""
+        """The optional inputs that this configuration reads.
+
+        Of boxes, labels, relations, text_relations (between words, of any kind), roles (those of regard.words.ROLES).
+        """
         return frozenset()
 
     @abstractmethod
@@ -48,8 +51,10 @@ class Matcher(nn.Module, ABC):
     def align(self, images: Any, texts: Any) -> Float[Tensor, "image text region word"]:
         """How much each region answers each word, from score's own inner functions; zero on padding."""
 
-    def extra_losses(self, images: Any, texts: Any, matches: Bool[Tensor, "image text"]) -> dict[str, Tensor]:
-        """Losses beside the one over scores, weighted, by name."""
+    def extra_losses(
+        self, images: Any, texts: Any, scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"]
+    ) -> dict[str, Tensor]:
+        """Losses beside the one over scores, weighted, by name. Sums over the items of a batch, as that one is."""
         return {}
 
     def required(self, batch: Images | Texts, name: str) -> Tensor:

@@ -46,7 +46,7 @@ class Objective(nn.Module):
         block = config.block or len(texts)
         scores = score_all(self.model, images, texts, (block, block)).float()
         losses = {"triplet": triplet(scores, pairs.matches, config.margin, negatives, config.soft_temperature)}
-        return losses | self.model.extra_losses(images, texts, pairs.matches), scores.detach()
+        return losses | self.model.extra_losses(images, texts, scores, pairs.matches), scores.detach()
 
 
 def train(

@@ -31,9 +31,9 @@ def attention(
 ) -> Float[Tensor, "context fragment query word"]:
     """The weight of each context fragment for each query fragment: a softmax over the context, padding excluded.
 
-    SCAN (Lee et al. 2018; eq. 1-2 in docs/models.md): the similarity is clipped below zero (leaky, 0.1, in the released
-    code) and scaled to unit length over the *queries* of the pair, then multiplied by `temperature` (SCAN's lambda;
-    larger is sharper) under the softmax.
+    SCAN (Lee et al. 2018; eq. 1-2 in docs/models/scan.md): the similarity is clipped below zero (leaky, 0.1, in the
+    released code) and scaled to unit length over the *queries* of the pair, then multiplied by `temperature` (SCAN's
+    lambda; larger is sharper) under the softmax.
     """
     if normalisation in ("clipped_l2norm", "clipped"):
         similarity = torch.nn.functional.leaky_relu(similarity, 0.1)

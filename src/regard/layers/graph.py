@@ -27,8 +27,8 @@ def between_real(
 class GraphConvolution(nn.Module):
     """One layer: V + BN(W_r(A(V W_g) + labels)) (VSRN, Li et al. 2019), or relu(A V W) + V with `classic`.
 
-    This is eq. 4 of CMSEI in docs/models.md. `labels` counts the label classes of the edges; each label then adds a
-    learnt vector to the message along its edge.
+    This is eq. 4 of docs/models/cmsei.md. `labels` counts the label classes of the edges; each label then adds a learnt
+    vector to the message along its edge.
     """
 
     def __init__(self, dim: int, num_labels: int = 0, classic: bool = False) -> None:

@@ -31,7 +31,7 @@ def mean_max_pool(
 
 
 class GeneralizedPooling(nn.Module):
-    """GPO, the generalized pooling operator of VSE-infinity (Chen et al., CVPR 2021); eq. 2-3 in docs/models.md.
+    """GPO, the pooling operator of VSE-infinity (Chen et al., CVPR 2021); eq. 2-3 in docs/models/vse_infinity.md.
 
     Each feature is sorted over the fragments, from high to low, and the sorted values are averaged with learnt weights.
     The weight of a rank depends on the number of fragments: a Bi-GRU reads the ranks' positional encodings.

@@ -2,7 +2,7 @@
 
 A reconstruction. The abstract and a figure's caption were read; the method section was not, and no code is public. The
 modules and their order are the abstract's; the equations are rebuilt from the code that the author demonstrably builds
-on (DIME's refinement and guidance cells, CGMN's and VSRN's graphs). Equation numbers below are those of docs/models.md.
+on (DIME's refinement and guidance cells, CGMN's and VSRN's graphs). Equation numbers are those of docs/models/cmsei.md.
 
 Needs: boxes (spatial graph: iou, polar, classes); relations (semantic graph).
 

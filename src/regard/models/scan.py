@@ -1,6 +1,6 @@
 """SCAN: Stacked Cross Attention for Image-Text Matching. Lee, Chen, Hua, Hu, He. ECCV 2018.
 
-Needs: features only. Equation numbers are those of docs/models.md.
+Needs: features only. Equation numbers are those of docs/models/scan.md.
 
 Differences
 - padded words are left out of the normalisation over queries and of every mean; the authors cut each caption instead;

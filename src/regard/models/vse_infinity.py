@@ -1,6 +1,6 @@
 """VSE-infinity: Learning the Best Pooling Strategy for Visual Semantic Embedding. Chen, Hu, Wu, Jiang, Wang. CVPR 2021.
 
-Needs: features only. Equation numbers are those of docs/models.md.
+Needs: features only. Equation numbers are those of docs/models/vse_infinity.md.
 
 Differences
 - the field's `-10000` in place of masked scores is -inf here: padding has no weight at all;

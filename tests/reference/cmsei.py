@@ -1,0 +1,159 @@
+"""CMSEI's oracle: docs/models/cmsei.md, a region and a word at a time."""
+
+from typing import Any
+
+import numpy as np
+
+from reference.common import (
+    Item,
+    Vector,
+    attention_weights,
+    box_iou,
+    box_relation,
+    graph_convolution,
+    linear,
+    polar_convolution,
+    unit,
+)
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"spatial": "polar"},
+    {"spatial": "classes"},
+    {"spatial": "full"},
+    {"spatial": "none"},
+    {"semantic": "weighted"},
+    {"semantic": "none"},
+    {"spatial": "none", "semantic": "none"},
+    {"directed": True},
+    {"directed": True, "num_predicates": 5},
+    {"num_predicates": 2},
+    {"convolution": "classic"},
+    {"fusion": "sequential"},
+    {"fusion": "gated"},
+    {"object_word": "regions"},
+    {"object_word": "words"},
+    {"object_word": "none"},
+    {"object_sentence": False},
+    {"word_image": False},
+    {"object_word": "none", "object_sentence": False, "word_image": False},
+    {"gate": "sigmoid"},
+    {"gate": "memory"},
+    {"alignment": "regions"},
+    {"alignment": "words"},
+    {"global_weight": 1.0},
+    {"num_layers": 1},
+]
+
+
+def score(model, image: Item, text: Item) -> float:
+    regions = explicit_regions(model, [unit(v) for v in image.vectors], image.boxes, image.relations)
+    words = [unit(v) for v in text.vectors]
+    return interaction(model, regions, words)
+
+
+def explicit_regions(model, regions: list[Vector], boxes: np.ndarray, relations: np.ndarray) -> list[Vector]:
+    """The regions after both graphs; `regions` are projected and of unit length."""
+    config = model.config
+    spatial = cmsei_spatial(model, regions, boxes) if len(model.spatial) else None
+    source = spatial if config.fusion == "sequential" and spatial else regions
+    semantic = cmsei_semantic(model, source, relations) if len(model.semantic) else None
+    out = []
+    for i, region in enumerate(regions):
+        if config.fusion == "sequential":
+            fused = semantic[i] if semantic else (spatial or regions)[i]
+        elif config.fusion == "gated":
+            s, m = (spatial or regions)[i], (semantic or regions)[i]
+            gate = 1 / (1 + np.exp(-linear(model.fusion_gate, np.concatenate([s, m]))))
+            fused = gate * s + (1 - gate) * m
+        else:
+            parts = [part[i] for part in (spatial, semantic) if part] or [region]
+            fused = sum(parts) / len(parts)
+        out.append(unit(fused))
+    return out
+
+
+def cmsei_spatial(model, regions: list[Vector], boxes: np.ndarray) -> list[Vector]:
+    config, count = model.config, len(regions)
+    edges, labels = np.zeros((count, count)), np.zeros((count, count), int)
+    for layer in model.spatial:
+        if config.spatial == "polar":
+            regions = polar_convolution(layer, regions, boxes)
+            continue
+        if layer is model.spatial[0]:  # the edges are made once, from the projected regions
+            for i in range(count):
+                for j in range(count):
+                    cosine = float(np.dot(regions[i], regions[j]))
+                    if config.spatial == "full":
+                        edges[i, j] = cosine
+                    elif config.spatial == "iou":
+                        edges[i, j] = cosine if i == j or box_iou(boxes[i], boxes[j]) >= config.iou_threshold else 0
+                    else:
+                        labels[i, j] = 0 if i == j else box_relation(boxes[i], boxes[j])
+                        edges[i, j] = 1 if i == j or labels[i, j] else 0
+            if config.spatial == "classes":
+                edges = edges / edges.sum(1, keepdims=True)
+        regions = graph_convolution(layer, regions, edges, labels)
+    return regions
+
+
+def cmsei_semantic(model, regions: list[Vector], relations: np.ndarray) -> list[Vector]:
+    config, count = model.config, len(regions)
+    edges = np.zeros((count, count))
+    labels = np.minimum(relations, config.num_predicates) if config.num_predicates else None
+    for i in range(count):
+        for j in range(count):
+            related = relations[i, j] > 0 or (not config.directed and relations[j, i] > 0)
+            if i == j or related:
+                edges[i, j] = float(np.dot(regions[i], regions[j])) if config.semantic == "weighted" else 1
+    if config.semantic == "edges":
+        edges = edges / edges.sum(1, keepdims=True)
+    for layer in model.semantic:
+        regions = graph_convolution(layer, regions, edges, labels)
+    return regions
+
+
+def interaction(model, regions: list[Vector], words: list[Vector]) -> float:
+    """The score of refined regions and words of unit length."""
+    config = model.config
+    image, text = unit(np.mean(regions, axis=0)), unit(np.mean(words, axis=0))
+    parts = []
+    if config.alignment in ("both", "regions"):
+        parts.append(cmsei_branch(model.regions, regions, words, text))
+    if config.alignment in ("both", "words"):
+        parts.append(cmsei_branch(model.sentences, words, regions, image))
+    return sum(parts) / len(parts) + config.global_weight * float(np.dot(image, text))
+
+
+def cmsei_branch(branch, queries: list[Vector], context: list[Vector], whole: Vector) -> float:
+    """One direction: attention and refinement, guidance by the other side's global vector, pooling, cosine."""
+    refined = list(queries)
+    if branch.attend is not None:
+        cell = branch.attend
+        alpha = attention_weights(queries, context, branch.temperature, "clipped_l2norm")
+        for q, query in enumerate(queries):
+            attended = sum(alpha[q, c] * item for c, item in enumerate(context))
+            scale, shift = np.split(linear(cell.modulation, attended), 2)
+            hidden = np.maximum(linear(cell.first, query * np.tanh(scale) + shift), 0)
+            refined[q] = query + linear(cell.second, hidden)
+    if branch.guide is not None:
+        refined = cmsei_guidance(branch.guide, refined, whole)
+    pooled = np.mean(refined, axis=0) + np.max(refined, axis=0)
+    return float(np.dot(unit(pooled), whole))
+
+
+def cmsei_guidance(cell, fragments: list[Vector], whole: Vector) -> list[Vector]:
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    if cell.gate == "norm":
+        x = np.stack([linear(cell.local, fragment) * whole for fragment in fragments])
+        for feature in range(x.shape[1]):
+            x[:, feature] = unit(x[:, feature])
+        return [(1 + x[i]) * fragment for i, fragment in enumerate(fragments)]
+    joint = [linear(cell.local, fragment) + linear(cell.whole, whole) for fragment in fragments]
+    if cell.gate == "sigmoid":
+        return [fragment * sigmoid(j) for fragment, j in zip(fragments, joint, strict=True)]
+    out = []
+    for fragment, j in zip(fragments, joint, strict=True):
+        keep, new = np.split(j, 2)
+        out.append(sigmoid(keep) * fragment + (1 - sigmoid(keep)) * np.tanh(new))
+    return out
