@@ -66,5 +66,9 @@ class Matcher(nn.Module, ABC):
             )
         return value
 
+    def needed(self, batch: Images | Texts, name: str) -> Tensor | None:
+        """The field `name` where this configuration needs it, else None. Raises InputError where it is absent."""
+        return self.required(batch, name) if name in self.needs() else None
+
     def forward(self, images: Images, texts: Texts) -> Float[Tensor, "image text"]:
         return self.score(self.encode_images(images), self.encode_texts(texts))

@@ -55,16 +55,16 @@ def score(model, image: Item, text: Item) -> float:
 def explicit_regions(model, regions: list[Vector], boxes: np.ndarray, relations: np.ndarray) -> list[Vector]:
     """The regions after both graphs; `regions` are projected and of unit length."""
     config = model.config
-    spatial = cmsei_spatial(model, regions, boxes) if len(model.spatial) else None
+    spatial = cmsei_spatial(model, regions, boxes) if len(model.explicit.spatial) else None
     source = spatial if config.fusion == "sequential" and spatial else regions
-    semantic = cmsei_semantic(model, source, relations) if len(model.semantic) else None
+    semantic = cmsei_semantic(model, source, relations) if len(model.explicit.semantic) else None
     out = []
     for i, region in enumerate(regions):
         if config.fusion == "sequential":
             fused = semantic[i] if semantic else (spatial or regions)[i]
         elif config.fusion == "gated":
             s, m = (spatial or regions)[i], (semantic or regions)[i]
-            gate = 1 / (1 + np.exp(-linear(model.fusion_gate, np.concatenate([s, m]))))
+            gate = 1 / (1 + np.exp(-linear(model.explicit.gate, np.concatenate([s, m]))))
             fused = gate * s + (1 - gate) * m
         else:
             parts = [part[i] for part in (spatial, semantic) if part] or [region]
@@ -76,11 +76,11 @@ def explicit_regions(model, regions: list[Vector], boxes: np.ndarray, relations:
 def cmsei_spatial(model, regions: list[Vector], boxes: np.ndarray) -> list[Vector]:
     config, count = model.config, len(regions)
     edges, labels = np.zeros((count, count)), np.zeros((count, count), int)
-    for layer in model.spatial:
+    for layer in model.explicit.spatial:
         if config.spatial == "polar":
             regions = polar_convolution(layer, regions, boxes)
             continue
-        if layer is model.spatial[0]:  # the edges are made once, from the projected regions
+        if layer is model.explicit.spatial[0]:  # the edges are made once, from the projected regions
             for i in range(count):
                 for j in range(count):
                     cosine = float(np.dot(regions[i], regions[j]))
@@ -108,7 +108,7 @@ def cmsei_semantic(model, regions: list[Vector], relations: np.ndarray) -> list[
                 edges[i, j] = float(np.dot(regions[i], regions[j])) if config.semantic == "weighted" else 1
     if config.semantic == "edges":
         edges = edges / edges.sum(1, keepdims=True)
-    for layer in model.semantic:
+    for layer in model.explicit.semantic:
         regions = graph_convolution(layer, regions, edges, labels)
     return regions
 
@@ -119,9 +119,9 @@ def interaction(model, regions: list[Vector], words: list[Vector]) -> float:
     image, text = unit(np.mean(regions, axis=0)), unit(np.mean(words, axis=0))
     parts = []
     if config.alignment in ("both", "regions"):
-        parts.append(cmsei_branch(model.regions, regions, words, text))
+        parts.append(cmsei_branch(model.interaction.regions, regions, words, text))
     if config.alignment in ("both", "words"):
-        parts.append(cmsei_branch(model.sentences, words, regions, image))
+        parts.append(cmsei_branch(model.interaction.sentences, words, regions, image))
     return sum(parts) / len(parts) + config.global_weight * float(np.dot(image, text))
 
 

@@ -90,6 +90,14 @@ def batch_norm(layer, vector: Vector) -> Vector:
     return (vector - mean) / np.sqrt(var + layer.eps) * gamma + beta
 
 
+def layer_norm(layer, vector: Vector) -> Vector:
+    """As it is where the layer is no normalisation."""
+    if not hasattr(layer, "weight"):
+        return vector
+    scaled = (vector - vector.mean()) / np.sqrt(vector.var() + layer.eps)
+    return scaled * layer.weight.detach().double().numpy() + layer.bias.detach().double().numpy()
+
+
 def graph_convolution(layer, regions: list[Vector], edges: np.ndarray, labels: np.ndarray | None) -> list[Vector]:
     """V + BN(W_r(A(V W_g) + labels)), or relu(A V W) + V, a region at a time."""
     out = []

@@ -2,11 +2,13 @@
 
 from regard.matcher import Matcher
 from regard.models.cmsei import CMSEI
+from regard.models.hire import Hire
 from regard.models.scan import SCAN
 from regard.models.vse_infinity import VSEInfinity
 
 MODELS: dict[str, type[Matcher]] = {
     "cmsei": CMSEI,
+    "hire": Hire,
     "scan": SCAN,
     "vse_infinity": VSEInfinity,
 }

@@ -1,0 +1,141 @@
+"""Regions and words refined by each other, for every pair: stages 2 and 3 of CMSEI, which Hire keeps.
+
+Equation numbers are those of docs/models/cmsei.md.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regard.batch import Pooled
+from regard.layers.attention import attention, similarities
+from regard.layers.pooling import mean_max_pool
+
+Gate = Literal["norm", "sigmoid", "memory"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InteractionOptions:
+    # Interactive attention between objects and words
+    object_word: Literal["both", "regions", "words", "none"] = "both"  # which side attends to the other
+    region_temperature: float = 4.0
+    word_temperature: float = 9.0
+    # Interaction across levels
+    object_sentence: bool = True
+    word_image: bool = True
+    gate: Gate = "norm"
+    # The score
+    alignment: Literal["both", "regions", "words"] = "both"
+    global_weight: float = 0.0  # beta, of the cosine of the two global vectors
+
+
+class Interaction(nn.Module):
+    """The score of every pair: each branch refines the fragments of one side by the other side.
+
+    It then compares them with the other side's global vector.
+    """
+
+    def __init__(self, dim: int, options: InteractionOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.regions = self.sentences = None
+        if options.alignment in ("both", "regions"):
+            attends = options.object_word in ("both", "regions")
+            self.regions = Branch(dim, attends, options.region_temperature, options.object_sentence, options.gate)
+        if options.alignment in ("both", "words"):
+            attends = options.object_word in ("both", "words")
+            self.sentences = Branch(dim, attends, options.word_temperature, options.word_image, options.gate)
+
+    def forward(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
+        scores = []
+        if self.regions is not None:
+            scores.append(self.regions(context=texts, queries=images).T)  # eq. 9
+        if self.sentences is not None:
+            scores.append(self.sentences(context=images, queries=texts))  # eq. 10
+        return sum(scores) / len(scores) + self.options.global_weight * (images.pooled @ texts.pooled.T)  # eq. 11
+
+    def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
+        """The attention of words over regions, where that branch is; else of regions over words."""
+        if self.sentences is not None:
+            weights = self.sentences.weights(images, texts).masked_fill(~texts.mask, 0)
+            return weights.permute(0, 2, 1, 3)
+        assert self.regions is not None
+        return self.regions.weights(texts, images).masked_fill(~images.mask, 0).permute(2, 0, 3, 1)
+
+
+class Branch(nn.Module):
+    """One direction: the queries' fragments attend to the context, hear its global vector, and are compared with it."""
+
+    def __init__(self, dim: int, attends: bool, temperature: float, guided: bool, gate: Gate) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.attend = RefinementCell(dim) if attends else None
+        self.guide = GuidanceCell(dim, gate) if guided else None
+
+    def forward(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context query"]:
+        fragments = queries.vectors.expand(len(context), -1, -1, -1)
+        if self.attend is not None:
+            fragments = self.attend(queries.vectors, context.vectors, self.weights(context, queries))
+        if self.guide is not None:
+            fragments = self.guide(fragments, context.pooled, queries.mask)
+        pooled = mean_max_pool(fragments, queries.mask)
+        return torch.einsum("cqd,cd->cq", pooled, context.pooled)
+
+    def weights(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context fragment query word"]:
+        return attention(similarities(context, queries), context, self.temperature)  # eq. 6
+
+
+class RefinementCell(nn.Module):
+    """DIME's cross-modal refinement: the attended context scales and shifts each query fragment (eq. 7)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(dim, 2 * dim)  # scale and shift
+        self.first = nn.Linear(dim, dim)
+        self.second = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "query word dim"],
+        context: Float[Tensor, "context fragment dim"],
+        weights: Float[Tensor, "context fragment query word"],
+    ) -> Float[Tensor, "context query word dim"]:
+        # The weights of a query sum to one, so mapping the context first equals mapping the attended vector.
+        modulation = weights.flatten(2).mT @ self.modulation(context)
+        scale, shift = modulation.unflatten(1, weights.shape[2:]).chunk(2, dim=-1)
+        return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu())
+
+
+class GuidanceCell(nn.Module):
+    """DIME's global-local guidance: the other side's global vector re-weighs each fragment's features (eq. 8).
+
+    norm: (1 + x) v, x = (W v) * g scaled to unit length along the fragments; sigmoid: v * sigma(W [v; g]);
+    memory: IMRAM's gated memory, s v + (1 - s) tanh(W' [v; g]) with s = sigma(W [v; g]).
+    """
+
+    def __init__(self, dim: int, gate: Gate) -> None:
+        super().__init__()
+        self.gate = gate
+        width = 2 * dim if gate == "memory" else dim
+        self.local = nn.Linear(dim, width)
+        self.whole = None if gate == "norm" else nn.Linear(dim, width, bias=False)
+
+    def forward(
+        self,
+        fragments: Float[Tensor, "context query word dim"],
+        whole: Float[Tensor, "context dim"],
+        mask: Tensor,
+    ) -> Float[Tensor, "context query word dim"]:
+        local = self.local(fragments)
+        if self.whole is None:
+            x = (local * whole[:, None, None, :]).masked_fill(~mask[..., None], 0)
+            squares = (x * x).sum(2, keepdim=True)
+            return torch.addcmul(fragments, fragments, x * torch.rsqrt(squares + 1e-16))
+        joint = local + self.whole(whole)[:, None, None, :]
+        if self.gate == "sigmoid":
+            return fragments * joint.sigmoid()
+        keep, new = joint.chunk(2, dim=-1)
+        return torch.lerp(new.tanh(), fragments, keep.sigmoid())

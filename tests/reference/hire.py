@@ -1,0 +1,80 @@
+"""Hire's oracle: docs/models/hire.md. What it has in common with CMSEI is CMSEI's oracle."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from reference.cmsei import explicit_regions, interaction
+from reference.common import Item, Vector, layer_norm, linear, unit
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"implicit": "none"},
+    {"implicit": "words"},
+    {"implicit": "both"},
+    {"order": "after"},
+    {"recombine": True},
+    {"recombine": True, "order": "after"},
+    {"num_heads": 4},
+    {"num_implicit": 2},
+    {"feedforward_dim": 0},
+    {"layer_norm": True},
+    {"layer_norm": True, "feedforward_dim": 0},
+    {"spatial": "none"},
+    {"spatial": "polar"},
+    {"semantic": "none"},
+    {"semantic": "weighted"},
+    {"spatial": "none", "semantic": "none"},
+    {"directed": True},
+    {"num_predicates": 2},
+    {"num_layers": 1},
+    {"convolution": "classic"},
+    {"fusion": "sequential"},
+    {"fusion": "gated"},
+    {"object_word": "none"},
+    {"object_sentence": False},
+    {"word_image": False},
+    {"gate": "sigmoid"},
+    {"alignment": "regions"},
+    {"alignment": "words"},
+    {"global_weight": 1.0},
+]
+
+
+def score(model, image: Item, text: Item) -> float:
+    regions = [unit(v) for v in image.vectors]
+    if model.config.order == "before":
+        entering = implicit(model.implicit_regions, regions)
+        regions = explicit_regions(model, entering, image.boxes, image.relations)
+    else:
+        entering = explicit_regions(model, regions, image.boxes, image.relations)
+        regions = implicit(model.implicit_regions, entering)
+    if model.config.recombine:
+        regions = [unit(a + b) for a, b in zip(entering, regions, strict=True)]
+    return interaction(model, regions, implicit(model.implicit_words, [unit(v) for v in text.vectors]))
+
+
+def implicit(layers, fragments: list[Vector]) -> list[Vector]:
+    for layer in layers:
+        fragments = self_attention(layer, fragments)
+    return [unit(v) for v in fragments]
+
+
+def self_attention(layer, fragments: list[Vector]) -> list[Vector]:
+    dim, out = len(fragments[0]), []
+    queries, keys, values = zip(*(np.split(linear(layer.read, v), 3) for v in fragments), strict=True)
+    width = dim // layer.num_heads
+    for i, fragment in enumerate(fragments):
+        heard = np.zeros(dim)
+        for head in range(layer.num_heads):
+            at = slice(head * width, (head + 1) * width)
+            weights = [math.exp(float(np.dot(queries[i][at], key[at])) / math.sqrt(width)) for key in keys]
+            for weight, value in zip(weights, values, strict=True):
+                heard[at] += weight / sum(weights) * value[at]
+        new = layer_norm(layer.norm, fragment + linear(layer.write, heard))
+        if layer.feedforward is not None:
+            hidden = np.maximum(linear(layer.feedforward[0], new), 0)
+            new = layer_norm(layer.norm_after, new + linear(layer.feedforward[2], hidden))
+        out.append(new)
+    return out
