@@ -16,7 +16,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         nn.init.constant_(self.weight, start)
 
     def forward(  # type: ignore[override]  # it needs the mask
-        self, vectors: Float[Tensor, "item fragment dim"], mask: Bool[Tensor, "item fragment"]
-    ) -> Float[Tensor, "item fragment dim"]:
+        self, vectors: Float[Tensor, "*item fragment dim"], mask: Bool[Tensor, "*item fragment"]
+    ) -> Float[Tensor, "*item fragment dim"]:
         real = super().forward(vectors[mask])
         return torch.zeros_like(vectors, dtype=real.dtype).masked_scatter(mask[..., None], real)

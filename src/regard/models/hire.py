@@ -1,4 +1,4 @@
-"""Hire: Hybrid-modal Interaction with multiple Relational Enhancements for Image-Text Matching. Ge et al. ACM TIST 2024.
+"""Hire: Hybrid-modal Interaction with multiple Relational Enhancements for Image-Text Matching. Ge et al. TIST 2024.
 
 A reconstruction. The abstract was read, and a second-hand summary; the method section was not, and no code is public.
 Hire extends CMSEI by implicit relations: self-attention between regions *before* the explicit graphs, "to improve the
@@ -9,7 +9,7 @@ Needs: boxes (spatial graph: iou, polar, classes); relations (semantic graph).
 Differences, each an option where the paper may mean something else
 - the self-attention is DIME's (16 heads, a feed-forward layer of 512, no layer normalisation); its form is not known;
 - what it gives is scaled to unit length, as all that enters the graphs is: their edges are cosines;
-- words attend to each other only with `implicit="both"`; the summary speaks of "each modality", the abstract of objects;
+- words attend to each other only with `implicit="both"`; the summary says "each modality", the abstract objects;
 - all else is as in CMSEI, with its differences.
 """
 
@@ -101,8 +101,8 @@ class SelfAttention(nn.Module):
     def forward(
         self, vectors: Float[Tensor, "item fragment dim"], mask: Bool[Tensor, "item fragment"]
     ) -> Float[Tensor, "item fragment dim"]:
-        heads = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(*heads, attn_mask=mask[:, None, None, :])
+        queries, keys, values = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
         vectors = self.norm(vectors + self.write(heard.transpose(1, 2).flatten(2)))
         if self.feedforward is not None and self.norm_after is not None:
             vectors = self.norm_after(vectors + self.feedforward(vectors))
