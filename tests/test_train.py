@@ -102,6 +102,13 @@ def test_a_run_leaves_its_files(whole):
     assert found.rsum == max(event["rsum"] for event in validations)
 
 
+def test_validation_may_be_rarer_but_never_leaves_out_the_last_epoch(data, tmp_path):
+    found = quietly(made.recipe("scan-f8k", "train.epochs=3", "train.validate_every=2"), data, tmp_path / "run")
+    validations = events(tmp_path / "run", "validation")
+    assert [event["epoch"] for event in validations] == [2, 3]
+    assert found.rsum == max(event["rsum"] for event in validations)
+
+
 def test_a_folder_that_holds_something_is_refused(whole, data, tmp_path):
     out, _ = whole
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}

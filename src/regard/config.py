@@ -54,6 +54,7 @@ class TrainConfig:
     region_drop: Part = 0.0
     word_drop: Part = 0.0
     # The run
+    validate_every: Count = 1  # epochs; the last one is always validated
     patience: Natural = 0  # epochs without a better validation rSum before training stops; 0 = all epochs
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     block: Natural = 0  # images and texts a block of scores, recomputed in the backward pass; 0 = all at once

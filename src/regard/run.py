@@ -31,12 +31,14 @@ from regard.evaluation import evaluate
 from regard.files import InputError, replacing
 from regard.losses import collapsed
 from regard.matcher import Matcher
+from regard.metrics import Recalls
 from regard.recipe import Recipe
 
 STATE = "last.pt"
 METRICS = "metrics.jsonl"
 COLLAPSE_AFTER = 100  # steps before equal scores mean collapse, and for as long as they must last
-FREE_TO_CHANGE = {"epochs", "patience", "log_every", "save_minutes", "tensorboard"}  # between a run and its resumption
+# Between a run and its resumption.
+FREE_TO_CHANGE = {"epochs", "patience", "validate_every", "log_every", "save_minutes", "tensorboard"}
 
 
 class Position:
@@ -61,6 +63,7 @@ class Run:
     ) -> None:
         self.recipe, self.out, self.fabric, self.console = recipe, out, fabric, console
         self.model, self.splits, self.loader = model, splits, loader
+        self.best: Recalls | None = None  # what validation found of the weights kept, by this process
         self.equal_since: int | None = None  # the step since which all pairs score alike
         self.began = time.monotonic()
         self.board: Any = None
@@ -140,25 +143,26 @@ class Run:
 
     def validate(self, position: Position) -> None:
         """Measure on the validation split; keep the weights if they are the best so far."""
-        rsum, step = 0.0, position.epoch * len(self.loader)
+        found: Any = None
+        step = position.epoch * len(self.loader)
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
                 found = evaluate(self.model, self.splits[self.recipe.data.validation])
-            rsum = found.rsum
             self.log({"event": "validation", "step": step, "epoch": float(position.epoch), **found.to_dict()})
-            better = rsum > position.best
+            better = found.rsum > position.best
             if better:
                 train = self.splits["train"]
                 save_model(self.model, self.recipe.model, train.feature_dim, self.out, train.folder)
             minutes = (time.monotonic() - self.began) / 60
+            split = f"{self.recipe.data.validation} rSum"
             self.console.print(
-                f"epoch {position.epoch:3d}  {self.recipe.data.validation} rSum {rsum:6.1f}{' *' if better else '  '}"
+                f"epoch {position.epoch:3d}  {split} {found.rsum:6.1f}{' *' if better else '  '}"
                 f"  i2t R@1 {found.i2t.r1:5.1f}  t2i R@1 {found.t2i.r1:5.1f}  {minutes:6.1f} min"
             )
             self.draw()
-        rsum = self.fabric.broadcast(rsum)
-        if rsum > position.best:
-            position.best, position.best_epoch = rsum, position.epoch
+        found = self.fabric.broadcast(found)
+        if found.rsum > position.best:
+            position.best, position.best_epoch, self.best = found.rsum, position.epoch, found
 
     def patience_is_out(self, position: Position) -> bool:
         patience = self.recipe.train.patience

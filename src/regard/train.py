@@ -92,7 +92,7 @@ def train(
     run.begin(position, resumed=bool(state))
     with stoppable() as stop, closing(run):
         _loop(run, objective, optimizer, position, stop)
-    return evaluate(load(out, fabric.device), splits[recipe.data.validation])
+    return run.best or evaluate(load(out, fabric.device), splits[recipe.data.validation])
 
 
 def _loop(run: Run, objective: Any, optimizer: Any, position: Position, stop: Any) -> None:
@@ -118,7 +118,8 @@ def _loop(run: Run, objective: Any, optimizer: Any, position: Position, stop: An
                         raise Stopped(stopped.format(step + 1))
             progress.remove_task(bar)
             position.epoch, position.batch = position.epoch + 1, 0
-            run.validate(position)
+            if position.epoch % config.validate_every == 0 or position.epoch == config.epochs:
+                run.validate(position)
             run.save(optimizer, position)
             saved = time.monotonic()
             if stop() and position.epoch < config.epochs:
