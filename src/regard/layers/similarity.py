@@ -4,9 +4,11 @@ The *nodes* of a pair are its similarity vectors: node 0 of the two global vecto
 attends to. Masks say which nodes are real. Equation numbers are those of docs/models/sgraf.md.
 """
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from regard.files import InputError
 from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.pooling import unit
 
@@ -34,6 +36,18 @@ class SimilarityVector(nn.Module):
         return unit(self.map((first - second).square()))
 
 
+class MaskedDropout(nn.Dropout):
+    """Dropout that draws for real fragments alone, so that a training step does not depend on the padding."""
+
+    def forward(  # type: ignore[override]  # it needs the mask
+        self, vectors: Float[Tensor, "*item fragment dim"], mask: Bool[Tensor, "*item fragment"]
+    ) -> Float[Tensor, "*item fragment dim"]:
+        if not self.training or self.p == 0:
+            return vectors
+        drawn = super().forward(vectors.new_ones(int(mask.sum()), vectors.shape[-1]))
+        return vectors * torch.zeros_like(vectors).masked_scatter(mask[..., None], drawn)
+
+
 class GlobalAttention(nn.Module):
     """One vector of an item: its fragments, weighed by how each agrees with their mean.
 
@@ -47,7 +61,7 @@ class GlobalAttention(nn.Module):
         self.whole = nn.Linear(dim, dim, bias=not normalise)
         self.local_norm = MaskedBatchNorm(dim) if normalise else None
         self.whole_norm = MaskedBatchNorm(dim) if normalise else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = MaskedDropout(dropout)
         self.weigh = nn.Linear(dim, 1, bias=False)  # the softmax would take a bias away
         xavier(self)
 
@@ -56,10 +70,11 @@ class GlobalAttention(nn.Module):
     ) -> Float[Tensor, "*item dim"]:
         """A vector of unit length an item; each item has at least one real fragment."""
         mean = vectors.masked_fill(~mask[..., None], 0).sum(-2) / mask.sum(-1, keepdim=True)
+        real = mask.any(-1, keepdim=True)
         local, whole = self.local(vectors), self.whole(mean)[..., None, :]
         if self.local_norm is not None and self.whole_norm is not None:
-            local, whole = self.local_norm(local, mask), self.whole_norm(whole, mask.any(-1, keepdim=True))
-        agreement = self.weigh(self.dropout(local.tanh()) * self.dropout(whole.tanh()))[..., 0]
+            local, whole = self.local_norm(local, mask), self.whole_norm(whole, real)
+        agreement = self.weigh(self.dropout(local.tanh(), mask) * self.dropout(whole.tanh(), real))[..., 0]
         weights = agreement.masked_fill(~mask, float("-inf")).softmax(-1)
         return unit((weights[..., None, :] @ vectors)[..., 0, :])
 
@@ -68,7 +83,10 @@ class SimilarityReasoning(nn.Module):
     """SGR: the nodes hear each other for `steps` rounds, N <- relu(W_r softmax((W_q N)(W_k N)^T) N), each its own W."""
 
     def __init__(self, dim: int, steps: int = 3) -> None:
+        """Raises InputError where there is no step."""
         super().__init__()
+        if steps < 1:
+            raise InputError(f"Reasoning in {steps} steps: want at least 1.")
         self.rounds = nn.ModuleList(ReasoningStep(dim) for _ in range(steps))
 
     def forward(

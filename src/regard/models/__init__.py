@@ -4,11 +4,13 @@ from regard.matcher import Matcher
 from regard.models.cmsei import CMSEI
 from regard.models.hire import Hire
 from regard.models.scan import SCAN
+from regard.models.sgraf import SGRAF
 from regard.models.vse_infinity import VSEInfinity
 
 MODELS: dict[str, type[Matcher]] = {
     "cmsei": CMSEI,
     "hire": Hire,
     "scan": SCAN,
+    "sgraf": SGRAF,
     "vse_infinity": VSEInfinity,
 }

@@ -1,0 +1,128 @@
+"""SGRAF: Similarity Reasoning and Filtration for Image-Text Matching. Diao, Zhang, Ma, Lu. AAAI 2021.
+
+Needs: features only. Equation numbers are those of docs/models/sgraf.md.
+
+Differences
+- a region's batch normalisation in the image's global attention is over features: the authors normalise each *place* of
+  36 over the batch, but the order of regions means nothing, and their number varies here;
+- biases that a softmax or a batch normalisation takes away are left out; SGR's two maps of a node are applied as one,
+  and its last step is computed for the global node alone, the only one that is read: equal;
+- `reasoning="both"` scores with both heads over the same similarity vectors in one checkpoint; the authors train two
+  models and average their scores, which is `regard evaluate RUN RUN`;
+- padded words are left out of the normalisation over queries and of both heads; the authors cut each caption in a loop.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.batch import Fragments, Images, Pooled, Texts
+from regard.layers.attention import Normalisation, attention, similarities
+from regard.layers.pooling import unit
+from regard.layers.similarity import (
+    GlobalAttention,
+    SimilarityFiltration,
+    SimilarityReasoning,
+    SimilarityVector,
+    xavier,
+)
+from regard.matcher import Matcher
+
+
+class SGRAF(Matcher):
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        dim: int = 1024
+        similarity_dim: int = 0  # 0: a quarter of dim, the authors' 256 of 1024
+        reasoning: Literal["sgr", "saf", "both", "mean"] = "sgr"  # mean: of the nodes, neither reasoning nor filtering
+        steps: int = 3  # of SGR
+        nodes: Literal["both", "global", "local"] = "both"  # global: one node, nothing to reason over
+        global_pooling: Literal["attention", "mean"] = "attention"
+        dropout: float = 0.4  # of the global attention
+        temperature: float = 9.0
+        normalisation: Normalisation = "clipped_l2norm"
+
+    def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
+        super().__init__(config, feature_dim, words)
+        self.project = nn.Linear(feature_dim, config.dim)
+        xavier(self.project)
+        similarity_dim = config.similarity_dim or config.dim // 4
+        has_global, has_local = config.nodes != "local", config.nodes != "global"
+        attends = has_global and config.global_pooling == "attention"
+        self.image_pool = GlobalAttention(config.dim, config.dropout, normalise=True) if attends else None
+        self.text_pool = GlobalAttention(config.dim, config.dropout, normalise=False) if attends else None
+        self.whole = SimilarityVector(config.dim, similarity_dim) if has_global else None
+        self.local = SimilarityVector(config.dim, similarity_dim) if has_local else None
+        reasonings = ("sgr", "saf") if config.reasoning == "both" else (config.reasoning,)
+        self.heads = nn.ModuleList(
+            Head(similarity_dim, config.steps, reasoning) for reasoning in (reasonings if has_local else ("mean",))
+        )
+
+    def encode_images(self, images: Images) -> Pooled:
+        regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
+        return self._pooled(Fragments(regions, images.mask), self.image_pool)
+
+    def encode_texts(self, texts: Texts) -> Pooled:
+        words = self.words(texts)
+        return self._pooled(Fragments(unit(words.vectors), words.mask), self.text_pool)  # eq. 1
+
+    def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
+        nodes, mask = self._nodes(images, texts)
+        return torch.stack([head(nodes, mask) for head in self.heads]).mean(0)  # eq. 10
+
+    def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
+        """The attention of words over regions (eq. 3), whether or not the local nodes are scored."""
+        return self._weights(images, texts).masked_fill(~texts.mask, 0).permute(0, 2, 1, 3)
+
+    def _pooled(self, fragments: Fragments, pool: GlobalAttention | None) -> Pooled:
+        pooled = fragments.summary() if pool is None else pool(fragments.vectors, fragments.mask)  # eq. 2
+        return Pooled(fragments.vectors, fragments.mask, pooled)
+
+    def _weights(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image region text word"]:
+        return attention(similarities(images, texts), images, self.config.temperature, self.config.normalisation)
+
+    def _nodes(
+        self, images: Pooled, texts: Pooled
+    ) -> tuple[Float[Tensor, "image text node similarity"], Bool[Tensor, "image text node"]]:
+        """The similarity vectors of each pair, the global one first, and which are real."""
+        nodes, real = [], []
+        if self.whole is not None:
+            nodes.append(self.whole(images.pooled[:, None], texts.pooled[None])[:, :, None])  # eq. 5
+            real.append(texts.mask.new_ones(len(texts), 1))
+        if self.local is not None:
+            weights = self._weights(images, texts)  # eq. 3
+            attended = unit((weights.flatten(2).mT @ images.vectors).unflatten(1, texts.mask.shape))  # eq. 4
+            nodes.append(self.local(attended, texts.vectors[None]))  # eq. 5
+            real.append(texts.mask)
+        return torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
+
+
+class Head(nn.Module):
+    """From similarity vectors to a score: reasoning (eq. 6-7), filtration (eq. 8-9) or their mean; then eq. 10."""
+
+    def __init__(self, dim: int, steps: int, reasoning: str) -> None:
+        super().__init__()
+        self.gather = {
+            "sgr": lambda: SimilarityReasoning(dim, steps),
+            "saf": lambda: SimilarityFiltration(dim),
+            "mean": MeanNode,
+        }[reasoning]()
+        self.weigh = nn.Linear(dim, 1)
+        xavier(self.weigh)
+
+    def forward(
+        self, nodes: Float[Tensor, "image text node dim"], mask: Bool[Tensor, "image text node"]
+    ) -> Float[Tensor, "image text"]:
+        return self.weigh(self.gather(nodes, mask))[..., 0].sigmoid()
+
+
+class MeanNode(nn.Module):
+    """The mean of the real nodes, of unit length."""
+
+    def forward(
+        self, nodes: Float[Tensor, "image text node dim"], mask: Bool[Tensor, "image text node"]
+    ) -> Float[Tensor, "image text dim"]:
+        return unit(nodes.masked_fill(~mask[..., None], 0).sum(2))
