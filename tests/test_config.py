@@ -39,7 +39,7 @@ def test_tables_within_tables_are_checked_too():
         ("learning_rate", 0, r"here: learning_rate = 0: Input should be greater than 0"),
         ("learning_rate", float("nan"), r"here: learning_rate = nan: "),
         ("region_drop", 1, r"here: region_drop = 1: Input should be less than 1"),
-        ("negatives", "hard", r"here: negatives = 'hard': Input should be 'hardest', 'sum' or 'soft'"),
+        ("negatives", "hard", r"here: negatives = 'hard': Input should be 'hardest', 'sum', 'soft' or 'soft_hinge'"),
         ("decay_epochs", [1, "x"], r"here: decay_epochs\.1 = 'x': "),
     ],
 )

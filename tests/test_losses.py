@@ -27,11 +27,13 @@ def by_loops(scores, margin, negatives, temperature=0.05):
             elif negatives == "sum":
                 total += sum(max(0.0, violation) for violation in violations)
             else:
+                if negatives == "soft_hinge":
+                    violations = [max(0.0, violation) for violation in violations]
                 total += temperature * math.log(1 + sum(math.exp(violation / temperature) for violation in violations))
     return total
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft", "soft_hinge"])
 @pytest.mark.parametrize("margin", [0.0, 0.2])
 def test_the_loss_equals_plain_loops(negatives, margin):
     for seed in range(3):
@@ -56,7 +58,26 @@ def test_soft_tends_to_hardest_as_the_temperature_falls():
     assert gaps[-1] < 0.01 * hardest
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
+def test_the_soft_hinge_is_the_papers_scaled():
+    """TVRN's own form: cross entropy of the hinges, the diagonal 0 and the right answer, the mean of both ways."""
+    matrix, margin, temperature = scores()[:, :4].sigmoid(), 0.2, 0.05
+    hinges = [margin + matrix - matrix.diagonal()[:, None], margin + matrix.T - matrix.diagonal()[:, None]]
+    hinges = [hinge.relu().masked_fill(torch.eye(4).bool(), 0) / temperature for hinge in hinges]
+    paper = sum(torch.nn.functional.cross_entropy(hinge, torch.arange(4)) for hinge in hinges) / 2
+    ours = triplet(matrix, torch.eye(4).bool(), margin, "soft_hinge", temperature)
+    assert float(ours) == pytest.approx(2 * 4 * temperature * float(paper), rel=1e-5)
+
+
+def test_the_soft_hinge_has_a_floor():
+    """Where every match is far above, each hinge is 0, and the log counts the negatives and the match."""
+    matrix = torch.full((4, 7), -5.0).masked_fill(MATCHES, 5.0)
+    matrix[1, 1] = 9.0  # another text of image 1: no negative of it
+    negatives = [(7 - int(MATCHES[image].sum())) for image in IMAGE_OF_TEXT.tolist()]
+    floor = 0.05 * sum(math.log(1 + count) + math.log(1 + 3) for count in negatives)
+    assert float(triplet(matrix, MATCHES, 0.2, "soft_hinge")) == pytest.approx(floor, rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft", "soft_hinge"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 def test_gradients_are_finite(negatives, scale):
     matrix = (scores() * scale).requires_grad_()
@@ -65,7 +86,7 @@ def test_gradients_are_finite(negatives, scale):
     assert scale == 1e4 or matrix.grad.any()
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft", "soft_hinge"])
 def test_without_any_negative_there_is_nothing_to_learn(negatives):
     """A batch whose texts are all of one image."""
     matrix = torch.zeros(1, 3, requires_grad=True)

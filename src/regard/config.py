@@ -35,7 +35,7 @@ class TrainConfig:
     twins: bool = False  # keep the made world's twins in one batch: else nothing teaches what tells them apart
     # The loss
     margin: Amount = 0.2
-    negatives: Literal["hardest", "sum", "soft"] = "hardest"
+    negatives: Literal["hardest", "sum", "soft", "soft_hinge"] = "hardest"
     soft_temperature: Positive = 0.05
     warmup_epochs: Amount = 1.0  # of `sum` before `hardest`: hardest negatives collapse from a cold start
     # The optimizer

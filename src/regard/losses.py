@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Negatives = Literal["hardest", "sum", "soft"]
+Negatives = Literal["hardest", "sum", "soft", "soft_hinge"]
 
 
 def triplet(
@@ -25,13 +25,19 @@ def triplet(
 
     hardest: the highest-scoring negative only (VSE++, Faghri et al. 2018). sum: every negative. soft: the log-sum-exp
     over the negatives and the match itself, `temperature * log(1 + sum exp(violation / temperature))`, which tends to
-    `hardest` as the temperature falls, and is the in-batch softmax with a margin.
+    `hardest` as the temperature falls, and is the in-batch softmax with a margin. soft_hinge (TVRN, Pang et al. 2024):
+    the same of hinges, `temperature * log(1 + sum exp(relu(violation) / temperature))`, which no pair can bring below
+    `temperature * log(1 + negatives)`. The paper has 1 / temperature of it, the mean over matches and over both ways:
+    this is 2 x matches x temperature of the paper's.
     """
     images, texts = matches.nonzero(as_tuple=True)
     match = scores[images, texts][:, None]
     total = scores.new_zeros(())
     for others, excluded in ((scores[images], matches[images]), (scores.T[texts], matches.T[texts])):
-        violation = (margin + others - match).masked_fill(excluded, float("-inf"))
+        violation = margin + others - match
+        if negatives == "soft_hinge":
+            violation = violation.relu()
+        violation = violation.masked_fill(excluded, float("-inf"))
         if negatives == "hardest":
             total = total + violation.amax(1).relu().sum()
         elif negatives == "sum":

@@ -134,7 +134,7 @@ def _step(run: Run, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> 
     pairs.images = drop_regions(pairs.images, config.region_drop)
     pairs.texts = drop_words(pairs.texts, config.word_drop, run.model.tokenizer)
     negatives: Negatives = (
-        "sum" if step < config.warmup_epochs * batches and config.negatives != "soft" else config.negatives
+        "sum" if step < config.warmup_epochs * batches and config.negatives == "hardest" else config.negatives
     )
     rate = learning_rate(config, step, batches)
     for group in optimizer.param_groups:
