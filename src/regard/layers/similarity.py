@@ -33,7 +33,8 @@ class SimilarityVector(nn.Module):
     def forward(
         self, first: Float[Tensor, "*#pair dim"], second: Float[Tensor, "*#pair dim"]
     ) -> Float[Tensor, "*pair similarity"]:
-        return unit(self.map((first - second).square()))
+        # In mixed precision the attended vectors are narrow already: their difference from wide ones would be wide.
+        return unit(self.map((first - second.to(first.dtype)).square()))
 
 
 class MaskedDropout(nn.Dropout):
