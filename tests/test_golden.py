@@ -20,9 +20,11 @@ def test_every_model_is_on_file():
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_those_on_file(name):
     want = torch.tensor(golden("scores")[name])
-    assert want.std() > 0.05  # what is constant would prove nothing
+    spread = float(want.std())
+    assert spread > 5e-4  # what is constant would prove nothing; scores between 0 and 1 are close under such weights
     with torch.inference_mode():
-        torch.testing.assert_close(make.model(name)(make.images(), make.texts()), want, atol=1e-5, rtol=0)
+        found = make.model(name)(make.images(), make.texts())
+    torch.testing.assert_close(found, want, atol=min(1e-5, 0.01 * spread), rtol=0)
 
 
 @pytest.mark.parametrize("protocol", ["full", "5fold"])
