@@ -27,6 +27,8 @@ app = cyclopts.App(
 )
 data_app = cyclopts.App(name="data", help="Check, convert and make data folders.")
 app.command(data_app)
+words_app = cyclopts.App(name="words", help="Look at sentences as the models see them.")
+app.command(words_app)
 
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
 
@@ -298,6 +300,38 @@ def relations(folder: Path) -> None:
 
 
 @data_app.command
+def parse(folder: Path, *, by: Literal["own", "spacy"] = "own") -> None:
+    """Parse the sentences: which word is subject, object or attribute of which.
+
+    Splits that have relations between words keep them.
+
+    Parameters
+    ----------
+    folder
+        A data folder; {split}_text_relations.npz is written beside its sentences.
+    by
+        own: the small parser that comes with Regard. spacy: spaCy's English model, where it is installed.
+    """
+    from regard.data.layout import Files, data_folder, splits_of
+    from regard.data.lines import Lines
+    from regard.data.parsing import parse_split
+    from regard.words import parser
+
+    splits = splits_of(folder)
+    if not splits:
+        raise InputError(f"{folder} holds no *_ims.npy: give a data folder, as `regard data convert` writes it.")
+    read = parser(by)
+    for split in splits:
+        files = Files(data_folder(folder), split)
+        if files.path("text_relations.npz").exists():
+            console.print(f"{split}: keeps {files.path('text_relations.npz')}", markup=False)
+            continue
+        with _Bar(f"parsing {split}", len(Lines(files.path("caps.txt")))) as bar:
+            degree = parse_split(folder, split, read, bar.advance)
+        console.print(f"{split}: {degree:.2f} relations between words a sentence")
+
+
+@data_app.command
 def scenes(
     *, out: Path, train: int = 2000, dev: int = 200, test: int = 200, seed: int = 0, pictures: int = 200
 ) -> None:
@@ -326,6 +360,30 @@ def scenes(
         workers = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 5000)
         make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
     console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
+
+
+@words_app.command(name="parse")
+def parse_words(*sentences: str, by: Literal["own", "spacy"] = "own") -> None:
+    """Say what is in sentences: things, what they are like, and who does what to whom.
+
+    Parameters
+    ----------
+    sentences
+        One or more, each in quotes.
+    by
+        own: the small parser that comes with Regard. spacy: spaCy's English model, where it is installed.
+    """
+    from regard.words import parser
+
+    if not sentences:
+        raise InputError('Give at least one sentence, in quotes: regard words parse "a man rides a horse".')
+    for sentence, found in zip(sentences, parser(by)(sentences), strict=True):
+        console.print(sentence, markup=False)
+        console.print(f"  things      {', '.join(found.things) or '-'}", markup=False)
+        attributes = "; ".join(f"{thing}: {what}" for thing, what in found.attributes)
+        console.print(f"  attributes  {attributes or '-'}", markup=False)
+        for triple in found.triples:
+            console.print(f"  relation    {' | '.join(triple)}", markup=False)
 
 
 def _no_runs() -> NoReturn:

@@ -98,7 +98,10 @@ def missing(model: Matcher, split: Split) -> None:
         name = type(model).__name__
         hint = {
             "boxes": "boxes come with the region features: see docs/data.md",
+            "labels": "labels come with the region features: see docs/data.md",
             "relations": f"`regard data relations {split.folder}` makes them from the boxes",
+            "text_relations": f"`regard data parse {split.folder}` makes them from the sentences",
+            "roles": f"`regard data parse {split.folder}` makes them from the sentences",
         }
         how = "; ".join(hint.get(field, "see docs/data.md") for field in absent)
         raise InputError(

@@ -27,10 +27,14 @@ def test_a_sound_folder_is_told_in_a_table(scan, make):
         "  dev    2       10         3        4 float32  -\n"
         "\n"
         "What models could use:\n"
-        "  vse_infinity, scan       yes\n"
-        "  cmsei, spatial graph     train\n"
-        "  cmsei, semantic graph    no\n"
-        "  relations between words  no\n"
+        "  vse_infinity, scan, sgraf     yes\n"
+        "  cmsei, hire: spatial graph    train\n"
+        "  cmsei, hire: semantic graph   no\n"
+        "  tvrn: graph of regions        train\n"
+        "  tvrn: graph of words          no\n"
+        "  resg: concepts by label       no\n"
+        "  resg: relations of pictures   no\n"
+        "  resg: relations of sentences  no\n"
         "\n"
         "0 errors and 0 warnings"
     )
@@ -157,7 +161,7 @@ def test_labels_and_relations(sound, make):
         ("error", "test_relations.npz: predicates are not those of dev: no model can use both. "
          "Make the splits together."),
     ]  # fmt: skip
-    assert check(sound.folder).uses()["cmsei, semantic graph"] == ["dev", "test"]
+    assert check(sound.folder).uses()["cmsei, hire: semantic graph"] == ["dev", "test"]
 
 
 def test_relations_that_point_outside(sound):

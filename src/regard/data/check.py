@@ -21,10 +21,14 @@ from regard.words import tokenize
 
 TOLERANCE = 0.01  # of the image's side: how far a detector's box may reach out without remark
 USES = (
-    ("vse_infinity, scan", None),
-    ("cmsei, spatial graph", "boxes"),
-    ("cmsei, semantic graph", "relations"),
-    ("relations between words", "text_relations"),
+    ("vse_infinity, scan, sgraf", None),
+    ("cmsei, hire: spatial graph", "boxes"),
+    ("cmsei, hire: semantic graph", "relations"),
+    ("tvrn: graph of regions", "boxes"),
+    ("tvrn: graph of words", "text_relations"),
+    ("resg: concepts by label", "labels"),
+    ("resg: relations of pictures", "relations"),
+    ("resg: relations of sentences", "roles"),
 )
 
 

@@ -25,6 +25,7 @@ from regard.data.layout import (
 from regard.data.lines import Lines
 from regard.data.relations import Triples
 from regard.data.rows import Column, Rows
+from regard.words import ROLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +66,13 @@ class Split:
 
     @property
     def fields(self) -> frozenset[str]:
-        """Which of "boxes", "labels", "relations" and "text_relations" are there."""
+        """Which of "boxes", "labels", "relations", "text_relations" and "roles" are there.
+
+        "roles": the relations between words are those of regard.words.ROLES, as `regard data parse` writes them.
+        """
         optional = ("boxes", "labels", "relations", "text_relations")
-        return frozenset(name for name in optional if getattr(self, name) is not None)
+        there = {name for name in optional if getattr(self, name) is not None}
+        return frozenset(there | ({"roles"} if self.text_labels == ROLES else set()))
 
     @property
     def predicates(self) -> tuple[str, ...]:

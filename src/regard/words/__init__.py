@@ -9,10 +9,22 @@ from typing import Literal
 from regard.files import InputError
 from regard.words import pieces, vocabulary
 from regard.words.pieces import Pieces
+from regard.words.relations import ROLES, Parse, parser
 from regard.words.tokens import tokenize
 from regard.words.vocabulary import Vocabulary, word_vectors
 
-__all__ = ["Pieces", "Vocabulary", "WordsConfig", "build_tokenizer", "load_tokenizer", "tokenize", "word_vectors"]
+__all__ = [
+    "ROLES",
+    "Parse",
+    "Pieces",
+    "Vocabulary",
+    "WordsConfig",
+    "build_tokenizer",
+    "load_tokenizer",
+    "parser",
+    "tokenize",
+    "word_vectors",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from regard.data.parsing import parse_split
 from regard.data.scenes import features
 from regard.data.scenes.draw import Drawing, draw
 from regard.data.scenes.grammar import PER_IMAGE, sentences
@@ -73,6 +74,7 @@ def make_scenes(
         for name, size in sizes.items():
             if size:
                 _write(folder, name, size, chunks, progress)
+                parse_split(folder, name)
 
 
 @dataclass(frozen=True)

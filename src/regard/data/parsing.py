@@ -1,0 +1,38 @@
+"""Relations between words, parsed once and stored beside the sentences: `regard data parse DIR`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from regard.data.layout import Files, data_folder
+from regard.data.lines import Lines
+from regard.data.relations import TEXT_FILE, Triples
+from regard.files import InputError
+from regard.words.relations import ROLES, Parser, own_parser
+
+CHUNK = 4096  # sentences parsed at once
+
+
+def parse_split(
+    folder: Path, split: str, parser: Parser | None = None, progress: Callable[[int], None] | None = None
+) -> float:
+    """Write `{split}_text_relations.npz` with the roles that `parser` (default: our own) finds; edges a sentence.
+
+    A sentence without relations is left without. Raises InputError for a split with text relations of its own.
+    """
+    files = Files(data_folder(folder), split)
+    path = files.path("text_relations.npz")
+    if path.exists():
+        raise InputError(f"{path} is there already: remove it to parse the sentences instead.")
+    captions, parse = Lines(files.path("caps.txt")), parser or own_parser()
+    columns: list[np.ndarray] = []
+    for start in range(0, len(captions), CHUNK):
+        some = [captions[row] for row in range(start, min(start + CHUNK, len(captions)))]
+        edges = [(start + row, *edge) for row, parsed in enumerate(parse(some)) for edge in parsed.edges]
+        columns.append(np.array(edges, np.int32).reshape(-1, 4))
+        if progress:
+            progress(len(some))
+    text, head, dependent, role = np.concatenate([*columns, np.zeros((0, 4), np.int32)]).T
+    Triples.of(text, head, dependent, role, ROLES, len(captions)).save(path, TEXT_FILE)
+    return len(text) / max(len(captions), 1)

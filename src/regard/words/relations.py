@@ -1,0 +1,264 @@
+"""Caption -> which word is said of which: who does what to whom, and what it is like.
+
+An edge goes from a head word to a dependent one. A predicate (a verb, a preposition) is the head of its subject and of
+its object; a thing is the head of its attributes; a modifier is another part of its head's name ("tennis racket", "in
+front of"). Roles are those of the picture, not of grammar: in "a hat is worn by a man" the man is the subject.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from regard.files import InputError
+from regard.words.tokens import tokenize
+
+ROLES = ("none", "subject", "object", "attribute", "modifier")
+SUBJECT, OBJECT, ATTRIBUTE, MODIFIER = range(1, 5)
+KINDS = ("other", "thing", "predicate")
+PREDICATE = 2
+RELUCTANCE = 1.0  # log odds against a role below which a predicate is left without: chosen on FACTUAL's dev
+MEANT = {"of": "have", "'s": "have"}  # "the leg of the man": the man has a leg
+
+
+@dataclass(frozen=True)
+class Parse:
+    """One caption's words and the relations between them."""
+
+    words: tuple[str, ...]
+    kinds: tuple[int, ...]  # of each word: KINDS
+    edges: tuple[tuple[int, int, int], ...]  # (head, dependent, role), places of words; role as in ROLES
+
+    def dependents(self, head: int, role: int) -> list[int]:
+        return [dependent for of, dependent, kind in self.edges if of == head and kind == role]
+
+    def name(self, word: int) -> str:
+        """The word with its modifiers, in the order of the caption."""
+        places = sorted({word, *self.dependents(word, MODIFIER)})
+        return " ".join(self.words[place] for place in places)
+
+    @property
+    def things(self) -> list[str]:
+        return [self.name(word) for word, kind in enumerate(self.kinds) if KINDS[kind] == "thing"]
+
+    @property
+    def attributes(self) -> list[tuple[str, str]]:
+        """(thing, what it is like)."""
+        pairs = [(head, word) for head, word, role in self.edges if role == ATTRIBUTE]
+        return [(self.name(head), self.name(word)) for head, word in pairs if not self._possessor(word)]
+
+    @property
+    def triples(self) -> list[tuple[str, str, str]]:
+        """(subject, predicate, object)."""
+        found = []
+        for word, said in enumerate(self.words):
+            for subject in self.dependents(word, SUBJECT):
+                for thing in self.dependents(word, OBJECT):
+                    found.append((self.name(subject), MEANT.get(said, self.name(word)), self.name(thing)))
+        for head, word, role in self.edges:
+            if role == ATTRIBUTE and self._possessor(word):
+                found.append((self.words[word].removesuffix("'s").removesuffix("'"), MEANT["'s"], self.name(head)))
+        return found
+
+    def _possessor(self, word: int) -> bool:
+        return self.words[word].endswith(("'s", "'"))
+
+
+# A parse of each caption, over the words that `regard.words.tokenize` gives.
+Parser = Callable[[Sequence[str]], list[Parse]]
+
+
+def parser(name: Literal["own", "spacy"] = "own") -> Parser:
+    """The parser of that name. Raises InputError for spaCy where it, or its English model, is not installed."""
+    return own_parser() if name == "own" else SpacyParser()
+
+
+@cache
+def own_parser() -> "OwnParser":
+    weights = resources.files("regard.words") / "relations.safetensors"
+    with resources.as_file(weights) as path, safe_open(path, "pt") as file:
+        vocabulary = (file.metadata() or {})["vocabulary"].split(" ")
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # a file is no mapping
+    tagger = Tagger(len(vocabulary))
+    tagger.load_state_dict(state)
+    return OwnParser(tagger.eval(), vocabulary)
+
+
+class OwnParser:
+    """The parser that comes with Regard: small, and fit on region phrases (FACTUAL, Li et al. 2023) and Scenes.
+
+    benchmarks/parser.py fits and measures it.
+    """
+
+    def __init__(self, tagger: "Tagger", vocabulary: Sequence[str]) -> None:
+        self.tagger, self.number = tagger, {word: number for number, word in enumerate(vocabulary)}
+
+    @torch.inference_mode()
+    def __call__(self, captions: Sequence[str], batch_size: int = 256) -> list[Parse]:
+        sentences = [tuple(tokenize(caption)) for caption in captions]
+        found: list[Parse | None] = [None] * len(sentences)
+        order = np.argsort([len(words) for words in sentences], kind="stable")
+        for at in range(0, len(order), batch_size):
+            rows = order[at : at + batch_size].tolist()
+            for row, parse in zip(rows, self._parses([sentences[row] for row in rows]), strict=True):
+                found[row] = parse
+        return [parse for parse in found if parse is not None]
+
+    def _parses(self, sentences: list[tuple[str, ...]]) -> Iterator[Parse]:
+        if not any(sentences):
+            yield from (Parse(words, (), ()) for words in sentences)
+            return
+        numbers, endings, mask = self.numbers(sentences)
+        edges, kinds = self.tagger(numbers, endings, mask)
+        kind = kinds.argmax(2)
+        links: list[list[tuple[int, int, int]]] = [[] for _ in sentences]
+        roles = _roles(edges, kind == PREDICATE, mask)
+        at = roles.nonzero()
+        for (row, head, dependent), role in zip(at.tolist(), roles[tuple(at.T)].tolist(), strict=True):
+            links[row].append((head, dependent, role))
+        for row, words in enumerate(sentences):
+            yield Parse(words, tuple(kind[row, : len(words)].tolist()), tuple(links[row]))
+
+    def numbers(
+        self, sentences: Sequence[Sequence[str]]
+    ) -> tuple[Int[Tensor, "text word"], Int[Tensor, "text word"], Bool[Tensor, "text word"]]:
+        """Words and endings by number, and which are real."""
+        width = max(map(len, sentences))
+        numbers = torch.zeros(len(sentences), width, dtype=torch.long)
+        endings = torch.zeros(len(sentences), width, dtype=torch.long)
+        for row, words in enumerate(sentences):
+            numbers[row, : len(words)] = torch.tensor([self.number.get(word, 1) for word in words], dtype=torch.long)
+            endings[row, : len(words)] = torch.tensor([_ending(word) for word in words], dtype=torch.long)
+        return numbers, endings, numbers > 0
+
+
+def _roles(
+    logits: Float[Tensor, "text role head dependent"],
+    is_predicate: Bool[Tensor, "text word"],
+    mask: Bool[Tensor, "text word"],
+) -> Int[Tensor, "text head dependent"]:
+    """The likeliest role of each pair; a predicate without subject or object takes the likeliest that there is."""
+    apart = ~torch.eye(mask.shape[1], dtype=torch.bool)
+    real = mask[:, :, None] & mask[:, None, :] & apart
+    roles = logits.argmax(1) * real
+    for role in (SUBJECT, OBJECT):
+        odds = (logits[:, role] - logits[:, 0]).masked_fill(~real | (roles > 0), float("-inf"))
+        best, dependent = odds.max(2)
+        lacks = is_predicate & ~(roles == role).any(2) & (best > -RELUCTANCE)
+        text, head = lacks.nonzero(as_tuple=True)
+        roles[text, head, dependent[text, head]] = role
+    return roles
+
+
+NUM_ENDINGS = 1024
+
+
+@cache
+def _ending(word: str) -> int:
+    return zlib.crc32(word[-3:].encode()) % NUM_ENDINGS
+
+
+class Tagger(nn.Module):
+    """A bidirectional GRU over words and endings; each pair of words gets a role, each word a kind."""
+
+    def __init__(self, num_words: int, word_dim: int = 48, ending_dim: int = 16, dim: int = 64, dropout: float = 0.3):
+        super().__init__()
+        self.words = nn.Embedding(num_words, word_dim, padding_idx=0)  # 0: padding, 1: a word it does not know
+        self.endings = nn.Embedding(NUM_ENDINGS, ending_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.read = nn.GRU(word_dim + ending_dim, dim, batch_first=True, bidirectional=True)
+        self.head, self.dependent = nn.Linear(2 * dim, dim), nn.Linear(2 * dim, dim)
+        self.role = nn.Parameter(torch.randn(len(ROLES), dim + 1, dim + 1) * 0.05)
+        self.kind = nn.Linear(2 * dim, len(KINDS))
+
+    def forward(
+        self, words: Int[Tensor, "text word"], endings: Int[Tensor, "text word"], mask: Bool[Tensor, "text word"]
+    ) -> tuple[Float[Tensor, "text role head dependent"], Float[Tensor, "text word kind"]]:
+        """Logits of the role of each (head, dependent), and of each word's kind."""
+        read = self.dropout(torch.cat([self.words(words), self.endings(endings)], -1))
+        packed = nn.utils.rnn.pack_padded_sequence(
+            read, mask.sum(1).clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = nn.utils.rnn.pad_packed_sequence(self.read(packed)[0], batch_first=True, total_length=mask.shape[1])
+        states = self.dropout(states)
+        one = torch.ones(*mask.shape, 1)
+        heads = torch.cat([self.head(states).relu(), one], -1)
+        dependents = torch.cat([self.dependent(states).relu(), one], -1)
+        return torch.einsum("thd,rde,twe->trhw", heads, self.role, dependents), self.kind(states)
+
+
+class SpacyParser:
+    """spaCy's dependencies as roles, where the user has spaCy and an English model."""
+
+    def __init__(self, model: str = "en_core_web_sm") -> None:
+        try:
+            import spacy
+
+            self.read = spacy.load(model)
+        except ImportError:
+            raise InputError("The parser spacy needs spaCy: pip install spacy, and python -m spacy download "
+                             f"{model}. The parser own needs nothing.") from None  # fmt: skip
+        except OSError:
+            raise InputError(f"spaCy has no model {model}: python -m spacy download {model}.") from None
+
+    def __call__(self, captions: Sequence[str]) -> list[Parse]:
+        from spacy.tokens import Doc
+
+        sentences = [tokenize(caption) for caption in captions]
+        docs = (Doc(self.read.vocab, words) for words in sentences)
+        return [roles_of(doc) for doc in self.read.pipe(docs)]
+
+
+def roles_of(doc: Any) -> Parse:
+    """What the dependencies of a spaCy Doc (ClearNLP's labels) say of things, attributes and predicates."""
+    tokens = list(doc)
+    edges: set[tuple[int, int, int]] = set()
+    kinds = [0] * len(tokens)
+    for token in tokens:
+        at, head, label = token.i, token.head.i, token.dep_
+        if token.pos_ in ("NOUN", "PROPN", "PRON") and label != "compound":
+            kinds[at] = KINDS.index("thing")
+        if label in ("amod", "nummod", "poss"):
+            edges.add((head, at, ATTRIBUTE))
+        elif label == "acomp":
+            edges |= {(subject, at, ATTRIBUTE) for subject in _children(token.head, "nsubj")}
+        elif label in ("compound", "prt"):
+            edges.add((head, at, MODIFIER))
+        elif label == "nsubj":
+            edges.add((head, at, SUBJECT))
+        elif label in ("dobj", "nsubjpass"):
+            edges.add((head, at, OBJECT))
+        elif label == "acl":  # "a man riding a horse"
+            edges.add((at, head, OBJECT if token.tag_ == "VBN" else SUBJECT))
+        elif label == "pobj" and token.head.dep_ == "agent":
+            edges.add((token.head.head.i, at, SUBJECT))
+        elif label == "pobj":
+            edges |= _of_preposition(token)
+    for head, _, role in edges:
+        if role in (SUBJECT, OBJECT):
+            kinds[head] = PREDICATE
+    return Parse(tuple(token.text for token in tokens), tuple(kinds), tuple(sorted(edges)))
+
+
+def _of_preposition(token: Any) -> set[tuple[int, int, int]]:
+    """`sits on a bench`: the verb's, of which the preposition is a part; `a man on a bench`: the preposition's own."""
+    preposition = token.head
+    governor = preposition.head
+    if governor.pos_ in ("VERB", "AUX"):
+        if _children(governor, "dobj"):
+            return set()
+        return {(governor.i, preposition.i, MODIFIER), (governor.i, token.i, OBJECT)}
+    ends = (token.i, governor.i) if preposition.lower_ == "of" else (governor.i, token.i)
+    return {(preposition.i, ends[0], SUBJECT), (preposition.i, ends[1], OBJECT)}
+
+
+def _children(token: Any, label: str) -> list[int]:
+    return [child.i for child in token.children if child.dep_ == label]
