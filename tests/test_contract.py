@@ -69,6 +69,8 @@ def test_3_padding_changes_no_training_step(name, options):
         model(some_images, some_texts).square().sum().backward()
         gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
     for key, gradient in gradients[0].items():
+        if gradient is None:  # of a loss of its own
+            continue
         scale = float(gradient.abs().max())
         torch.testing.assert_close(gradients[1][key], gradient, atol=1e-4 * scale + 1e-4, rtol=1e-3, msg=key)
 
@@ -95,6 +97,8 @@ def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
         gradients.append((scores.detach(), {key: p.grad for key, p in model.named_parameters()}))
     torch.testing.assert_close(gradients[0][0], gradients[1][0], atol=2e-6, rtol=0)
     for key, gradient in gradients[1][1].items():
+        if gradient is None:  # of a loss of its own
+            continue
         scale = float(gradient.abs().max())
         torch.testing.assert_close(gradients[0][1][key], gradient, atol=1e-4 * scale + 1e-6, rtol=1e-3, msg=key)
 
@@ -121,7 +125,8 @@ def test_7_an_encoding_comes_back_from_disk(name, options, tmp_path):
     loaded = (
         type(part).load(tmp_path / f"{side}.safetensors") for part, side in ((images, "images"), (texts, "texts"))
     )
-    assert torch.equal(model.score(*loaded), model.score(images, texts))
+    # A file's tensors lie at other addresses, where some products are summed in another order.
+    torch.testing.assert_close(model.score(*loaded), model.score(images, texts), atol=1e-6, rtol=0)
 
 
 @every_model
@@ -143,7 +148,7 @@ def test_10_it_learns_a_small_split(name):
     torch.manual_seed(0)
     model = made.model(name).train()
     images, texts = made.images(8), made.texts(8)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for step in range(60):
         loss = triplet(model(images, texts), torch.eye(8).bool(), negatives="sum" if step < 20 else "hardest")
         optimizer.zero_grad()
@@ -171,6 +176,7 @@ def test_11_alignments_are_finite_and_zero_on_padding(name, options):
 @every_model
 @torch.no_grad()
 def test_12_the_order_of_regions_does_not_matter(name, options):
+    """But to a model that reads them one after another: there another order must be another score."""
     model, images, texts = made.model(name, **options), made.images(), made.texts()
     order = torch.tensor([3, 5, 0, 1, 4, 2])
     moved = Images(
@@ -181,7 +187,12 @@ def test_12_the_order_of_regions_does_not_matter(name, options):
         relations=images.relations[:, order][:, :, order],
     )
     encoded, again, sentences = model.encode_images(images), model.encode_images(moved), model.encode_texts(texts)
-    torch.testing.assert_close(model.score(again, sentences), model.score(encoded, sentences), atol=1e-5, rtol=0)
+    scores, others = model.score(encoded, sentences), model.score(again, sentences)
+    if model.ordered:
+        assert images.mask[0].all()
+        assert (others[0] - scores[0]).abs().max() > 1e-4
+        return
+    torch.testing.assert_close(others, scores, atol=1e-5, rtol=0)
     aligned = model.align(encoded, sentences)[:, :, order]
     torch.testing.assert_close(model.align(again, sentences), aligned, atol=1e-5, rtol=0)
 

@@ -1,6 +1,6 @@
 """Every model, and each option of its configuration, against its paper's equations in plain loops."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 
 import numpy as np
@@ -110,3 +110,25 @@ def test_geometry_equals_loops():
                 assert int(classes[i, a, b]) == expected
                 seen.add(expected)
     assert len(seen) >= 8  # the sample is wide enough to test most classes
+
+
+@torch.no_grad()
+def test_tvrn_without_all_that_it_adds_is_sgraf():
+    bare = {"context": "none", "unify": "none", "expand": False, "refine": "none", "enhancement": "none"}
+    stripped, sgraf = made.model("tvrn", similarity_dim=8, **bare), made.model("sgraf", similarity_dim=8)
+    assert stripped.needs() == frozenset()
+    sgraf.load_state_dict(stripped.state_dict())
+    images, texts = made.images(), made.texts()
+    torch.testing.assert_close(stripped(images, texts), sgraf(images, texts), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_dependencies_and_boxes_reach_the_score_of_tvrn_either_way_round():
+    images, texts, model = made.images(), made.texts(), made.model("tvrn", iou_threshold=0.05)
+    scores = model(images, texts)
+    shuffled = Images(**{**images.tensors(), "boxes": images.boxes.flip(1)})
+    assert (model(shuffled, texts) - scores).abs().max() > 1e-4
+    assert (model(images, replace(texts, relations=texts.relations.flip(0))) - scores).abs().max() > 1e-4
+    # An edge is an edge, whichever end is the head and whatever its label.
+    turned = replace(texts, relations=(texts.relations.mT > 0).long())
+    torch.testing.assert_close(model(images, turned), scores, atol=1e-6, rtol=0)

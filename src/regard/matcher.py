@@ -57,6 +57,11 @@ class Matcher(nn.Module, ABC):
         """Losses beside the one over scores, weighted, by name. Sums over the items of a batch, as that one is."""
         return {}
 
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of an image's regions matters: where the paper's model reads them one after another."""
+        return False
+
     def required(self, batch: Images | Texts, name: str) -> Tensor:
         """The field `name` of the batch. Raises InputError where it is absent."""
         value = getattr(batch, name)

@@ -5,6 +5,7 @@ from regard.models.cmsei import CMSEI
 from regard.models.hire import Hire
 from regard.models.scan import SCAN
 from regard.models.sgraf import SGRAF
+from regard.models.tvrn import TVRN
 from regard.models.vse_infinity import VSEInfinity
 
 MODELS: dict[str, type[Matcher]] = {
@@ -12,5 +13,6 @@ MODELS: dict[str, type[Matcher]] = {
     "hire": Hire,
     "scan": SCAN,
     "sgraf": SGRAF,
+    "tvrn": TVRN,
     "vse_infinity": VSEInfinity,
 }

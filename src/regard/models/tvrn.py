@@ -1,0 +1,339 @@
+"""TVRN: A Mutually Textual and Visual Refinement Network for Image-Text Matching. Pang, Zeng, Zhao, Xue. IEEE TMM 2024.
+
+Needs: boxes (spatial graph of regions); text_relations (spatial graph of words). Equation numbers are those of
+docs/models/tvrn.md.
+
+Differences from the authors' code, which was read; none of its faults, the first four, is kept
+- each text is expanded with what it sees in the image of its pair: theirs takes image 0 of the block for all images;
+- an image's boxes travel with it: theirs scores every block with the overlaps of the last batch that was loaded;
+- the two gates of eq. 10 are softmaxes over regions and over words: theirs run over an axis of one, and are all 1;
+- the global attention of an image normalises features: theirs normalises each place of 36, and order means nothing;
+- the words' gate would cancel in eq. 11's quotient: it is left out, or weighs the words' nodes (`weighted`);
+- words have a spatial graph of their dependencies, as in the paper's figure: theirs is read and not used;
+- `reasoning="both"` scores with both heads in one checkpoint; the authors train two models and average their scores,
+  which is `regard evaluate RUN RUN`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from regard.batch import Fragments, Images, Texts
+from regard.layers.attention import attention, similarities
+from regard.layers.graph import between_real
+from regard.layers.pooling import unit
+from regard.layers.similarity import (
+    GlobalAttention,
+    SimilarityFiltration,
+    SimilarityReasoning,
+    SimilarityVector,
+    xavier,
+)
+from regard.matcher import Matcher
+from regard.regions.geometry import iou
+
+
+@dataclass(frozen=True)
+class Seen(Fragments):
+    """An image: `vectors` are its context features, which words look at; `unified` is what words are compared with."""
+
+    unified: Float[Tensor, "item fragment part dim"]  # parts: a region's content and its context
+    pooled: Float[Tensor, "item dim"] | None = None
+
+    fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "unified": (1,)}
+
+    def parts(self) -> Fragments:
+        """The unified features, two to a region."""
+        return Fragments(self.unified.flatten(1, 2), self.mask.repeat_interleave(self.unified.shape[2], 1))
+
+
+@dataclass(frozen=True)
+class Told(Fragments):
+    """A text: `vectors` are its content features, `refined` the same after the GRU, `state` where that GRU stopped."""
+
+    refined: Float[Tensor, "item fragment dim"] | None = None
+    context: Float[Tensor, "item fragment dim"] | None = None  # what looks at regions
+    state: Float[Tensor, "item dim"] | None = None
+
+    fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "refined": (1,), "context": (1,)}
+
+
+class TVRN(Matcher):
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        dim: int = 1024
+        # Each side alone
+        context: Literal["both", "self", "spatial", "none"] = "both"  # of regions
+        iou_threshold: float = 0.5
+        text_spatial: Literal["dep", "none"] = "dep"  # beside the words' self-attention
+        unify: Literal["gru", "gru_plain", "none"] = "gru"  # gru_plain: without the residual
+        # Every pair
+        expand: bool = True  # each word with what it sees
+        refine: Literal["gru", "gru_plain", "none"] = "gru"
+        enhancement: Literal["regions", "weighted", "equal", "prob", "none"] = "regions"
+        temperature: float = 9.0
+        # The score
+        nodes: Literal["both", "global", "local"] = "both"
+        reasoning: Literal["sgr", "saf", "both"] = "sgr"
+        steps: int = 3  # of SGR
+        similarity_dim: int = 256
+        dropout: float = 0.4  # of the global attention
+
+    def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
+        super().__init__(config, feature_dim, words)
+        dim, similarity_dim = config.dim, config.similarity_dim
+        self.looks_around = config.context in ("both", "self")
+        guides = config.nodes != "local" or config.enhancement in ("weighted", "regions")
+        self.project = nn.Linear(feature_dim, dim)
+        xavier(self.project)
+        self.attend = Attention(dim, config.temperature) if config.expand or self.looks_around else None
+        self.region_graph = SpatialAttention(dim, config.temperature) if "boxes" in self.needs() else None
+        self.word_graph = SpatialAttention(dim, config.temperature) if "text_relations" in self.needs() else None
+        self.read_regions = Reader(dim, config.unify)
+        self.read_words = Reader(dim, config.refine)
+        self.image_pool = GlobalAttention(dim, config.dropout, normalise=True) if guides else None
+        self.text_pool = GlobalAttention(dim, config.dropout, normalise=False) if config.nodes != "local" else None
+        self.whole = SimilarityVector(dim, similarity_dim) if config.nodes != "local" else None
+        self.local = SimilarityVector(dim, similarity_dim) if config.nodes != "global" else None
+        kinds = ["sgr", "saf"] if config.reasoning == "both" else [config.reasoning]
+        kinds = kinds if self.local is not None else ["first"]  # of one node, there is nothing to reason over
+        self.heads = nn.ModuleList(Head(similarity_dim, config.steps, kind) for kind in kinds)
+
+    def needs(self) -> frozenset[str]:
+        boxes = {"boxes"} if self.config.context in ("both", "spatial") else set()
+        relations = {"text_relations"} if self.config.expand and self.config.text_spatial == "dep" else set()
+        return frozenset(boxes | relations)
+
+    @property
+    def ordered(self) -> bool:
+        return self.config.unify != "none"
+
+    def encode_images(self, images: Images) -> Seen:
+        vectors = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
+        content, found = Fragments(vectors, images.mask), []
+        if self.attend is not None and self.looks_around:
+            found.append(self.attend.within(content))  # eq. 2
+        if self.region_graph is not None:
+            near = iou(self.required(images, "boxes")) >= self.config.iou_threshold
+            found.append(self.region_graph(content, near))  # eq. 3
+        context = unit(torch.stack(found).sum(0)) if found else vectors  # eq. 4
+        unified, state = self.read_regions(vectors, content)  # eq. 6
+        parts = [unified]
+        if found:
+            joint = unit(F.leaky_relu(vectors * context, 0.1))  # eq. 5
+            parts.append(self.read_regions(joint, content, state)[0])  # eq. 6
+        seen = Seen(context, images.mask, torch.stack(parts, 2))
+        if self.image_pool is None:
+            return seen
+        every = seen.parts()
+        return replace(seen, pooled=self.image_pool(every.vectors, every.mask))  # eq. 9
+
+    def encode_texts(self, texts: Texts) -> Told:
+        words = self.words(texts)
+        content = Fragments(unit(words.vectors), words.mask)  # eq. 1
+        refined, state = self.read_words(content.vectors, content)  # eq. 8
+        refined = None if refined is content.vectors else refined
+        if not self.config.expand or self.attend is None:
+            return Told(content.vectors, words.mask, refined)
+        context = self.attend.within(content)  # eq. 2
+        if self.word_graph is not None:
+            relations = self.required(texts, "relations")[:, : words.mask.shape[1], : words.mask.shape[1]]
+            context = unit(context + self.word_graph(content, (relations + relations.mT) > 0))  # eq. 3-4
+        return Told(content.vectors, words.mask, refined, context, state)
+
+    def score(self, images: Seen, texts: Told) -> Float[Tensor, "image text"]:
+        words, mask = self._refined(images, texts)
+        nodes, real = [], []
+        if self.whole is not None and self.text_pool is not None and images.pooled is not None:
+            told = self.text_pool(words, mask.expand(words.shape[:-1]))  # eq. 9
+            nodes.append(self.whole(images.pooled[:, None], told)[:, :, None])  # eq. 13
+            real.append(mask.new_ones(len(texts), 1))
+        if self.local is not None:
+            parts, weights = images.parts(), self._weights(images, words, mask)
+            weights = _to_unit(weights, parts.vectors).flatten(2)
+            met = (weights.mT @ parts.vectors).unflatten(1, mask.shape)  # eq. 12
+            local = self.local(met, words)  # eq. 13
+            if self.config.enhancement == "weighted" and images.pooled is not None:
+                logits = self.config.temperature * torch.einsum("itwd,id->itw", words, images.pooled)
+                gate = logits.masked_fill(~mask, float("-inf")).softmax(-1) * mask.sum(1)[:, None]  # eq. 10
+                local = local * gate[..., None]
+            nodes.append(local)
+            real.append(mask)
+        vectors, exist = torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
+        return torch.stack([head(vectors, exist) for head in self.heads]).mean(0)  # eq. 14-15
+
+    def align(self, images: Seen, texts: Told) -> Float[Tensor, "image text region word"]:
+        """The weight of each region, content and context together, for each word, alone and expanded in the mean."""
+        words, mask = self._refined(images, texts)
+        weights = self._weights(images, words, mask).masked_fill(~mask, 0)
+        by_region = weights.unflatten(1, images.unified.shape[1:3]).sum(2)
+        by_word = by_region.unflatten(-1, (-1, texts.mask.shape[1])).mean(-2)
+        return by_word.permute(0, 2, 1, 3)
+
+    def _refined(
+        self, images: Seen, texts: Told
+    ) -> tuple[Float[Tensor, "#image text word dim"], Bool[Tensor, "text word"]]:
+        """The refined words, those of the sentence and then, for every image, what each of them sees in it."""
+        alone = (texts.vectors if texts.refined is None else texts.refined)[None]
+        if self.attend is None or texts.context is None:
+            return alone, texts.mask
+        asking = Fragments(texts.context, texts.mask)
+        weights = self.attend.between(images, asking)  # eq. 7
+        seen = self.read_words.pairs(weights, images.vectors, texts)  # eq. 7-8
+        alone = alone.to(seen.dtype).expand(len(images), -1, -1, -1)  # narrow in mixed precision, as what is seen is
+        return torch.cat([alone, seen], 2), texts.mask.repeat(1, 2)
+
+    def _weights(
+        self, images: Seen, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]
+    ) -> Float[Tensor, "image fragment text word"]:
+        """How much of each unified feature goes to each word (eq. 10-11)."""
+        parts, kind, temperature = images.parts(), self.config.enhancement, self.config.temperature
+        similarity = (words.flatten(1, 2) @ parts.vectors.mT).mT.unflatten(2, mask.shape)
+        similarity = similarity.masked_fill(~(parts.mask[:, :, None, None] & mask), 0)
+        weights = attention(similarity, parts, temperature)
+        if kind == "none":
+            return weights
+        if kind == "equal":
+            weights = weights * _at_least(weights, 1 / parts.mask.sum(1)[:, None, None, None])
+        elif kind == "prob":
+            roots = weights.sqrt()
+            weights = weights * _at_least(weights, (weights * roots).sum(1, True) / roots.sum(1, True))
+        elif images.pooled is not None:
+            agreement = temperature * torch.einsum("ifd,id->if", parts.vectors, images.pooled)
+            gate = agreement.masked_fill(~parts.mask, float("-inf")).softmax(1)
+            weights = weights * gate[:, :, None, None]
+        return weights / weights.sum(1, keepdim=True)
+
+
+def _at_least(weights: Tensor, bound: Tensor) -> Tensor:
+    """Where the weights reach the bound; rounding does not count, so that even weights all do."""
+    return weights >= (1 - 1e-5) * bound
+
+
+class Attention(nn.Module):
+    """ATT (eq. 2): fragments attend to each other, or to those of another item, by one pair of maps."""
+
+    def __init__(self, dim: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        xavier(self)
+
+    def within(self, items: Fragments) -> Float[Tensor, "item fragment dim"]:
+        return _gathered(self.key(items.vectors) @ self.query(items.vectors).mT, items, self.temperature)
+
+    def between(self, context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment query word"]:
+        keys, asked = self.key(context.vectors), self.query(queries.vectors)
+        similarity = similarities(Fragments(keys, context.mask), Fragments(asked, queries.mask))
+        return attention(similarity, context, self.temperature)
+
+
+class SpatialAttention(nn.Module):
+    """Fragments attend to those near them, by cosine; to the others as to a cosine of 0 (eq. 3)."""
+
+    def __init__(self, dim: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.query, self.key = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+        xavier(self)
+
+    def forward(
+        self, items: Fragments, near: Bool[Tensor, "item fragment fragment"]
+    ) -> Float[Tensor, "item fragment dim"]:
+        near = near | torch.eye(near.shape[1], dtype=torch.bool, device=near.device)
+        cosine = unit(self.key(items.vectors)) @ unit(self.query(items.vectors)).mT
+        return _gathered(cosine * near, items, self.temperature)
+
+
+def _to_unit(
+    weights: Float[Tensor, "image fragment text word"], vectors: Float[Tensor, "image fragment dim"]
+) -> Float[Tensor, "image fragment text word"]:
+    """The weights scaled so that each weighted sum of the vectors has unit length, which their Gram matrix tells."""
+    gram = vectors @ vectors.mT
+    squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1, keepdim=True)
+    return weights * torch.rsqrt(squares.clamp(min=1e-6))  # what cancels has no direction, and stays short
+
+
+def _gathered(
+    similarity: Float[Tensor, "item context query"], items: Fragments, temperature: float
+) -> Float[Tensor, "item query dim"]:
+    """What each fragment attends to among its own item's, of unit length."""
+    weights = attention(between_real(similarity, items.mask)[:, :, None], items, temperature)[:, :, 0]
+    return unit(weights.mT @ items.vectors).masked_fill(~items.mask[..., None], 0)
+
+
+class Reader(nn.Module):
+    """A GRU that reads an item's content and then what was gathered: unit(GRU + content) at each place (eq. 6, 8).
+
+    `kind` none reads nothing, and gru_plain adds no content.
+    """
+
+    def __init__(self, dim: int, kind: str) -> None:
+        super().__init__()
+        self.gru = nn.GRU(dim, dim, batch_first=True) if kind != "none" else None
+        self.residual = kind == "gru"
+
+    def forward(
+        self,
+        vectors: Float[Tensor, "item fragment dim"],
+        content: Fragments,
+        state: Float[Tensor, "item dim"] | None = None,
+    ) -> tuple[Float[Tensor, "item fragment dim"], Float[Tensor, "item dim"] | None]:
+        """The vectors refined, going on from `state`, and where the GRU is after the last real one."""
+        if self.gru is None:
+            return vectors, None
+        lengths = content.mask.sum(1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
+        heard, last = self.gru(packed, None if state is None else state[None])
+        heard, _ = pad_packed_sequence(heard, batch_first=True, total_length=vectors.shape[1])
+        return self._finished(heard.contiguous(), content.vectors), last[0]
+
+    def pairs(
+        self, weights: Float[Tensor, "image region text word"], regions: Float[Tensor, "image region dim"], texts: Told
+    ) -> Float[Tensor, "image text word dim"]:
+        """What each word sees, unit(weights x regions), refined; the GRU goes on where each text's reading ended."""
+        if self.gru is None or texts.state is None:
+            return (_to_unit(weights, regions).flatten(2).mT @ regions).unflatten(1, texts.mask.shape)
+        first, again, first_bias, again_bias = self.gru.all_weights[0]
+        # The first map is linear, so regions are mapped once an image, and not what each word sees of them.
+        mapped = F.linear(regions, first)
+        by_word = _to_unit(weights, regions).permute(3, 0, 2, 1).contiguous()
+        state, refined, gates = texts.state.expand(len(regions), -1, -1), [], 2 * regions.shape[-1]
+        for seen, content in zip(by_word, texts.vectors.unbind(1), strict=True):
+            given, held = torch.baddbmm(first_bias, seen, mapped), F.linear(state, again, again_bias)
+            reset, update = (given[..., :gates] + held[..., :gates]).sigmoid().chunk(2, -1)
+            new = (given[..., gates:] + reset * held[..., gates:]).tanh()
+            state = torch.lerp(new.to(state.dtype), state, update.to(state.dtype))
+            refined.append(self._finished(state, content).to(weights.dtype))
+        return torch.stack(refined, 2)
+
+    def _finished(
+        self, heard: Float[Tensor, "*item dim"], content: Float[Tensor, "*#item dim"]
+    ) -> Float[Tensor, "*item dim"]:
+        return unit(heard + content if self.residual else heard)
+
+
+class Head(nn.Module):
+    """From similarity vectors to a score: SGR, SAF, or the first of them alone (eq. 14-15)."""
+
+    def __init__(self, dim: int, steps: int, kind: str) -> None:
+        super().__init__()
+        self.gather: nn.Module | None = None
+        if kind == "sgr":
+            self.gather = SimilarityReasoning(dim, steps)
+        elif kind == "saf":
+            self.gather = SimilarityFiltration(dim)
+        self.weigh = nn.Linear(dim, 1)
+        xavier(self.weigh)
+
+    def forward(
+        self, nodes: Float[Tensor, "image text node dim"], mask: Bool[Tensor, "image text node"]
+    ) -> Float[Tensor, "image text"]:
+        gathered = nodes[..., 0, :] if self.gather is None else self.gather(nodes, mask)
+        # Not as a matrix product, which mixed precision would round: near 1, scores differ by less.
+        return ((gathered * self.weigh.weight[0]).sum(-1) + self.weigh.bias).sigmoid()

@@ -1,0 +1,169 @@
+"""TVRN's oracle. Equation numbers as in docs/models/tvrn.md."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from reference.common import Item, Vector, box_iou, unit
+from reference.similarity import affine, filtration, global_attention, reasoning, similarity_vector, softmax
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"context": "self"},
+    {"context": "spatial"},
+    {"context": "none"},
+    {"iou_threshold": 0.1},
+    {"text_spatial": "none"},
+    {"unify": "gru_plain"},
+    {"unify": "none"},
+    {"expand": False},
+    {"expand": False, "context": "spatial"},  # nothing is left that attends
+    {"expand": False, "refine": "none"},
+    {"refine": "gru_plain"},
+    {"refine": "none"},
+    {"enhancement": "weighted"},
+    {"enhancement": "equal"},
+    {"enhancement": "prob"},
+    {"enhancement": "none"},
+    {"nodes": "global"},
+    {"nodes": "local"},
+    {"nodes": "local", "enhancement": "none", "reasoning": "saf"},
+    {"reasoning": "saf"},
+    {"reasoning": "both"},
+    {"steps": 1},
+    {"similarity_dim": 8},
+    {"temperature": 4.0, "dropout": 0.1},  # dropout alone changes no score
+]
+
+
+def score(model, image: Item, text: Item) -> float:
+    config, many = model.config, {"both": ("sgr", "saf")}
+    content, words = [unit(v) for v in image.vectors], [unit(v) for v in text.vectors]  # eq. 1
+
+    # The image alone
+    found = []
+    if config.context in ("both", "self"):
+        found.append(attended(model.attend, content, content, config.temperature))  # eq. 2
+    if config.context in ("both", "spatial"):
+        near = [[i == j or box_iou(a, b) >= config.iou_threshold for j, b in enumerate(image.boxes)]
+                for i, a in enumerate(image.boxes)]  # fmt: skip
+        found.append(neighbours(model.region_graph, content, near, config.temperature))  # eq. 3
+    context = [unit(sum(each) / len(found)) for each in zip(*found, strict=True)] if found else content  # eq. 4
+    joint = [unit(leaky(v * c)) for v, c in zip(content, context, strict=True)] if found else []  # eq. 5
+    unified = refined(model.read_regions, config.unify, content + joint, content)  # eq. 6
+
+    # The text with what its words see
+    told = list(words)
+    if config.expand:
+        asking = attended(model.attend, words, words, config.temperature)  # eq. 2
+        if config.text_spatial == "dep":
+            pairs = text.relations
+            near = [[i == j or bool(pairs[i, j] or pairs[j, i]) for j in range(len(words))] for i in range(len(words))]
+            spatial = neighbours(model.word_graph, words, near, config.temperature)  # eq. 3
+            asking = [unit((a + b) / 2) for a, b in zip(asking, spatial, strict=True)]  # eq. 4
+        told += attended(model.attend, asking, context, config.temperature)  # eq. 7
+    told = refined(model.read_words, config.refine, told, words)  # eq. 8
+
+    # The two global vectors, and what each word meets in the image
+    nodes, guide = [], None
+    if config.nodes != "local" or config.enhancement in ("weighted", "regions"):
+        guide = global_attention(model.image_pool, unified)  # eq. 9
+    if config.nodes != "local":
+        nodes.append(similarity_vector(model.whole, guide, global_attention(model.text_pool, told)))  # eq. 13
+    if config.nodes != "global":
+        weights = enhanced(config, focus(unified, told, config.temperature), unified, guide)  # eq. 10-11
+        gates = np.ones(len(told))
+        if config.enhancement == "weighted":
+            agreement = [config.temperature * float(np.dot(z, guide)) for z in told]
+            gates = len(told) * np.array(softmax(agreement))  # eq. 10
+        for j, word in enumerate(told):
+            met = unit(sum(weights[i, j] * u for i, u in enumerate(unified)))  # eq. 12
+            nodes.append(gates[j] * similarity_vector(model.local, met, word))  # eq. 13
+
+    scores = []
+    for kind, head in zip(many.get(config.reasoning, (config.reasoning,)), model.heads, strict=False):
+        vector = nodes[0] if config.nodes == "global" else GATHER[kind](head.gather, nodes)  # eq. 14
+        scores.append(1 / (1 + math.exp(-float(affine(head.weigh, vector)[0]))))  # eq. 15
+    assert len(scores) == len(model.heads)
+    return sum(scores) / len(scores)
+
+
+GATHER = {"sgr": reasoning, "saf": filtration}
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.1 * x)
+
+
+def weights_of(similarity: np.ndarray, temperature: float) -> np.ndarray:
+    """weights[i, j] of context i for query j: each context item of unit length over the queries, then a softmax."""
+    similarity = np.array([unit(leaky(row)) for row in similarity])
+    return np.array([softmax([temperature * float(x) for x in column]) for column in similarity.T]).T
+
+
+def focus(context: list[Vector], queries: list[Vector], temperature: float) -> np.ndarray:
+    return weights_of(np.array([[float(np.dot(c, q)) for q in queries] for c in context]), temperature)
+
+
+def attended(layer, queries: list[Vector], context: list[Vector], temperature: float) -> list[Vector]:
+    """ATT(Q, K)."""
+    weights = focus([affine(layer.key, k) for k in context], [affine(layer.query, q) for q in queries], temperature)
+    return [unit(sum(weights[i, j] * k for i, k in enumerate(context))) for j in range(len(queries))]
+
+
+def neighbours(layer, items: list[Vector], near: list[list[bool]], temperature: float) -> list[Vector]:
+    similarity = np.zeros((len(items), len(items)))
+    for i, key in enumerate(items):
+        for j, query in enumerate(items):
+            if near[i][j]:
+                similarity[i, j] = float(np.dot(unit(affine(layer.key, key)), unit(affine(layer.query, query))))
+    weights = weights_of(similarity, temperature)
+    return [unit(sum(weights[i, j] * k for i, k in enumerate(items))) for j in range(len(items))]
+
+
+def refined(layer, kind: str, sequence: list[Vector], content: list[Vector]) -> list[Vector]:
+    """The whole sequence through the GRU at once; the content is added to each of its halves."""
+    if kind == "none":
+        return sequence
+    heard = gru(layer.gru, sequence)
+    if kind == "gru":
+        heard = [h + content[place % len(content)] for place, h in enumerate(heard)]
+    return [unit(h) for h in heard]
+
+
+def gru(layer, sequence: list[Vector]) -> list[Vector]:
+    def numbers(name: str) -> np.ndarray:
+        return getattr(layer, name).detach().double().numpy()
+
+    def sigmoid(x: Vector) -> Vector:
+        return 1 / (1 + np.exp(-x))
+
+    state, states = np.zeros(layer.hidden_size), []
+    for x in sequence:
+        given = np.split(numbers("weight_ih_l0") @ x + numbers("bias_ih_l0"), 3)
+        held = np.split(numbers("weight_hh_l0") @ state + numbers("bias_hh_l0"), 3)
+        reset, update = sigmoid(given[0] + held[0]), sigmoid(given[1] + held[1])
+        new = np.tanh(given[2] + reset * held[2])
+        state = (1 - update) * new + update * state
+        states.append(state)
+    return states
+
+
+def enhanced(config, weights: np.ndarray, unified: list[Vector], guide: Vector | None) -> np.ndarray:
+    kept = weights.copy()
+    if config.enhancement in ("weighted", "regions"):
+        gates = softmax([config.temperature * float(np.dot(u, guide)) for u in unified])
+        kept = np.array([gate * row for gate, row in zip(gates, weights, strict=True)])
+    for j in range(weights.shape[1]):
+        column = weights[:, j]
+        for i, weight in enumerate(column):
+            if config.enhancement == "equal":
+                focal = sum(weight - other for other in column)
+            elif config.enhancement == "prob":
+                focal = sum((weight - other) * math.sqrt(other) for other in column)
+            else:
+                continue
+            if focal < -1e-9:
+                kept[i, j] = 0
+    return kept / kept.sum(0)
