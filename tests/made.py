@@ -17,7 +17,7 @@ from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
 from regard.recipe import Recipe
-from regard.words import Vocabulary
+from regard.words import ROLES, Vocabulary
 from regard.words.vocabulary import END, START
 
 FEATURE_DIM, DIM, NUM_PREDICATES = 12, 16, 5
@@ -53,7 +53,7 @@ def texts(count: int = 7, words: int = 9, seed: int = 0) -> Texts:
     numbers = VOCABULARY([" ".join(f"w{word}" for word in pick) for pick in picks])
     inner = numbers.mask & ~numbers.tokens.eq(VOCABULARY.number(START)) & ~numbers.tokens.eq(VOCABULARY.number(END))
     both = inner[:, :, None] & inner[:, None, :] & ~torch.eye(inner.shape[1], dtype=torch.bool)
-    relations = torch.randint(1, 5, both.shape, generator=random)
+    relations = torch.randint(1, len(ROLES), both.shape, generator=random)
     return replace(numbers, relations=relations * (torch.rand(both.shape, generator=random) < 0.2) * both)
 
 
@@ -125,7 +125,7 @@ def folder(path: Path, seed: int = 0) -> Path:
             head=np.tile(np.int16([1, 1]), 24),
             dependent=np.tile(np.int16([0, 2]), 24),
             label=np.tile(np.int16([1, 2]), 24),
-            labels=np.array(["none", "subject", "object"]),
+            labels=np.array(ROLES),
         )
         pairs = {"first": np.int32([0, 3]), "second": np.int32([7, 4])}
         np.savez(path / f"{split}_twins.npz", **pairs, kind=np.array(["relation", "attribute"]))

@@ -1,13 +1,29 @@
 """The one interface of every model: encode each side alone, then score every pair of two encodings."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard.batch import Batch, Images, Texts
 from regard.files import InputError
+
+
+@dataclass(frozen=True)
+class RelationAlignment:
+    """How well each relation of each image answers each relation of each text, where a model has relations as nodes.
+
+    Ends are (subject, predicate, object): two regions and the predicate's number between them, or three words; -1 is
+    none, and three of them are the sentence as a whole.
+    """
+
+    similarity: Float[Tensor, "image text relation other"]  # zero on padding
+    image_ends: Int[Tensor, "image relation 3"]
+    image_mask: Bool[Tensor, "image relation"]
+    text_ends: Int[Tensor, "text other 3"]
+    text_mask: Bool[Tensor, "text other"]
 
 
 class Matcher(nn.Module, ABC):
@@ -50,6 +66,10 @@ class Matcher(nn.Module, ABC):
     @abstractmethod
     def align(self, images: Any, texts: Any) -> Float[Tensor, "image text region word"]:
         """How much each region answers each word, from score's own inner functions; zero on padding."""
+
+    def align_relations(self, images: Any, texts: Any) -> RelationAlignment | None:
+        """The same between relations, for a model that matches them; None for one that does not."""
+        return None
 
     def extra_losses(
         self, images: Any, texts: Any, scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"]

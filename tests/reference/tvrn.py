@@ -13,7 +13,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"context": "self"},
     {"context": "spatial"},
     {"context": "none"},
-    {"iou_threshold": 0.1},
     {"text_spatial": "none"},
     {"unify": "gru_plain"},
     {"unify": "none"},
@@ -31,8 +30,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"nodes": "local", "enhancement": "none", "reasoning": "saf"},
     {"reasoning": "saf"},
     {"reasoning": "both"},
-    {"steps": 1},
-    {"similarity_dim": 8},
+    {"steps": 1, "similarity_dim": 8},
     {"temperature": 4.0, "dropout": 0.1},  # dropout alone changes no score
 ]
 

@@ -1,0 +1,421 @@
+"""ReSG: relation-aware semantic graphs, matched node by node. Liu, He, Cheung, Xu, Wang. IEEE T-CYB 2024.
+
+A reconstruction from the abstract: the paper's text, code and settings could not be had. The abstract names the
+mechanisms: a graph of semantic concepts and their relations on each side (VReG, TReG), nodes that hear their context,
+matching node by node, and a triplet loss joined by a center hinge and a positive-negative margin. Their equations are
+rebuilt from its nearest kin, SGM (Wang et al., WACV 2020), and each choice is an option. Equation numbers are those of
+docs/models/resg.md.
+
+Needs: boxes (geometry of related regions); relations (`relations="file"`); labels (`concepts="labels"`); roles.
+
+Differences from that kin
+- a relation has no feature of its union box, which no common feature file has: its ends and geometry stand for it;
+- concepts may be inferred, where regions come without labels, and related pairs, where there is no scene graph;
+- objects hear their context too: SGM maps them alone;
+- the sentence's own node is the mean of its words, whatever the text encoder.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from regard.batch import Fragments, Images, Texts
+from regard.files import InputError
+from regard.layers.attention import similarities
+from regard.layers.graph import between_real
+from regard.layers.pooling import mean_pool, unit
+from regard.matcher import Matcher, RelationAlignment
+from regard.regions.geometry import iou
+from regard.words import ROLES
+
+SUBJECT, OBJECT = ROLES.index("subject"), ROLES.index("object")
+Direction = Literal["t2i", "i2t", "both"]
+
+
+@dataclass(frozen=True)
+class Graph(Fragments):
+    """Concepts or words (`vectors`) and the relations between them, all of unit length, and one vector of the whole."""
+
+    relations: Float[Tensor, "item relation dim"]
+    relation_mask: Bool[Tensor, "item relation"]
+    ends: Int[Tensor, "item relation 3"]  # subject, predicate, object; see RelationAlignment
+    pooled: Float[Tensor, "item dim"]
+
+    def summary(self) -> Float[Tensor, "item dim"]:
+        return self.pooled
+
+
+class ReSG(Matcher):
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        dim: int = 1024
+        # Nodes
+        image_graph: bool = True  # VReG; False: regions alone
+        text_graph: bool = True  # TReG; False: words alone
+        concepts: Literal["inferred", "labels", "none"] = "inferred"  # what a region is, beside how it looks
+        num_concepts: int = 1000  # to infer from
+        num_labels: int = 1600  # of the detector; later labels share the last
+        concept_temperature: float = 1.0
+        relations: Literal["file", "inferred", "none"] = "file"
+        num_relations: int = 25  # of an image, at most
+        num_predicates: int = 50  # in the file (later ones share the last), or to infer from
+        # Context
+        num_layers: int = 2
+        num_heads: int = 4
+        affine_neighbours: int = 8  # regions that a region hears, beside its relations
+        order_edges: bool = True  # a word hears those beside it
+        # The score
+        direction: Direction = "t2i"
+        relation_weight: float = 1.0
+        global_weight: float = 0.0
+        # Losses beside the triplet
+        center: Literal["rank", "pull", "none"] = "rank"
+        center_weight: float = 1.0
+        center_margin: float = 0.2  # of rank; of pull the authors of its kin take 0.1
+        center_fixed: bool = False  # no gradient through the centers
+        margin: Literal["learnt", "fixed", "none"] = "learnt"
+        margin_weight: float = 1.0
+        margin_middle: float = 0.4  # between positive and negative pairs, of a score from -1 to 1
+        margin_width: float = 0.1  # either side of it
+
+    def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
+        super().__init__(config, feature_dim, words)
+        dim = config.dim
+        self.related = config.relations != "none" and config.image_graph and config.text_graph
+        self.project = nn.Linear(feature_dim, dim)
+        self.concepts = self.objects = self.pictured = self.told = self.image_context = self.text_context = None
+        if config.image_graph:
+            self.concepts = Concepts(config, feature_dim, words) if config.concepts != "none" else None
+            self.objects = nn.Linear(dim, dim)
+            self.image_context = Context(dim, config.num_layers, config.num_heads)
+        if config.text_graph:
+            self.text_context = Context(dim, config.num_layers, config.num_heads)
+        if self.related:
+            self.pictured = PictureRelations(config, feature_dim)
+            self.told = nn.GRU(dim, dim, batch_first=True, bidirectional=True)
+        kinds = 2 if self.related else 1  # of nodes
+        self.pool_image, self.pool_text = nn.Linear(kinds * dim, dim), nn.Linear(kinds * dim, dim)
+        self.middle = nn.Parameter(torch.tensor(config.margin_middle)) if config.margin == "learnt" else None
+
+    def needs(self) -> frozenset[str]:
+        found = {"labels"} if self.config.image_graph and self.config.concepts == "labels" else set()
+        if self.related:
+            found |= {"boxes", "roles"} | ({"relations"} if self.config.relations == "file" else set())
+        return frozenset(found)
+
+    def encode_images(self, images: Images) -> Graph:
+        labels, boxes, relations = (self.needed(images, name) for name in ("labels", "boxes", "relations"))
+        mask, objects = images.mask, self.project(images.features)
+        if self.objects is None or self.image_context is None:
+            return self._graph(Fragments(_masked(unit(objects), mask), mask), None, self.pool_image)
+        if self.concepts is not None:
+            objects = objects + self.concepts(images.features, labels)
+        objects = _masked(objects.relu(), mask)  # eq. 2
+        affinity = unit(objects) @ unit(objects).mT
+        near = _most(affinity, mask, self.config.affine_neighbours)
+        found = None
+        if self.pictured is not None and boxes is not None:
+            found = self.pictured(images, objects, affinity, boxes, relations)  # eq. 3-5
+        nodes = Fragments(self.objects(objects).tanh(), mask)  # eq. 5
+        return self._graph(self.image_context(nodes, near, found), found, self.pool_image)
+
+    def encode_texts(self, texts: Texts) -> Graph:
+        words = self.words(texts)
+        words = Fragments(unit(words.vectors), words.mask)  # eq. 7
+        if self.text_context is None:
+            return self._graph(words, None, self.pool_text)
+        place = torch.arange(words.mask.shape[1], device=words.mask.device)
+        beside = ((place[:, None] - place).abs() == 1) if self.config.order_edges else place[:, None] < 0
+        near, found = beside.expand(len(words), -1, -1), None
+        if self.told is not None:
+            roles = self.required(texts, "relations")[:, : len(place), : len(place)]
+            roles = between_real(roles, words.mask)
+            near = near | (roles > 0) | (roles > 0).mT
+            found = told_relations(self.told, words, roles)  # eq. 8
+        return self._graph(self.text_context(words, near, found), found, self.pool_text)
+
+    def score(self, images: Graph, texts: Graph) -> Float[Tensor, "image text"]:
+        scores = best_matches(images, texts, self.config.direction)  # eq. 9
+        if self.related:
+            seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
+            scores = scores + self.config.relation_weight * best_matches(seen, told, self.config.direction)  # eq. 9
+        return scores + self.config.global_weight * (images.pooled @ texts.pooled.T)  # eq. 10
+
+    def align(self, images: Graph, texts: Graph) -> Float[Tensor, "image text region word"]:
+        """The cosine of each concept and each word, of which the score takes the best."""
+        return similarities(images, texts).transpose(1, 2)
+
+    def align_relations(self, images: Graph, texts: Graph) -> RelationAlignment | None:
+        if not self.related:
+            return None
+        seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
+        cosine = similarities(seen, told).transpose(1, 2)
+        return RelationAlignment(cosine, images.ends, images.relation_mask, texts.ends, texts.relation_mask)
+
+    def extra_losses(
+        self, images: Graph, texts: Graph, scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"]
+    ) -> dict[str, Tensor]:
+        config, losses = self.config, {}
+        if config.center != "none":
+            center = centers(images.pooled, texts.pooled, matches, config)
+            losses["center"] = config.center_weight * center
+        if config.margin != "none":
+            middle = config.margin_middle if self.middle is None else self.middle
+            parts = 1 + config.relation_weight * self.related + config.global_weight
+            losses["margin"] = config.margin_weight * margin(scores / parts, matches, middle, config.margin_width)
+        return losses
+
+    def _graph(self, nodes: Fragments, relations: "Relations | None", pool: nn.Linear) -> Graph:
+        """The encoding of nodes of which the first are the regions or words, and the others the relations."""
+        vectors, mask, width = _masked(unit(nodes.vectors), nodes.mask), nodes.mask, nodes.mask.shape[1]
+        if relations is None:
+            ends = mask.new_zeros(len(mask), 0, 3, dtype=torch.long)
+            pooled = unit(pool(mean_pool(Fragments(vectors, mask))))  # eq. 11
+            return Graph(vectors, mask, vectors[:, :0], mask[:, :0], ends, pooled)
+        width -= relations.mask.shape[1]
+        first, rest = Fragments(vectors[:, :width], mask[:, :width]), Fragments(vectors[:, width:], mask[:, width:])
+        pooled = unit(pool(torch.cat([mean_pool(first), mean_pool(rest)], -1)))  # eq. 11
+        return Graph(first.vectors, first.mask, rest.vectors, rest.mask, relations.ends, pooled)
+
+
+@dataclass(frozen=True)
+class Relations(Fragments):
+    """Relation nodes of each item: `vectors` before they hear their context."""
+
+    ends: Int[Tensor, "item fragment 3"]
+    members: Bool[Tensor, "item fragment member"]  # the regions or words that each is of
+
+
+class Concepts(nn.Module):
+    """What each region is, mapped to be added to how it looks (eq. 1-2)."""
+
+    def __init__(self, config: ReSG.Config, feature_dim: int, words: nn.Module) -> None:
+        super().__init__()
+        known = getattr(words, "embedding", None)
+        width = config.dim if known is None else known.embedding_dim
+        self.temperature = config.concept_temperature
+        self.bank = self.guess = self.labels = None
+        if config.concepts == "labels":
+            self.labels = nn.Embedding(config.num_labels + 1, width, padding_idx=0)
+        else:
+            # The vectors of the vocabulary's most frequent words, after its four special ones, where there are some.
+            start = torch.randn(config.num_concepts, width) * 0.1
+            if known is not None:
+                start = known.weight.detach()[4 : 4 + config.num_concepts].clone()
+            self.bank = nn.Parameter(start)
+            self.guess = nn.Linear(feature_dim, width, bias=False)
+        self.map = nn.Linear(width, config.dim, bias=False)
+
+    def forward(
+        self, features: Float[Tensor, "image region feature"], labels: Int[Tensor, "image region"] | None
+    ) -> Float[Tensor, "image region dim"]:
+        if self.labels is not None and labels is not None:
+            return self.map(self.labels(labels.clamp(max=self.labels.num_embeddings - 1)))
+        assert self.bank is not None
+        assert self.guess is not None
+        likely = (self.guess(features) @ self.bank.T / self.temperature).softmax(-1)  # eq. 1
+        return likely @ self.map(self.bank)
+
+
+class PictureRelations(nn.Module):
+    """The relations of a picture as nodes: subject, predicate and object in order (eq. 3-5)."""
+
+    def __init__(self, config: ReSG.Config, feature_dim: int) -> None:
+        super().__init__()
+        dim = config.dim
+        self.inferred, self.limit = config.relations == "inferred", config.num_relations
+        self.subject, self.object = (nn.Linear(feature_dim, dim, bias=False) for _ in range(2))
+        self.geometry = nn.Linear(7, dim)
+        self.predicates = nn.Embedding(config.num_predicates + (not self.inferred), dim)
+        self.order = nn.Linear(3 * dim, dim)
+
+    def forward(
+        self, images: Images, objects: Tensor, affinity: Tensor, boxes: Tensor, relations: Tensor | None
+    ) -> Relations:
+        ends, mask = self._pairs(affinity, images.mask, boxes, relations)
+        s, o = ends[..., 0], ends[..., 2]
+        union = _at(self.subject(images.features), s) + _at(self.object(images.features), o)
+        union = union + self.geometry(geometry(_at(boxes, s), _at(boxes, o)))  # eq. 3
+        if self.inferred:
+            predicate = (union @ self.predicates.weight.T).softmax(-1) @ self.predicates.weight  # eq. 1
+        else:
+            predicate = self.predicates(ends[..., 1].clamp(max=self.predicates.num_embeddings - 1))
+        relation = (union + predicate).relu()  # eq. 4
+        triple = self.order(torch.cat([_at(objects, s), relation, _at(objects, o)], -1)).tanh()  # eq. 5
+        members = F.one_hot(s, images.mask.shape[1]).bool() | F.one_hot(o, images.mask.shape[1]).bool()
+        return Relations(_masked(triple, mask), mask, ends, members & mask[..., None])
+
+    def _pairs(
+        self, affinity: Tensor, mask: Tensor, boxes: Tensor, relations: Tensor | None
+    ) -> tuple[Int[Tensor, "image relation 3"], Bool[Tensor, "image relation"]]:
+        """(subject, predicate, object) of at most `limit` relations an image: those whose ends are most alike.
+
+        Inferred ones are the pairs of regions that are most alike and overlap most, in both orders.
+        """
+        width = mask.shape[1]
+        if relations is None:
+            pairs = between_real(torch.ones_like(affinity, dtype=torch.bool).triu(1), mask)
+            rank, limit = affinity + iou(boxes), self.limit // 2
+        else:
+            pairs, rank, limit = between_real(relations, mask) > 0, affinity, self.limit
+        most = max(1, min(limit, int(pairs.flatten(1).sum(1).max())))
+        best, place = rank.masked_fill(~pairs, float("-inf")).flatten(1).topk(most)
+        real = best > float("-inf")
+        place = place.masked_fill(~real, 0)
+        first, second = place // width, place % width
+        if relations is None:
+            first, second = torch.cat([first, second], 1), torch.cat([second, first], 1)
+            return torch.stack([first, torch.zeros_like(first), second], -1), real.repeat(1, 2)
+        predicate = relations.flatten(1).gather(1, place)
+        return torch.stack([first, predicate, second], -1), real
+
+
+class Context(nn.Module):
+    """Nodes hear their neighbours (eq. 6): attention over the edges of a graph, in layers."""
+
+    def __init__(self, dim: int, num_layers: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise InputError(f"dim {dim} is not a multiple of num_heads {num_heads}: change either.")
+        self.num_heads = num_heads
+        self.read = nn.ModuleList(nn.Linear(dim, 3 * dim) for _ in range(num_layers))  # queries, keys, values
+        self.write = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_layers))
+        self.norm = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_layers))
+
+    def forward(
+        self, items: Fragments, near: Bool[Tensor, "item fragment other"], relations: Relations | None
+    ) -> Fragments:
+        """Regions or words, then relations. Each hears itself, those `near` it, and what it is a member of."""
+        vectors, mask = items.vectors, items.mask
+        if relations is not None:
+            vectors, mask = torch.cat([vectors, relations.vectors], 1), torch.cat([mask, relations.mask], 1)
+            apart = near.new_zeros(len(near), relations.mask.shape[1], relations.mask.shape[1])
+            upper, lower = torch.cat([near, relations.members.mT], 2), torch.cat([relations.members, apart], 2)
+            near = torch.cat([upper, lower], 1)
+        edges = near & mask[:, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+        for read, write, norm in zip(self.read, self.write, self.norm, strict=True):
+            queries, keys, values = read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            heard = F.scaled_dot_product_attention(queries, keys, values, attn_mask=edges[:, None])
+            vectors = norm(vectors + write(heard.transpose(1, 2).flatten(2)))
+        return Fragments(_masked(vectors, mask), mask)
+
+
+def told_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word word"]) -> Relations:
+    """The relations of a sentence as nodes (eq. 8): first the sentence itself, then each word with subject or object.
+
+    The GRU reads the mean of its subjects, the word, the mean of its objects; who is not there is zero.
+    """
+    subjects, objects = (roles == role for role in (SUBJECT, OBJECT))
+    parts = [(some.to(words.vectors.dtype), some.any(2)) for some in (subjects, objects)]
+    ends = [some @ words.vectors / some.sum(2, keepdim=True).clamp(min=1) for some, _ in parts]
+    text, place = (parts[0][1] | parts[1][1]).nonzero(as_tuple=True)
+    # Which of its sentence's relations each is; 0 is the sentence itself.
+    rank = torch.arange(len(text), device=text.device) - torch.searchsorted(text, text) + 1
+    width = int(rank.max()) + 1 if len(rank) else 1
+    nodes = words.vectors.new_zeros(len(words), width, words.vectors.shape[2])
+    mask = words.mask.new_zeros(len(words), width)
+    where = roles.new_full((len(words), width, 3), -1)
+    members = words.mask.new_zeros(len(words), width, words.mask.shape[1])
+    nodes[:, 0], mask[:, 0], members[:, 0] = mean_pool(words), True, words.mask
+    if len(rank):
+        spoken = torch.stack([ends[0][text, place], words.vectors[text, place], ends[1][text, place]], 1)
+        last = gru(spoken)[1].mean(0)
+        nodes = nodes.index_put((text, rank), unit(last).to(nodes.dtype))
+        mask[text, rank] = True
+        own = F.one_hot(place, words.mask.shape[1]).bool()
+        members[text, rank] = subjects[text, place] | objects[text, place] | own
+        first = [_first(some[text, place]) for some in (subjects, objects)]
+        where[text, rank] = torch.stack([first[0], place, first[1]], 1)
+    return Relations(nodes, mask, where, members)
+
+
+def best_matches(images: Fragments, texts: Fragments, direction: Direction) -> Float[Tensor, "image text"]:
+    """Each word's best region, in the mean over words (t2i); each region's best word (i2t); or the mean of both."""
+    cosine = similarities(images, texts)  # [image region text word]
+    scores: list[Tensor] = []
+    if direction in ("t2i", "both"):
+        best = cosine.masked_fill(~images.mask[:, :, None, None], float("-inf")).amax(1)
+        scores.append(_mean(best, texts.mask[None], images.mask.any(1)[:, None]))
+    if direction in ("i2t", "both"):
+        best = cosine.masked_fill(~texts.mask, float("-inf")).amax(3).transpose(1, 2)
+        scores.append(_mean(best, images.mask[:, None], texts.mask.any(1)[None]))
+    return torch.stack(scores).mean(0)
+
+
+def _mean(best: Tensor, mask: Tensor, others: Tensor) -> Tensor:
+    """The mean of the real ones' best; 0 where the other side, or this one, has none."""
+    kept = best.masked_fill(~(mask & others[..., None]), 0)
+    return kept.sum(2) / mask.sum(2).clamp(min=1)
+
+
+def centers(
+    images: Float[Tensor, "image dim"],
+    texts: Float[Tensor, "text dim"],
+    matches: Bool[Tensor, "image text"],
+    config: ReSG.Config,
+) -> Float[Tensor, ""]:
+    """The center hinge (eq. 12, 13), summed over the matched pairs. An image's center: of it and its sentences."""
+    image, text = matches.nonzero(as_tuple=True)
+    own = matches.to(texts.dtype)
+    if config.center == "pull":
+        said = own @ texts / own.sum(1, keepdim=True)
+        return ((images - said).square().sum(1) - config.center_margin).relu()[image].sum()  # eq. 13
+    middle = unit((images + own @ texts) / (1 + own.sum(1, keepdim=True)))
+    middle = middle.detach() if config.center_fixed else middle
+    total = images.new_zeros(())
+    for vectors in (images[image], texts[text]):
+        distance = (vectors[:, None] - middle).square().sum(2)  # [match image]
+        mine = F.one_hot(image, len(images)).bool()
+        others = distance.masked_fill(mine, float("inf")).amin(1)
+        total = total + (distance[mine] + config.center_margin - others).relu().sum()  # eq. 12
+    return total
+
+
+def margin(
+    scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"], middle: Tensor | float, width: float
+) -> Float[Tensor, ""]:
+    """The positive-negative margin (eq. 14): the mean over positive and over negative pairs, times the positive pairs.
+
+    Over those on the wrong side only, as is usual in metric learning, the two means would pull a learnt middle with
+    equal force, and it would stay where it is.
+    """
+    low, high = (middle + width - scores[matches]).relu(), (scores[~matches] - middle + width).relu()
+    return low.sum() + matches.sum() * high.sum() / max(1, high.numel())
+
+
+def geometry(subject: Float[Tensor, "*pair 4"], other: Float[Tensor, "*pair 4"]) -> Float[Tensor, "*pair 7"]:
+    """Where the object lies, seen from the subject: offset and size in its own measure, overlap, distance, angle."""
+    (near, size), (far, extent) = (
+        ((box[..., :2] + box[..., 2:]) / 2, (box[..., 2:] - box[..., :2]).clamp(min=1e-3)) for box in (subject, other)
+    )
+    offset = far - near
+    shared = (torch.minimum(subject[..., 2:], other[..., 2:]) - torch.maximum(subject[..., :2], other[..., :2])).relu()
+    both = shared.prod(-1)
+    overlap = both / (size.prod(-1) + extent.prod(-1) - both)
+    polar = torch.stack([overlap, offset.norm(dim=-1), torch.atan2(offset[..., 0], offset[..., 1])], -1)
+    return torch.cat([(offset / size).clamp(-10, 10), (extent / size).log(), polar], -1)
+
+
+def _at(values: Float[Tensor, "image region part"], places: Int[Tensor, "image relation"]) -> Tensor:
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _most(affinity: Tensor, mask: Tensor, count: int) -> Bool[Tensor, "image region region"]:
+    """The `count` other regions that each region is most like."""
+    width = mask.shape[1]
+    apart = mask[:, None, :] & ~torch.eye(width, dtype=torch.bool, device=mask.device)
+    best = affinity.masked_fill(~apart, float("-inf")).topk(min(count, width), 2).indices
+    return torch.zeros_like(apart).scatter(2, best, True) & apart
+
+
+def _first(some: Bool[Tensor, "relation word"]) -> Int[Tensor, " relation"]:
+    """The first of each row's places; -1 for none."""
+    return torch.where(some.any(1), some.int().argmax(1), -1)
+
+
+def _masked(vectors: Tensor, mask: Tensor) -> Tensor:
+    return vectors.masked_fill(~mask[..., None], 0)
