@@ -20,6 +20,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_of_the_package_builds_and_takes_a_step(name, data):
     model = Recipe.read(name).model
+    torch.manual_seed(0)  # so narrow, some starts have no gradient at all
     small = [f"{model}.dim={made.DIM}", "words.word_dim=8", "words.min_count=1", "words.path=minilm"]
     recipe = Recipe.read(name, small)
     if recipe.words.encoder == "pretrained":

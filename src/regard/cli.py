@@ -215,6 +215,75 @@ def twins(*runs: Path, data: Path, split: str = "test", json_: Json = None, devi
 
 
 @app.command
+def ablate(
+    recipe: str,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    set_: Settings = (),
+    rows: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    part: str = "1/1",
+    split: str = "test",
+    list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    only_measure: Annotated[bool, Parameter(negative="")] = False,
+    json_: Json = None,
+    device: str = "auto",
+) -> None:
+    """Train a recipe's model with one mechanism taken away at a time, and tabulate what each row reaches.
+
+    What has been trained is not trained again, and what was interrupted goes on. Several machines may share `out`,
+    each with a part of the rows; each table shows what any of them has finished.
+
+    Parameters
+    ----------
+    recipe
+        A recipe of the package (`regard recipes` lists them) or a TOML file.
+    data
+        The data folder.
+    out
+        The folder for the rows' runs, the table (ablation.md, ablation.json) and its picture.
+    set_
+        A setting for every row, such as a smaller budget: train.epochs=3. May be repeated.
+    rows
+        Only this row; may be repeated. By default all of the model's.
+    part
+        2/4: the second of four machines, which trains every fourth row.
+    split
+        The split to measure on.
+    list_
+        Only say which rows there are.
+    only_measure
+        Tabulate what is trained, and train nothing.
+    json_
+        Write the table there too.
+    device
+        auto, cpu or cuda.
+    """
+    from regard.ablate import chosen, measure_rows, table, to_dicts, train_rows, write
+    from regard.checkpoint import device_named
+    from regard.recipe import Recipe
+
+    device = device_named(device)
+    model = Recipe.read(recipe, list(set_)).model
+    wanted = chosen(model, rows)
+    if list_:
+        for name, settings in wanted.items():
+            console.print(f"{name:20}{' '.join(settings) or 'the recipe as it is'}", markup=False)
+        return
+    if data is None or out is None:
+        raise InputError("regard ablate needs --data and --out (or --list).")
+    if not only_measure:
+        train_rows(recipe, chosen(model, rows, part), data, out, list(set_), device, console)
+    found = measure_rows(wanted, data, out, split, device)
+    if not found:
+        raise InputError(f"No row of {model} has been trained in {out}: leave --only-measure out.")
+    write(found, out)
+    console.print(table(found), markup=False)
+    console.print(f"Wrote {out / 'ablation.md'}, ablation.json and ablation.png", markup=False)
+    _write_json(json_, {"split": split, "rows": to_dicts(found)})
+
+
+@app.command
 def demo(*, out: Path = Path("demo"), device: str = "auto") -> None:
     """Draw the made world, train CMSEI and SCAN on it, measure both, and show an alignment. A few minutes.
 

@@ -83,6 +83,35 @@ def draw_results(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
     _save(figure, path)
 
 
+def draw_dots(rows: Sequence[tuple[str, float, float, float]], path: str | os.PathLike[str], against: str = "") -> None:
+    """Draw (name, rSum, low, high) rows to a PNG: a dot with its interval each, a line through that of `against`.
+
+    Raises InputError without any row.
+    """
+    if not rows:
+        raise InputError("There are no rows to draw: want one at least.")
+    names, values, low, high = zip(*rows, strict=True)
+    figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(rows)), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(PLAIN)
+    axes.tick_params(axis="y", length=0, labelsize=10)
+    axes.tick_params(axis="x", labelsize=9, colors=PLAIN)
+    axes.grid(axis="y", color=PALE, lw=0.8)
+    places = np.arange(len(rows))
+    if against in names:
+        axes.axvline(values[names.index(against)], color=PLAIN, lw=0.9, linestyle=(0, (3, 2)), zorder=1)
+    axes.hlines(places, low, high, color=I2T[2], lw=3, zorder=2)
+    axes.plot(values, places, "o", color=I2T[0], ms=6, zorder=3)
+    for place, value, most in zip(places, values, high, strict=True):
+        axes.annotate(f"{value:.1f}", (most, place), (6, 0), textcoords="offset points", va="center", size=9, color=INK)
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.margins(x=0.12)
+    axes.set_xlabel("rSum, with the 95 % interval over images", fontsize=9, color=PLAIN)
+    _save(figure, path)
+
+
 def _draw_loss(axes: Axes, steps: list[dict[str, Any]]) -> None:
     axes.set_title("training loss", loc="left", fontsize=11)
     _tidy(axes)

@@ -1,0 +1,150 @@
+"""Ablations end to end: rows that are models, trained, resumed, shared between machines, tabulated."""
+
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+import made
+from regard import ablate, cli
+from regard.checkpoint import build_model
+from regard.data import Split
+from regard.files import InputError, Stopped
+from regard.models import MODELS
+from regard.recipe import Recipe
+from regard.words import build_tokenizer
+
+SMALL = ["scan.dim=8", *made.SMALL, *made.PLAIN, "train.epochs=1"]
+ROWS = ("whole", "i2t-mean")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return made.folder(tmp_path_factory.mktemp("ablate") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("ablate") / "out"
+    ablate.train_rows("scan-f8k", ablate.chosen("scan", ROWS), data, out, SMALL, "cpu", Console(quiet=True))
+    return out
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_row_is_a_model_of_its_own(model, data):
+    split = Split.open(data, "train")
+    tokenizer = build_tokenizer(made.recipe().words, split.captions)
+    rows, seen = ablate.rows_of(model), []
+    assert rows["whole"] == []
+    for name, settings in rows.items():
+        recipe = Recipe.read(f"{model.replace('_', '-')}-f8k", [*settings, f"{model}.dim=16"])
+        build_model(recipe, split.feature_dim, tokenizer)
+        told = recipe.options, recipe.train
+        assert told not in seen, f"row {name} of {model} is another row again"
+        seen.append(told)
+
+
+def test_rows_are_chosen_by_name_and_dealt_to_machines():
+    every = list(ablate.rows_of("scan"))
+    assert list(ablate.chosen("scan")) == every
+    dealt = [list(ablate.chosen("scan", part=f"{number}/3")) for number in (1, 2, 3)]
+    assert sorted(name for names in dealt for name in names) == sorted(every)
+    assert dealt[1] == every[1::3]
+    assert list(ablate.chosen("scan", ROWS)) == list(ROWS)
+    with pytest.raises(InputError, match=r"scan has no ablation row 'i2t-men'\. Did you mean 'i2t-mean'\?"):
+        ablate.chosen("scan", ["i2t-men"])
+    for part in ("0/2", "3/2", "2", "a/b"):
+        with pytest.raises(InputError, match=f"--part '{part}' is not of the form 2/4"):
+            ablate.chosen("scan", part=part)
+
+
+def test_a_table_compares_each_row_with_the_whole(data, trained):
+    found = ablate.measure_rows(ablate.rows_of("scan"), data, trained, "dev")
+    assert [row.name for row in found] == list(ROWS)
+    whole, other = found
+    assert whole.against is None
+    assert other.against.rsum == pytest.approx(other.recalls.rsum - whole.recalls.rsum)
+    assert other.settings == ("scan.direction=i2t", "scan.temperature=4.0")
+    assert whole.rsum.low <= whole.recalls.rsum <= whole.rsum.high
+    lines = ablate.table(found).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[3].split("|")[1].strip() == "i2t-mean"
+    assert f"{other.against.rsum:+.1f}" in lines[3]
+
+
+def test_scores_are_kept_until_the_weights_are_newer(data, trained):
+    run = trained / "whole"
+    before = ablate.ranks_of([run], data, "dev")
+    kept = run / "dev_scores.npy"
+    stamp = kept.stat().st_mtime_ns
+    again = ablate.ranks_of([run], data, "dev")
+    assert kept.stat().st_mtime_ns == stamp
+    assert (again[0].i2t == before[0].i2t).all()
+    (run / "model.safetensors").touch()
+    ablate.ranks_of([run], data, "dev")
+    assert kept.stat().st_mtime_ns > stamp
+
+
+def test_two_runs_together_are_the_mean_of_their_scores(data, trained):
+    from regard.checkpoint import load
+    from regard.evaluation import ensemble, open_for, scores_of
+    from regard.metrics import galleries
+
+    runs = [trained / name for name in ROWS]
+    split = open_for(runs[0], data, "dev")
+    want = galleries(ensemble([scores_of(load(run), split) for run in runs]).numpy(), split.image_of_text)
+    found = ablate.ranks_of(runs, data, "dev")
+    assert (found[0].t2i == want[0].t2i).all()
+
+
+def test_what_is_trained_is_not_trained_again_and_another_run_is_refused(data, trained, capsys):
+    weights = trained / "whole" / "model.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    ablate.train_rows("scan-f8k", ablate.chosen("scan", ROWS), data, trained, SMALL, "cpu", Console())
+    assert "whole: trained before" in capsys.readouterr().out
+    assert weights.stat().st_mtime_ns == stamp
+    other = [*SMALL, "train.seed=5"]
+    with pytest.raises(InputError, match=r"whole was begun with other settings: now train\.seed = 5 \(then 0\)"):
+        ablate.train_rows(
+            "scan-f8k", ablate.chosen("scan", ["whole"]), data, trained, other, "cpu", Console(quiet=True)
+        )
+
+
+def test_a_stop_says_that_the_same_command_goes_on(data, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise Stopped("Stopped at step 3. The same command with --resume goes on.")
+
+    monkeypatch.setattr(ablate, "train", stop)
+    with pytest.raises(Stopped, match=r"Stopped in row whole\. The same command goes on\."):
+        ablate.train_rows("scan-f8k", {"whole": []}, data, tmp_path, SMALL, "cpu", Console(quiet=True))
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["regard", "ablate", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code
+
+
+def test_the_command(data, trained, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(trained, out)
+    sets = [part for setting in SMALL for part in ("--set", setting)]
+    where = ("--data", data, "--out", out, "--split", "dev")
+    rows = ("--rows", "whole", "--rows", "i2t-mean")
+    assert run(monkeypatch, "scan-f8k", *where, *sets, *rows, "--json", tmp_path / "table.json") == 0
+    printed = capsys.readouterr().out
+    assert "i2t-mean: trained before" in printed
+    assert (out / "ablation.md").read_text().strip() in printed
+    assert (out / "ablation.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    told = json.loads((tmp_path / "table.json").read_text())
+    assert [row["name"] for row in told["rows"]] == list(ROWS)
+    assert told["rows"] == json.loads((out / "ablation.json").read_text())
+
+    assert run(monkeypatch, "scan-f8k", "--list") == 0
+    assert "i2t-mean            scan.direction=i2t scan.temperature=4.0" in capsys.readouterr().out
+    assert run(monkeypatch, "scan-f8k") == 2
+    assert "regard ablate needs --data and --out" in capsys.readouterr().err
+    assert run(monkeypatch, "scan-f8k", *where[:2], "--out", tmp_path / "none", "--only-measure") == 2
+    assert "No row of scan has been trained in" in capsys.readouterr().err
