@@ -22,13 +22,7 @@ from torch import Tensor, nn
 from regard.batch import Fragments, Images, Pooled, Texts
 from regard.layers.attention import Normalisation, attention, similarities
 from regard.layers.pooling import unit
-from regard.layers.similarity import (
-    GlobalAttention,
-    SimilarityFiltration,
-    SimilarityReasoning,
-    SimilarityVector,
-    xavier,
-)
+from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
 from regard.matcher import Matcher
 
 
@@ -98,31 +92,3 @@ class SGRAF(Matcher):
             nodes.append(self.local(attended, texts.vectors[None]))  # eq. 5
             real.append(texts.mask)
         return torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
-
-
-class Head(nn.Module):
-    """From similarity vectors to a score: reasoning (eq. 6-7), filtration (eq. 8-9) or their mean; then eq. 10."""
-
-    def __init__(self, dim: int, steps: int, reasoning: str) -> None:
-        super().__init__()
-        self.gather = {
-            "sgr": lambda: SimilarityReasoning(dim, steps),
-            "saf": lambda: SimilarityFiltration(dim),
-            "mean": MeanNode,
-        }[reasoning]()
-        self.weigh = nn.Linear(dim, 1)
-        xavier(self.weigh)
-
-    def forward(
-        self, nodes: Float[Tensor, "image text node dim"], mask: Bool[Tensor, "image text node"]
-    ) -> Float[Tensor, "image text"]:
-        return self.weigh(self.gather(nodes, mask))[..., 0].sigmoid()
-
-
-class MeanNode(nn.Module):
-    """The mean of the real nodes, of unit length."""
-
-    def forward(
-        self, nodes: Float[Tensor, "image text node dim"], mask: Bool[Tensor, "image text node"]
-    ) -> Float[Tensor, "image text dim"]:
-        return unit(nodes.masked_fill(~mask[..., None], 0).sum(2))

@@ -27,13 +27,7 @@ from regard.batch import Fragments, Images, Texts
 from regard.layers.attention import attention, similarities
 from regard.layers.graph import between_real
 from regard.layers.pooling import unit
-from regard.layers.similarity import (
-    GlobalAttention,
-    SimilarityFiltration,
-    SimilarityReasoning,
-    SimilarityVector,
-    xavier,
-)
+from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
 from regard.matcher import Matcher
 from regard.regions.geometry import iou
 
@@ -101,7 +95,7 @@ class TVRN(Matcher):
         self.whole = SimilarityVector(dim, similarity_dim) if config.nodes != "local" else None
         self.local = SimilarityVector(dim, similarity_dim) if config.nodes != "global" else None
         kinds = ["sgr", "saf"] if config.reasoning == "both" else [config.reasoning]
-        kinds = kinds if self.local is not None else ["first"]  # of one node, there is nothing to reason over
+        kinds = kinds if self.local is not None else ["mean"]  # of one node, there is nothing to reason over
         self.heads = nn.ModuleList(Head(similarity_dim, config.steps, kind) for kind in kinds)
 
     def needs(self) -> frozenset[str]:
@@ -316,24 +310,3 @@ class Reader(nn.Module):
         self, heard: Float[Tensor, "*item dim"], content: Float[Tensor, "*#item dim"]
     ) -> Float[Tensor, "*item dim"]:
         return unit(heard + content if self.residual else heard)
-
-
-class Head(nn.Module):
-    """From similarity vectors to a score: SGR, SAF, or the first of them alone (eq. 14-15)."""
-
-    def __init__(self, dim: int, steps: int, kind: str) -> None:
-        super().__init__()
-        self.gather: nn.Module | None = None
-        if kind == "sgr":
-            self.gather = SimilarityReasoning(dim, steps)
-        elif kind == "saf":
-            self.gather = SimilarityFiltration(dim)
-        self.weigh = nn.Linear(dim, 1)
-        xavier(self.weigh)
-
-    def forward(
-        self, nodes: Float[Tensor, "image text node dim"], mask: Bool[Tensor, "image text node"]
-    ) -> Float[Tensor, "image text"]:
-        gathered = nodes[..., 0, :] if self.gather is None else self.gather(nodes, mask)
-        # Not as a matrix product, which mixed precision would round: near 1, scores differ by less.
-        return ((gathered * self.weigh.weight[0]).sum(-1) + self.weigh.bias).sigmoid()
