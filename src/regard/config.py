@@ -14,6 +14,7 @@ Natural = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Part = Annotated[float, Field(ge=0, lt=1)]
+Whole = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class DataConfig:
 
     captions_per_image: int | None = None  # only where the files do not say which sentence is of which image
     relation_threshold: float = 0.5  # relations of less confidence are left out
+    corrupted_relations: Whole = 0.0  # the part of each image's relations that is wrong on purpose: an experiment
     validation: str = "dev"  # the split that chooses the checkpoint
 
 

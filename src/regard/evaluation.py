@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,17 @@ def _finite(split: Split, rows: np.ndarray) -> Images:
 def open_split(recipe: Recipe, data: str | os.PathLike[str], split: str) -> Split:
     """A split of a data folder, read as the recipe says."""
     settings = recipe.data
-    return Split.open(
+    opened = Split.open(
         data,
         split,
         captions_per_image=settings.captions_per_image,
         relation_threshold=settings.relation_threshold,
     )
+    if settings.corrupted_relations and opened.relations is not None:
+        everything = np.full(opened.num_images, opened.num_regions)
+        lengths = everything if opened.region_counts is None else opened.region_counts
+        opened = replace(opened, relations=opened.relations.corrupted(settings.corrupted_relations, lengths))
+    return opened
 
 
 def open_for(run: Path, data: str | os.PathLike[str], split: str) -> Split:

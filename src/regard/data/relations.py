@@ -3,7 +3,7 @@
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,19 @@ class Triples:
             arrays["confidence"] = self.confidence.astype(np.float16)
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
+
+    def corrupted(self, part: float, lengths: np.ndarray, seed: int = 0) -> "Triples":
+        """The same with a random `part` of the relations between two other, random places of their item.
+
+        `lengths` says how many places each item has. The same seed gives the same faults, in whatever order items are
+        read: what a model learns from and what it is asked with are wrong alike.
+        """
+        random = np.random.default_rng(seed)
+        count = lengths[np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))]
+        wrong = random.random(len(self.label)) < part
+        source = random.integers(0, count)
+        target = (source + random.integers(1, np.maximum(count, 2))) % count
+        return replace(self, source=np.where(wrong, source, self.source), target=np.where(wrong, target, self.target))
 
     def dense(
         self, items: np.ndarray, width: int, threshold: float = 0.0, offset: int = 0, lengths: np.ndarray | None = None

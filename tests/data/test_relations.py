@@ -1,0 +1,45 @@
+"""Relations made wrong on purpose."""
+
+import numpy as np
+import pytest
+
+import made
+from regard.data.relations import Triples
+from regard.evaluation import open_split
+from regard.files import InputError
+
+
+def test_corruption_moves_that_part_of_the_relations_and_nothing_else():
+    count = 4000
+    item = np.sort(np.arange(count) % 40)
+    triples = Triples.of(item, np.zeros(count, int), np.ones(count, int), np.full(count, 3), ["none", *"abc"], 40)
+    lengths = np.arange(40) + 2
+    for part in (0.0, 0.25, 1.0):
+        wrong = triples.corrupted(part, lengths)
+        moved = (wrong.source != 0) | (wrong.target != 1)
+        limit = lengths[item]
+        chance = part * (1 - 1 / (limit * (limit - 1))).mean()  # a random pair may be the right one
+        assert moved.mean() == pytest.approx(chance, abs=0.03)
+        assert (wrong.source != wrong.target).all()
+        assert (wrong.source < limit).all()
+        assert (wrong.target < limit).all()
+        assert (wrong.label == triples.label).all()
+        again = triples.corrupted(part, lengths)
+        assert (again.source == wrong.source).all()
+    alone = Triples.of(np.array([0]), np.array([0]), np.array([0]), np.array([1]), ["none", "a"], 1)
+    assert alone.corrupted(1.0, np.array([1])).target.tolist() == [0]
+
+
+def test_a_recipe_corrupts_what_it_reads(tmp_path):
+    folder = made.folder(tmp_path / "data")
+    sound, wrong = (
+        open_split(made.recipe("cmsei-f8k", f"data.corrupted_relations={part}"), folder, "dev") for part in (0, 1)
+    )
+    rows = [3, 0, 7]
+    there, other = sound.images(rows).relations, wrong.images(rows).relations
+    assert (there != other).any()
+    assert (wrong.images([7]).relations[0] == other[2]).all()
+    mask = wrong.images(rows).mask
+    assert not other[~(mask[:, :, None] & mask[:, None, :])].any()
+    with pytest.raises(InputError, match=r"corrupted_relations = 1\.5"):
+        made.recipe("cmsei-f8k", "data.corrupted_relations=1.5")
