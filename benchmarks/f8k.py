@@ -2,8 +2,8 @@
 
     python benchmarks/f8k.py --data data/f8k --runs runs/f8k --seeds 3 --set train.epochs=4
 
-prints the Markdown of docs/results.md: the seven metrics of every run on the test split, the bootstrap interval of rSum,
-and paired tests of the first seed's runs. Interrupted, it goes on where it stopped.
+prints the Markdown of docs/results.md: the seven metrics of every run on the test split, rSum with its interval, and
+paired tests of the first seed's runs. Interrupted, it goes on where it stopped.
 """
 
 import argparse

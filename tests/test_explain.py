@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+import made as small
 from regard.batch import Fragments, Images
 from regard.explain import Alignment, draw
 from regard.explain.picture import COLOURS, PLAIN, answers_of, broken, free_place, tag
@@ -176,3 +179,32 @@ def test_a_tokenizer_without_boundaries():
     found = Alignment.of(plain, one_image(plain, "dog", "ball"), texts, CAPTION)
     assert found.words == ("a", "dog", "chases", "a", "ball")
     assert found.answers()[[1, 4]].tolist() == [0, 1]
+
+
+def test_relations_of_the_sentence_find_those_of_the_picture(tmp_path):
+    """ReSG's: each told relation with its words, and the best of the picture's with region numbers and names."""
+    model, images = small.model("resg"), small.images(1)
+    caption = "w3 w7 w5"
+    texts = small.VOCABULARY([caption])
+    relations = torch.zeros(1, 5, 5, dtype=torch.long)
+    relations[0, 2, 1], relations[0, 2, 3] = 1, 2  # w7 is the predicate of w3 and w5
+    texts = replace(texts, relations=relations)
+    classes, predicates = ["none", *(f"class{n}" for n in range(1, 9))], ["none", *(f"does{n}" for n in range(1, 6))]
+    found = Alignment.of(model, images, texts, caption, classes, predicates)
+    (answer,) = found.relations
+    assert answer.told == ("w3", "w7", "w5")
+
+    related = model.align_relations(model.encode_images(images), model.encode_texts(texts))
+    best = related.similarity[0, 0, :, 1].argmax()  # 0 is the sentence as a whole
+    subject, predicate, other = related.image_ends[0, best].tolist()
+    assert answer.seen == (f"{subject} {found.labels[subject]}", f"does{predicate}", f"{other} {found.labels[other]}")
+    assert answer.score == pytest.approx(float(related.similarity[0, 0, best, 1].detach()))
+
+    heights = {}
+    for name, each in (("with", found), ("without", replace(found, relations=()))):
+        draw(each, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            heights[name] = picture.height
+    assert heights["with"] > heights["without"]
+    bare = Images(**{**images.tensors(), "relations": torch.zeros_like(images.relations)})
+    assert Alignment.of(model, bare, texts, caption).relations == ()

@@ -67,7 +67,8 @@ def draw(
     width = 2 * MARGIN + image[0] + (GAP if image[0] else 0) + heat.width
     lines = broken([text_size(word, 15.0)[0] + 0.3 for word in alignment.words], width - 2 * MARGIN)
     body = max(image[1], heat.height)
-    height = MARGIN + body + GAP + LINE * len(lines) + 0.3 + MARGIN
+    relations = [f"{_arrow(each.told)}      {_arrow(each.seen)}      {each.score:.2f}" for each in alignment.relations]
+    height = MARGIN + body + GAP + LINE * len(lines) + 0.3 * (len(relations) + bool(relations)) + 0.3 + MARGIN
 
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # one canvas, in inches from the top left
@@ -76,6 +77,9 @@ def draw(
         draw_image(axes, alignment, answers, photograph, (MARGIN, MARGIN + (body - image[1]) / 2, *image))
     heat.draw(axes, width - MARGIN - heat.width, MARGIN + (body - heat.height) / 2)
     draw_sentence(axes, alignment, answers, lines, MARGIN + body + GAP)
+    for number, text in enumerate(relations):
+        y = MARGIN + body + GAP + LINE * len(lines) + 0.3 * (number + 1)
+        write(axes, MARGIN + 0.1, y, text, 10.5, INK)
     told = "each word in the colour of the region that answers it best"
     write(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {told}", 9.0, PLAIN, va="bottom")
     with replacing(path) as temporary:
@@ -223,6 +227,11 @@ def draw_sentence(
             axes.add_patch(chip)
             dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.6
             write(axes, MARGIN + x + 0.12, y, alignment.words[word], 15.0, "white" if dark else INK)
+
+
+def _arrow(relation: tuple[str, str, str]) -> str:
+    subject, predicate, other = relation
+    return f"{subject or '·'} –{predicate or ' '}→ {other or '·'}"
 
 
 def broken(widths: list[float], width: float) -> list[list[tuple[int, float]]]:
