@@ -1,4 +1,4 @@
-"""ReSG: relation-aware semantic graphs, matched node by node. Liu, He, Cheung, Xu, Wang. IEEE T-CYB 2024.
+"""ReSG: Learning Relationship-Enhanced Semantic Graph for Fine-Grained Image-Text Matching. Liu et al. IEEE T-CYB 2024.
 
 A reconstruction from the abstract: the paper's text, code and settings could not be had. The abstract names the
 mechanisms: a graph of semantic concepts and their relations on each side (VReG, TReG), nodes that hear their context,
