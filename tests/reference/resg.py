@@ -186,9 +186,9 @@ def read(gru, sequence: list[Vector]) -> Vector:
 
 
 def context(module, nodes: list[Vector], edges: list[set[int]]) -> list[Vector]:
-    heads = module.num_heads
-    for to_read, to_write, norm in zip(module.read, module.write, module.norm, strict=True):
-        queries, keys, values = zip(*(np.split(linear(to_read, v), 3) for v in nodes), strict=True)
+    for attend, norm in zip(module.attend, module.norm, strict=True):
+        heads = attend.num_heads
+        queries, keys, values = zip(*(np.split(linear(attend.read, v), 3) for v in nodes), strict=True)
         width, out = len(nodes[0]) // heads, []
         for i, node in enumerate(nodes):
             heard = np.zeros(len(node))
@@ -198,6 +198,6 @@ def context(module, nodes: list[Vector], edges: list[set[int]]) -> list[Vector]:
                 shares = softmax([float(np.dot(queries[i][at], keys[j][at])) / math.sqrt(width) for j in near])
                 for share, j in zip(shares, near, strict=True):
                     heard[at] += share * values[j][at]
-            out.append(layer_norm(norm, node + linear(to_write, heard)))
+            out.append(layer_norm(norm, node + linear(attend.write, heard)))
         nodes = out
     return nodes

@@ -1,4 +1,4 @@
-"""Cross attention between the fragments of two items, for every pair of items at once.
+"""Cross attention between the fragments of two items, for every pair of items at once; and within one item.
 
 The *queries* attend to the *context*: with words as queries and regions as context this is SCAN's text-to-image
 direction, and the reverse is image-to-text. Tensors over pairs lie as [context item, context fragment, query item,
@@ -8,10 +8,12 @@ query fragment]: one matrix product makes them, and each reduction over the cont
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from regard.batch import Fragments
+from regard.files import InputError
 
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
 
@@ -36,7 +38,7 @@ def attention(
     lambda; larger is sharper) under the softmax.
     """
     if normalisation in ("clipped_l2norm", "clipped"):
-        similarity = torch.nn.functional.leaky_relu(similarity, 0.1)
+        similarity = F.leaky_relu(similarity, 0.1)
     if normalisation in ("clipped_l2norm", "l2norm"):
         squares = (similarity * similarity).sum(-1, keepdim=True)
         similarity = similarity * torch.rsqrt(squares + 1e-16)
@@ -63,3 +65,24 @@ def attended_cosine(
     floor = 1e-6 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-12
     scale = torch.rsqrt(squares.clamp(min=floor)) * (squares > floor)
     return inner * scale / norms.clamp(min=1e-12)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of an item's fragments to each other (Vaswani et al., NeurIPS 2017), without residual."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        """Raises InputError where the heads do not divide `dim`."""
+        super().__init__()
+        if dim % num_heads:
+            raise InputError(f"dim {dim} is not a multiple of num_heads {num_heads}: change either.")
+        self.num_heads = num_heads
+        self.read = nn.Linear(dim, 3 * dim)  # queries, keys, values
+        self.write = nn.Linear(dim, dim)
+
+    def heard(
+        self, vectors: Float[Tensor, "item fragment dim"], near: Bool[Tensor, "item #fragment other"]
+    ) -> Float[Tensor, "item fragment dim"]:
+        """What each fragment hears of the others that are `near` it; each needs one at least."""
+        queries, keys, values = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=near[:, None])
+        return self.write(found.transpose(1, 2).flatten(2))

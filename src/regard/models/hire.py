@@ -16,12 +16,11 @@ Differences, each an option where the paper may mean something else
 from dataclasses import dataclass
 from typing import Literal
 
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Pooled, Texts
-from regard.files import InputError
+from regard.layers.attention import SelfAttention
 from regard.layers.interaction import Interaction, InteractionOptions
 from regard.layers.pooling import unit
 from regard.layers.relations import ExplicitReasoning, GraphOptions
@@ -81,16 +80,11 @@ class Hire(Matcher):
         return self.interaction.align(images, texts)
 
 
-class SelfAttention(nn.Module):
+class ImplicitRelations(SelfAttention):
     """Fragments of one item attend to each other, then each goes through a feed-forward layer (eq. 2-3)."""
 
     def __init__(self, dim: int, num_heads: int, feedforward_dim: int, layer_norm: bool) -> None:
-        super().__init__()
-        if dim % num_heads:
-            raise InputError(f"dim {dim} is not a multiple of num_heads {num_heads}: change either.")
-        self.num_heads = num_heads
-        self.read = nn.Linear(dim, 3 * dim)  # queries, keys, values
-        self.write = nn.Linear(dim, dim)
+        super().__init__(dim, num_heads)
         self.norm = nn.LayerNorm(dim) if layer_norm else nn.Identity()
         self.feedforward = self.norm_after = None
         if feedforward_dim:
@@ -101,9 +95,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, vectors: Float[Tensor, "item fragment dim"], mask: Bool[Tensor, "item fragment"]
     ) -> Float[Tensor, "item fragment dim"]:
-        queries, keys, values = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
-        vectors = self.norm(vectors + self.write(heard.transpose(1, 2).flatten(2)))
+        vectors = self.norm(vectors + self.heard(vectors, mask[:, None]))
         if self.feedforward is not None and self.norm_after is not None:
             vectors = self.norm_after(vectors + self.feedforward(vectors))
         return vectors
@@ -112,7 +104,7 @@ class SelfAttention(nn.Module):
 def _implicit(config: Hire.Config, wanted: bool) -> nn.ModuleList:
     count = config.num_implicit if wanted else 0
     options = config.dim, config.num_heads, config.feedforward_dim, config.layer_norm
-    return nn.ModuleList(SelfAttention(*options) for _ in range(count))
+    return nn.ModuleList(ImplicitRelations(*options) for _ in range(count))
 
 
 def _attended(layers: nn.ModuleList, vectors: Tensor, mask: Tensor) -> Tensor:

@@ -24,8 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Texts
-from regard.files import InputError
-from regard.layers.attention import similarities
+from regard.layers.attention import SelfAttention, similarities
 from regard.layers.graph import between_real
 from regard.layers.pooling import mean_pool, unit
 from regard.matcher import Matcher, RelationAlignment
@@ -279,11 +278,7 @@ class Context(nn.Module):
 
     def __init__(self, dim: int, num_layers: int, num_heads: int) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise InputError(f"dim {dim} is not a multiple of num_heads {num_heads}: change either.")
-        self.num_heads = num_heads
-        self.read = nn.ModuleList(nn.Linear(dim, 3 * dim) for _ in range(num_layers))  # queries, keys, values
-        self.write = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_layers))
+        self.attend = nn.ModuleList(SelfAttention(dim, num_heads) for _ in range(num_layers))
         self.norm = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_layers))
 
     def forward(
@@ -297,10 +292,8 @@ class Context(nn.Module):
             upper, lower = torch.cat([near, relations.members.mT], 2), torch.cat([relations.members, apart], 2)
             near = torch.cat([upper, lower], 1)
         edges = near & mask[:, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-        for read, write, norm in zip(self.read, self.write, self.norm, strict=True):
-            queries, keys, values = read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            heard = F.scaled_dot_product_attention(queries, keys, values, attn_mask=edges[:, None])
-            vectors = norm(vectors + write(heard.transpose(1, 2).flatten(2)))
+        for attend, norm in zip(self.attend, self.norm, strict=True):
+            vectors = norm(vectors + attend.heard(vectors, edges))  # type: ignore[operator]  # lists forget types
         return Fragments(_masked(vectors, mask), mask)
 
 
