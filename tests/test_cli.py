@@ -130,6 +130,34 @@ def test_data_relations_are_made_where_there_are_none(data):
     assert regard(*training(data)).code == 0
 
 
+def test_sentences_are_parsed_once_and_then_kept(data):
+    kept = (data / "test_text_relations.npz").read_bytes()
+    for split in ("train", "dev"):
+        (data / f"{split}_text_relations.npz").unlink()
+    told = regard("data", "parse", data)
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(
+        r"train: \d\.\d\d relations between words a sentence\n"
+        r"dev: \d\.\d\d relations between words a sentence\n"
+        rf"test: keeps {data}/test_text_relations\.npz\n",
+        told.out,
+    )
+    assert (data / "test_text_relations.npz").read_bytes() == kept
+    assert "no *_ims.npy" in refused("data", "parse", data.parent)
+
+
+def test_a_sentence_is_taken_apart():
+    told = regard("words", "parse", "A brown dog chases two men.", "[bold]")
+    assert (told.code, told.err) == (0, "")
+    said = told.out.splitlines()
+    assert said[0] == "A brown dog chases two men."
+    assert re.fullmatch(r"  things +dog, (man|men).*", said[1])
+    assert "dog: brown" in said[2]
+    assert re.fullmatch(r"  relation +dog \| chases? \| (man|men)", said[3])
+    assert said[4] == "[bold]"  # no mark-up
+    assert "Give at least one sentence" in refused("words", "parse")
+
+
 def test_train_goes_on_where_it_stopped(world, tmp_path):
     run = Path(shutil.copytree(world / "cmsei", tmp_path / "run"))
     arguments = ("train", "cmsei-scenes", "--data", world / "data", "--out", run, *TINY, "cmsei.dim=16")
