@@ -257,6 +257,8 @@ def test_every_verb_helps(verb):
 
 def test_the_version():
     assert regard("--version").out.strip() == __version__
+    told = subprocess.run([sys.executable, "-m", "regard", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == __version__
 
 
 # Bad input in the data, told before training leaves anything, or in evaluation
