@@ -4,7 +4,8 @@
 
 trains hire with its implicit relations and without (which is CMSEI), with 0, 25, 50 and 100 % of the relations of each
 image replaced by relations between random regions, in training and in testing; then asks the models trained on sound
-relations with corrupted ones. Prints Markdown and draws corruption.png. Interrupted, it goes on where it stopped.
+relations with corrupted ones. Prints Markdown and draws corruption.png; for Scenes (--recipe hire-scenes), also how
+many of the relation twins are told apart. Interrupted, it goes on where it stopped.
 """
 
 import argparse
@@ -15,8 +16,10 @@ from matplotlib.figure import Figure
 
 from regard.checkpoint import load, recipe_of
 from regard.compare import Difference, difference, intervals
+from regard.data.layout import Files, data_folder
 from regard.evaluation import open_split, scores_of
 from regard.metrics import Ranks, galleries, summary
+from regard.probe import twins
 from regard.recipe import Recipe
 from regard.run import earlier
 from regard.train import train
@@ -34,6 +37,7 @@ def main() -> None:
     given = parser.parse_args()
 
     found: dict[tuple[str, str, float], tuple[Ranks, ...]] = {}
+    apart: dict[tuple[str, str, float], str] = {}
     for part in PARTS:
         for kind, implicit in KINDS.items():
             run = given.runs / f"{implicit}-{part:.2f}"
@@ -42,11 +46,11 @@ def main() -> None:
             state = earlier(run, recipe, resume=True)
             if not state or state["position"]["epoch"] < recipe.train.epochs:
                 train(recipe, given.data, run, resume=True)
-            found["trained and tested", kind, part] = ranked(run, given.data, part)
             clean = given.runs / f"{implicit}-{0:.2f}"
-            found["tested only", kind, part] = ranked(clean, given.data, part)
-    print("| wrong relations | in | with implicit | without | difference | p |")
-    print("|---|---|---|---|---|---|")
+            for where, asked in (("trained and tested", run), ("tested only", clean)):
+                found[where, kind, part], apart[where, kind, part] = measured(asked, given.data, part)
+    print("| wrong relations | in | with implicit | without | difference | p | twins with | without |")
+    print("|---|---|---|---|---|---|---|---|")
     one, other = KINDS
     for where in ("trained and tested", "tested only"):
         for part in PARTS:
@@ -54,15 +58,20 @@ def main() -> None:
             gap: Difference = difference(with_, without)
             print(
                 f"| {part:.0%} | {where} | {summary(with_).rsum:.1f} | {summary(without).rsum:.1f} "
-                f"| {gap.rsum:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}) | {gap.p:.3f} |"
+                f"| {gap.rsum:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}) | {gap.p:.3f} "
+                f"| {apart[where, one, part]} | {apart[where, other, part]} |"
             )
     draw(found, given.runs / "corruption.png")
 
 
-def ranked(run: Path, data: Path, part: float) -> tuple[Ranks, ...]:
+def measured(run: Path, data: Path, part: float) -> tuple[tuple[Ranks, ...], str]:
+    """The ranks, and the percentage of relation twins told apart: `-` for data without twins."""
     recipe = recipe_of(run)
     split = open_split(replace(recipe, data=replace(recipe.data, corrupted_relations=part)), data, "test")
-    return galleries(scores_of(load(run), split).numpy(), split.image_of_text)
+    scores = scores_of(load(run), split).numpy()
+    has_twins = Files(data_folder(data), "test").path("twins.npz").exists()
+    told = f"{twins(scores, split)['relation']:.1f}" if has_twins else "-"
+    return galleries(scores, split.image_of_text), told
 
 
 def draw(found: dict[tuple[str, str, float], tuple[Ranks, ...]], path: Path) -> None:

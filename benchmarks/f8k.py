@@ -1,6 +1,6 @@
 """The real set: every model and the papers' two-model ensembles, trained where they are not yet, measured, compared.
 
-    python benchmarks/f8k.py --data data/f8k --runs runs/f8k --seeds 3 --set train.epochs=4
+    python benchmarks/f8k.py --data data/f8k --runs runs/f8k --seeds 3
 
 prints the Markdown of docs/results.md: the seven metrics of every run on the test split, rSum with its interval, and
 paired tests of the first seed's runs. Interrupted, it goes on where it stopped.
