@@ -17,7 +17,8 @@ from regard.files import InputError, Stopped, replacing
 
 # Heavy modules are imported where they are used, so that --help answers at once.
 
-console = Console(highlight=False, soft_wrap=True)
+# Of several processes (torchrun numbers them in RANK), the first alone speaks.
+console = Console(highlight=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
 app = cyclopts.App(
     name="regard",
     help="Match pictures and sentences by what is in them and how it is related.",

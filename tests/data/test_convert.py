@@ -11,6 +11,7 @@ import torch
 
 from regard.data import Split, convert
 from regard.data.graphs import SceneGraphs
+from regard.data.twins import Twins
 from regard.files import InputError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
@@ -44,6 +45,7 @@ def test_everything_beside_the_features_is_kept(scan, make, tmp_path):
     dev = make("dev")
     dev.array("ims_bbx.npy", np.full((10, 3, 4), [0, 10, 20, 50]), np.float32)
     dev.array("ims_size.npy", [{"image_w": 40, "image_h": 100}] * 10, object)
+    np.savez(dev.path("twins.npz"), first=[0], second=[1], kind=["relation"])
     dev.path("labels.json").write_text(json.dumps([[[0, "dog", 0.9], [2, "cat", 0.4]], []]))
     dev.path("caps.txt").write_text("A man's T-shirt isn't red.\n" + "a dog\n" * 9)
     parse = [[0, 4], [4, 1], [1, 2], [4, 3], [4, 5], [4, 6], [4, 7], [4, 8]]
@@ -55,6 +57,7 @@ def test_everything_beside_the_features_is_kept(scan, make, tmp_path):
     assert images.boxes[0, 2].tolist() == pytest.approx([0, 0.1, 0.5, 0.5])
     assert [split.classes[label] for label in images.labels[1]] == ["dog", "none", "cat"]
     assert split.sizes.tolist() == [[40, 100]] * 2
+    assert Twins.of(split).second.tolist() == [1]
     links = split.text_relations.dense(np.arange(3), 5).tolist()
     # A(1) man(2)'s(3) T-shirt(4) is(5)n't(6) red(7).(8) -> a(0) man's(1) t-shirt(2) isn't(3) red(4)
     assert links[0] == [[0, 1, 0, 0, 0], [0] * 5, [1, 1, 0, 1, 1], [0] * 5, [0] * 5]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -128,6 +129,8 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
         split.relations.save(files.path("relations.npz"), IMAGE_FILE)
     if split.text_relations:
         split.text_relations.save(files.path("text_relations.npz"), TEXT_FILE)
+    if (twins := split.folder / f"{split.name}_twins.npz").exists():  # by image row, and rows are kept
+        shutil.copyfile(twins, files.path("twins.npz"))
 
 
 def _halved(features: np.ndarray, split: Split, first: int) -> np.ndarray:
