@@ -43,16 +43,16 @@ def test_attention_equals_a_loop_over_pairs(normalisation, temperature):
             some_context = context.vectors[c, context.mask[c]].double().numpy()
             some_queries = queries.vectors[q, queries.mask[q]].double().numpy()
             expected, cosine = one_pair(some_context, some_queries, temperature, normalisation)
-            found = weights[c, :, q, queries.mask[q]]
+            found = weights[c, :, queries.mask[q], q]
             np.testing.assert_allclose(found[context.mask[c]], expected, atol=1e-5)
             assert not found[~context.mask[c]].any()
-            np.testing.assert_allclose(cosines[c, q, queries.mask[q]], cosine, atol=1e-5)
+            np.testing.assert_allclose(cosines[c, queries.mask[q], q], cosine, atol=1e-5)
 
 
 def test_similarities_are_zero_on_padding():
     context, queries = fragments(3, 6, seed=0), fragments(4, 5, seed=1)
     found = similarities(context, queries)
-    real = context.mask[:, :, None, None] & queries.mask
+    real = context.mask[:, :, None, None] & queries.mask.T
     assert not found[~real].any()
     assert found[real].all()
 
@@ -63,9 +63,9 @@ def test_sharp_attention_is_finite_forward_and_backward(temperature):
     context, queries = Fragments(vectors, fragments(3, 6, seed=0).mask), fragments(4, 5, seed=1)
     similarity = similarities(context, queries)
     weights = attention(similarity, context, temperature)
-    torch.testing.assert_close(weights.sum(1), torch.ones(3, 4, 5))
+    torch.testing.assert_close(weights.sum(1), torch.ones(3, 5, 4))
     cosines = attended_cosine(similarity, weights, context, queries)
-    assert cosines.detach()[queries.mask.expand(3, -1, -1)].abs().max() <= 1 + 1e-5
+    assert cosines.detach()[queries.mask.T.expand(3, -1, -1)].abs().max() <= 1 + 1e-5
     cosines.sum().backward()
     assert vectors.grad.isfinite().all()
     assert vectors.grad.abs().max() < 1e4
@@ -80,9 +80,9 @@ def test_regions_that_cancel_have_cosine_zero_and_no_noise():
             vectors = vectors[None].clone().requires_grad_()
             context = Fragments(vectors, torch.ones(vectors.shape[:2]).bool())
             queries = Fragments(torch.randn(1, 4, 64, generator=random), torch.ones(1, 4).bool())
-            weights = torch.full((1, vectors.shape[1], 1, 4), 1 / vectors.shape[1])
+            weights = torch.full((1, vectors.shape[1], 4, 1), 1 / vectors.shape[1])
             cosines = attended_cosine(similarities(context, queries), weights, context, queries)
-            assert torch.equal(cosines, torch.zeros(1, 1, 4))
+            assert torch.equal(cosines, torch.zeros(1, 4, 1))
             cosines.sum().backward()
             assert vectors.grad.isfinite().all()
 

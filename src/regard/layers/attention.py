@@ -1,8 +1,8 @@
 """Cross attention between the fragments of two items, for every pair of items at once; and within one item.
 
 The *queries* attend to the *context*: with words as queries and regions as context this is SCAN's text-to-image
-direction, and the reverse is image-to-text. Tensors over pairs lie as [context item, context fragment, query item,
-query fragment]: one matrix product makes them, and each reduction over the context runs along an outer axis.
+direction, and the reverse is image-to-text. Tensors over pairs lie as [context item, context fragment, query fragment,
+query item]: one matrix product makes them, and each reduction over fragments, of either side, runs along an outer axis.
 """
 
 from typing import Literal
@@ -18,19 +18,19 @@ from regard.files import InputError
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
 
 
-def similarities(context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment query word"]:
+def similarities(context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment word query"]:
     """The inner product of every context fragment with every query fragment; zero where either is padding."""
-    product = torch.einsum("ckd,qfd->ckqf", context.vectors, queries.vectors)
-    real = context.mask[:, :, None, None] & queries.mask
+    product = torch.einsum("ckd,qfd->ckfq", context.vectors, queries.vectors)
+    real = context.mask[:, :, None, None] & queries.mask.T
     return product.masked_fill(~real, 0)
 
 
 def attention(
-    similarity: Float[Tensor, "context fragment query word"],
+    similarity: Float[Tensor, "context fragment word query"],
     context: Fragments,
     temperature: float,
     normalisation: Normalisation = "clipped_l2norm",
-) -> Float[Tensor, "context fragment query word"]:
+) -> Float[Tensor, "context fragment word query"]:
     """The weight of each context fragment for each query fragment: a softmax over the context, padding excluded.
 
     SCAN (Lee et al. 2018; eq. 1-2 in docs/models/scan.md): the similarity is clipped below zero (leaky, 0.1, in the
@@ -40,18 +40,27 @@ def attention(
     if normalisation in ("clipped_l2norm", "clipped"):
         similarity = F.leaky_relu(similarity, 0.1)
     if normalisation in ("clipped_l2norm", "l2norm"):
-        squares = (similarity * similarity).sum(-1, keepdim=True)
-        similarity = similarity * torch.rsqrt(squares + 1e-16)
-    logits = (temperature * similarity).masked_fill(~context.mask[:, :, None, None], float("-inf"))
-    return logits.softmax(1)
+        squares = (similarity * similarity).sum(2, keepdim=True)
+        logits = similarity * (temperature * torch.rsqrt(squares + 1e-16))
+    else:
+        logits = temperature * similarity
+    return logits.masked_fill(~context.mask[:, :, None, None], float("-inf")).softmax(1)
+
+
+def attended(
+    weights: Float[Tensor, "context fragment word query"], context: Float[Tensor, "context fragment dim"]
+) -> Float[Tensor, "context query word dim"]:
+    """What each query fragment attends to: the weighted sum of the context."""
+    by_query = weights.transpose(2, 3)
+    return (by_query.flatten(2).mT @ context).unflatten(1, by_query.shape[2:])
 
 
 def attended_cosine(
-    similarity: Float[Tensor, "context fragment query word"],
-    weights: Float[Tensor, "context fragment query word"],
+    similarity: Float[Tensor, "context fragment word query"],
+    weights: Float[Tensor, "context fragment word query"],
     context: Fragments,
     queries: Fragments,
-) -> Float[Tensor, "context query word"]:
+) -> Float[Tensor, "context word query"]:
     """The cosine of each query fragment and its attended context vector, which is never built.
 
     With a = weights and G the Gram matrix of the context's fragments, the inner product is a.(V q) and the norm of the
@@ -64,7 +73,7 @@ def attended_cosine(
     # Squares near rounding noise are opposite regions that cancel: no direction is left to compare with.
     floor = 1e-6 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-12
     scale = torch.rsqrt(squares.clamp(min=floor)) * (squares > floor)
-    return inner * scale / norms.clamp(min=1e-12)
+    return inner * scale / norms.T.clamp(min=1e-12)
 
 
 class SelfAttention(nn.Module):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.batch import Pooled
-from regard.layers.attention import attention, similarities
+from regard.layers.attention import attended, attention, similarities
 from regard.layers.pooling import mean_max_pool
 
 Gate = Literal["norm", "sigmoid", "memory"]
@@ -60,10 +60,10 @@ class Interaction(nn.Module):
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """The attention of words over regions, where that branch is; else of regions over words."""
         if self.sentences is not None:
-            weights = self.sentences.weights(images, texts).masked_fill(~texts.mask, 0)
-            return weights.permute(0, 2, 1, 3)
+            weights = self.sentences.weights(images, texts).masked_fill(~texts.mask.T, 0)
+            return weights.permute(0, 3, 1, 2)
         assert self.regions is not None
-        return self.regions.weights(texts, images).masked_fill(~images.mask, 0).permute(2, 0, 3, 1)
+        return self.regions.weights(texts, images).masked_fill(~images.mask.T, 0).permute(3, 0, 2, 1)
 
 
 class Branch(nn.Module):
@@ -84,7 +84,7 @@ class Branch(nn.Module):
         pooled = mean_max_pool(fragments, queries.mask)
         return torch.einsum("cqd,cd->cq", pooled, context.pooled)
 
-    def weights(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context fragment query word"]:
+    def weights(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context fragment word query"]:
         return attention(similarities(context, queries), context, self.temperature)  # eq. 6
 
 
@@ -101,11 +101,10 @@ class RefinementCell(nn.Module):
         self,
         queries: Float[Tensor, "query word dim"],
         context: Float[Tensor, "context fragment dim"],
-        weights: Float[Tensor, "context fragment query word"],
+        weights: Float[Tensor, "context fragment word query"],
     ) -> Float[Tensor, "context query word dim"]:
         # The weights of a query sum to one, so mapping the context first equals mapping the attended vector.
-        modulation = weights.flatten(2).mT @ self.modulation(context)
-        scale, shift = modulation.unflatten(1, weights.shape[2:]).chunk(2, dim=-1)
+        scale, shift = attended(weights, self.modulation(context)).chunk(2, dim=-1)
         return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu())
 
 

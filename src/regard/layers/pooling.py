@@ -55,7 +55,8 @@ class GeneralizedPooling(nn.Module):
 
     def weights(self, lengths: Tensor, width: int) -> Float[Tensor, "length rank"]:
         """The weight of each rank for each number of fragments in `lengths`; zero beyond it."""
-        positions = _positional_encoding(width, self.position_dim, lengths.device).expand(len(lengths), -1, -1)
+        positions = _positional_encoding(width, self.position_dim, lengths.device).to(self.weigh.weight.dtype)
+        positions = positions.expand(len(lengths), -1, -1)
         packed = nn.utils.rnn.pack_padded_sequence(positions, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=width)
         forward, backward = states.chunk(2, dim=-1)

@@ -146,13 +146,13 @@ class ReSG(Matcher):
 
     def align(self, images: Graph, texts: Graph) -> Float[Tensor, "image text region word"]:
         """The cosine of each concept and each word, of which the score takes the best."""
-        return similarities(images, texts).transpose(1, 2)
+        return similarities(images, texts).permute(0, 3, 1, 2)
 
     def align_relations(self, images: Graph, texts: Graph) -> RelationAlignment | None:
         if not self.related:
             return None
         seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
-        cosine = similarities(seen, told).transpose(1, 2)
+        cosine = similarities(seen, told).permute(0, 3, 1, 2)
         return RelationAlignment(cosine, images.ends, images.relation_mask, texts.ends, texts.relation_mask)
 
     def extra_losses(
@@ -328,21 +328,23 @@ def told_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word 
 
 def best_matches(images: Fragments, texts: Fragments, direction: Direction) -> Float[Tensor, "image text"]:
     """Each word's best region, in the mean over words (t2i); each region's best word (i2t); or the mean of both."""
-    cosine = similarities(images, texts)  # [image region text word]
+    cosine = similarities(images, texts)  # [image region word text]
     scores: list[Tensor] = []
     if direction in ("t2i", "both"):
         best = cosine.masked_fill(~images.mask[:, :, None, None], float("-inf")).amax(1)
-        scores.append(_mean(best, texts.mask[None], images.mask.any(1)[:, None]))
+        scores.append(_mean(best, texts.mask.T[None], images.mask.any(1)[:, None]))
     if direction in ("i2t", "both"):
-        best = cosine.masked_fill(~texts.mask, float("-inf")).amax(3).transpose(1, 2)
-        scores.append(_mean(best, images.mask[:, None], texts.mask.any(1)[None]))
+        best = cosine.masked_fill(~texts.mask.T, float("-inf")).amax(2)
+        scores.append(_mean(best, images.mask[:, :, None], texts.mask.any(1)[None]))
     return torch.stack(scores).mean(0)
 
 
-def _mean(best: Tensor, mask: Tensor, others: Tensor) -> Tensor:
+def _mean(
+    best: Float[Tensor, "image fragment text"], mask: Bool[Tensor, "#image fragment #text"], others: Tensor
+) -> Float[Tensor, "image text"]:
     """The mean of the real ones' best; 0 where the other side, or this one, has none."""
-    kept = best.masked_fill(~(mask & others[..., None]), 0)
-    return kept.sum(2) / mask.sum(2).clamp(min=1)
+    kept = best.masked_fill(~(mask & others[:, None]), 0)
+    return kept.sum(1) / mask.sum(1).clamp(min=1)
 
 
 def centers(

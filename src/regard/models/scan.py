@@ -58,16 +58,16 @@ class SCAN(Matcher):
         context, queries = self._roles(images, texts)
         similarity = similarities(context, queries)
         weights = attention(similarity, context, self.config.temperature, self.config.normalisation)
-        weights = weights.masked_fill(~queries.mask, 0)
-        return weights.permute(0, 2, 1, 3) if self.config.direction == "t2i" else weights.permute(2, 0, 3, 1)
+        weights = weights.masked_fill(~queries.mask.T, 0)
+        return weights.permute(0, 3, 1, 2) if self.config.direction == "t2i" else weights.permute(3, 0, 2, 1)
 
     def _roles(self, images: Fragments, texts: Fragments) -> tuple[Fragments, Fragments]:
         return (images, texts) if self.config.direction == "t2i" else (texts, images)
 
     def _aggregate(
-        self, cosine: Float[Tensor, "context query fragment"], mask: Bool[Tensor, "query fragment"]
+        self, cosine: Float[Tensor, "context fragment query"], mask: Bool[Tensor, "query fragment"]
     ) -> Float[Tensor, "context query"]:
         if self.config.aggregation == "mean":  # eq. 4
-            return cosine.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp(min=1)
-        logits = (self.config.lse_temperature * cosine).masked_fill(~mask, -math.inf)  # eq. 5
-        return logits.logsumexp(-1) / self.config.lse_temperature
+            return cosine.masked_fill(~mask.T, 0).sum(1) / mask.sum(1).clamp(min=1)
+        logits = (self.config.lse_temperature * cosine).masked_fill(~mask.T, -math.inf)  # eq. 5
+        return logits.logsumexp(1) / self.config.lse_temperature

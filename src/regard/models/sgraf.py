@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Pooled, Texts
-from regard.layers.attention import Normalisation, attention, similarities
+from regard.layers.attention import Normalisation, attended, attention, similarities
 from regard.layers.pooling import unit
 from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
 from regard.matcher import Matcher
@@ -69,13 +69,13 @@ class SGRAF(Matcher):
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """The attention of words over regions (eq. 3), whether or not the local nodes are scored."""
-        return self._weights(images, texts).masked_fill(~texts.mask, 0).permute(0, 2, 1, 3)
+        return self._weights(images, texts).masked_fill(~texts.mask.T, 0).permute(0, 3, 1, 2)
 
     def _pooled(self, fragments: Fragments, pool: GlobalAttention | None) -> Pooled:
         pooled = fragments.summary() if pool is None else pool(fragments.vectors, fragments.mask)  # eq. 2
         return Pooled(fragments.vectors, fragments.mask, pooled)
 
-    def _weights(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image region text word"]:
+    def _weights(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image region word text"]:
         return attention(similarities(images, texts), images, self.config.temperature, self.config.normalisation)
 
     def _nodes(
@@ -87,8 +87,7 @@ class SGRAF(Matcher):
             nodes.append(self.whole(images.pooled[:, None], texts.pooled[None])[:, :, None])  # eq. 5
             real.append(texts.mask.new_ones(len(texts), 1))
         if self.local is not None:
-            weights = self._weights(images, texts)  # eq. 3
-            attended = unit((weights.flatten(2).mT @ images.vectors).unflatten(1, texts.mask.shape))  # eq. 4
-            nodes.append(self.local(attended, texts.vectors[None]))  # eq. 5
+            seen = unit(attended(self._weights(images, texts), images.vectors))  # eq. 3-4
+            nodes.append(self.local(seen, texts.vectors[None]))  # eq. 5
             real.append(texts.mask)
         return torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from regard.batch import Fragments, Images, Texts
-from regard.layers.attention import attention, similarities
+from regard.layers.attention import attended, attention, similarities
 from regard.layers.graph import between_real
 from regard.layers.pooling import unit
 from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
@@ -149,8 +149,7 @@ class TVRN(Matcher):
             real.append(mask.new_ones(len(texts), 1))
         if self.local is not None:
             parts, weights = images.parts(), self._weights(images, words, mask)
-            weights = _to_unit(weights, parts.vectors).flatten(2)
-            met = (weights.mT @ parts.vectors).unflatten(1, mask.shape)  # eq. 12
+            met = attended(_to_unit(weights, parts.vectors), parts.vectors)  # eq. 12
             local = self.local(met, words)  # eq. 13
             if self.config.enhancement == "weighted" and images.pooled is not None:
                 logits = self.config.temperature * torch.einsum("itwd,id->itw", words, images.pooled)
@@ -164,10 +163,10 @@ class TVRN(Matcher):
     def align(self, images: Seen, texts: Told) -> Float[Tensor, "image text region word"]:
         """The weight of each region, content and context together, for each word, alone and expanded in the mean."""
         words, mask = self._refined(images, texts)
-        weights = self._weights(images, words, mask).masked_fill(~mask, 0)
+        weights = self._weights(images, words, mask).masked_fill(~mask.T, 0)
         by_region = weights.unflatten(1, images.unified.shape[1:3]).sum(2)
-        by_word = by_region.unflatten(-1, (-1, texts.mask.shape[1])).mean(-2)
-        return by_word.permute(0, 2, 1, 3)
+        by_word = by_region.unflatten(2, (-1, texts.mask.shape[1])).mean(2)
+        return by_word.permute(0, 3, 1, 2)
 
     def _refined(
         self, images: Seen, texts: Told
@@ -184,12 +183,18 @@ class TVRN(Matcher):
 
     def _weights(
         self, images: Seen, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]
-    ) -> Float[Tensor, "image fragment text word"]:
+    ) -> Float[Tensor, "image fragment word text"]:
         """How much of each unified feature goes to each word (eq. 10-11)."""
-        parts, kind, temperature = images.parts(), self.config.enhancement, self.config.temperature
-        similarity = (words.flatten(1, 2) @ parts.vectors.mT).mT.unflatten(2, mask.shape)
-        similarity = similarity.masked_fill(~(parts.mask[:, :, None, None] & mask), 0)
-        weights = attention(similarity, parts, temperature)
+        parts = images.parts()
+        similarity = (parts.vectors @ words.flatten(1, 2).mT).unflatten(2, mask.shape).transpose(2, 3).contiguous()
+        similarity = similarity.masked_fill(~(parts.mask[:, :, None, None] & mask.T), 0)
+        return self.enhanced(attention(similarity, parts, self.config.temperature), images)
+
+    def enhanced(
+        self, weights: Float[Tensor, "image fragment word text"], images: Seen
+    ) -> Float[Tensor, "image fragment word text"]:
+        """Attention weights after the semantic alignment enhancement (eq. 10-11)."""
+        parts, kind = images.parts(), self.config.enhancement
         if kind == "none":
             return weights
         if kind == "equal":
@@ -198,7 +203,7 @@ class TVRN(Matcher):
             roots = weights.sqrt()
             weights = weights * _at_least(weights, (weights * roots).sum(1, True) / roots.sum(1, True))
         elif images.pooled is not None:
-            agreement = temperature * torch.einsum("ifd,id->if", parts.vectors, images.pooled)
+            agreement = self.config.temperature * torch.einsum("ifd,id->if", parts.vectors, images.pooled)
             gate = agreement.masked_fill(~parts.mask, float("-inf")).softmax(1)
             weights = weights * gate[:, :, None, None]
         return weights / weights.sum(1, keepdim=True)
@@ -221,7 +226,7 @@ class Attention(nn.Module):
     def within(self, items: Fragments) -> Float[Tensor, "item fragment dim"]:
         return _gathered(self.key(items.vectors) @ self.query(items.vectors).mT, items, self.temperature)
 
-    def between(self, context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment query word"]:
+    def between(self, context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment word query"]:
         keys, asked = self.key(context.vectors), self.query(queries.vectors)
         similarity = similarities(Fragments(keys, context.mask), Fragments(asked, queries.mask))
         return attention(similarity, context, self.temperature)
@@ -245,8 +250,8 @@ class SpatialAttention(nn.Module):
 
 
 def _to_unit(
-    weights: Float[Tensor, "image fragment text word"], vectors: Float[Tensor, "image fragment dim"]
-) -> Float[Tensor, "image fragment text word"]:
+    weights: Float[Tensor, "image fragment word text"], vectors: Float[Tensor, "image fragment dim"]
+) -> Float[Tensor, "image fragment word text"]:
     """The weights scaled so that each weighted sum of the vectors has unit length, which their Gram matrix tells."""
     gram = vectors @ vectors.mT
     squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1, keepdim=True)
@@ -257,7 +262,7 @@ def _gathered(
     similarity: Float[Tensor, "item context query"], items: Fragments, temperature: float
 ) -> Float[Tensor, "item query dim"]:
     """What each fragment attends to among its own item's, of unit length."""
-    weights = attention(between_real(similarity, items.mask)[:, :, None], items, temperature)[:, :, 0]
+    weights = attention(between_real(similarity, items.mask)[..., None], items, temperature)[..., 0]
     return unit(weights.mT @ items.vectors).masked_fill(~items.mask[..., None], 0)
 
 
@@ -288,15 +293,15 @@ class Reader(nn.Module):
         return self._finished(heard.contiguous(), content.vectors), last[0]
 
     def pairs(
-        self, weights: Float[Tensor, "image region text word"], regions: Float[Tensor, "image region dim"], texts: Told
+        self, weights: Float[Tensor, "image region word text"], regions: Float[Tensor, "image region dim"], texts: Told
     ) -> Float[Tensor, "image text word dim"]:
         """What each word sees, unit(weights x regions), refined; the GRU goes on where each text's reading ended."""
         if self.gru is None or texts.state is None:
-            return (_to_unit(weights, regions).flatten(2).mT @ regions).unflatten(1, texts.mask.shape)
+            return attended(_to_unit(weights, regions), regions)
         first, again, first_bias, again_bias = self.gru.all_weights[0]
         # The first map is linear, so regions are mapped once an image, and not what each word sees of them.
         mapped = F.linear(regions, first)
-        by_word = _to_unit(weights, regions).permute(3, 0, 2, 1).contiguous()
+        by_word = _to_unit(weights, regions).permute(2, 0, 3, 1).contiguous()
         state, refined, gates = texts.state.expand(len(regions), -1, -1), [], 2 * regions.shape[-1]
         for seen, content in zip(by_word, texts.vectors.unbind(1), strict=True):
             given, held = torch.baddbmm(first_bias, seen, mapped), F.linear(state, again, again_bias)
