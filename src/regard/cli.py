@@ -285,6 +285,70 @@ def ablate(
 
 
 @app.command
+def bench(
+    *,
+    models: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    data: Path | None = None,
+    split: str = "test",
+    dim: int = 0,
+    json_: Json = None,
+    png: Annotated[Path | None, Parameter(validator=_writable)] = None,
+    device: str = "auto",
+) -> None:
+    """Measure how fast each model scores, encodes and trains, beside what the machine could do and the field's loop.
+
+    Parameters
+    ----------
+    models
+        Only these, such as: --models scan cmsei. By default all.
+    quick
+        Half a minute a model: fewer pairs, and no training.
+    data
+        A data folder; by default random features of Flickr30K's size (1,000 images of 36 regions, 5,000 sentences).
+    split
+        Which split of it.
+    dim
+        The width of the models; by default each one's published one.
+    json_
+        Write the rows there.
+    png
+        Draw them there.
+    device
+        auto, cpu or cuda.
+    """
+    from regard.bench import bench as run
+    from regard.bench.inputs import Inputs, OfSplit, Random
+    from regard.bench.report import draw, table
+    from regard.checkpoint import device_named
+    from regard.data import Split
+    from regard.files import nearest
+    from regard.models import MODELS
+
+    device = device_named(device)
+    for name in models:
+        if name not in MODELS:
+            raise InputError(f"There is no model {name!r}. {nearest(name, MODELS)}")
+    inputs: Inputs = Random(200, 1000) if quick else Random()
+    if data is not None:
+        inputs = OfSplit.of(Split.open(data, split))
+    with console.status("measuring") as status:
+        rows = run(
+            models or tuple(MODELS),
+            inputs,
+            seconds=4.0 if quick else 60.0,
+            dim=dim,
+            train=not quick,
+            device=device,
+            told=lambda text: status.update(f"measuring {text}"),
+        )
+    console.print(table(rows), markup=False)
+    _write_json(json_, [row.to_dict() for row in rows])
+    if png:
+        draw(rows, png)
+
+
+@app.command
 def demo(*, out: Path = Path("demo"), device: str = "auto") -> None:
     """Draw the made world, train CMSEI and SCAN on it, measure both, and show an alignment. A few minutes.
 
@@ -490,7 +554,7 @@ def _write_array(path: Path, values: Any) -> None:
         np.save(file, values)
 
 
-def _write_json(path: Path | None, values: dict[str, Any]) -> None:
+def _write_json(path: Path | None, values: Any) -> None:
     if path is not None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

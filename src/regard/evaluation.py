@@ -18,8 +18,6 @@ from regard.metrics import Protocol, Recalls, recalls
 from regard.recipe import Recipe
 from regard.score import score_all
 
-BLOCK = (64, 128)
-
 
 def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recalls:
     """The seven metrics (and the median and mean ranks) of a model on a split."""
@@ -28,7 +26,11 @@ def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recal
 
 @torch.inference_mode()
 def scores_of(
-    model: Matcher, split: Split, out: np.ndarray | None = None, block: tuple[int, int] = BLOCK, progress: Any = None
+    model: Matcher,
+    split: Split,
+    out: np.ndarray | None = None,
+    block: tuple[int, int] | None = None,
+    progress: Any = None,
 ) -> torch.Tensor:
     """The score of every image and text of a split: float32 [image, text], into `out` where it is given.
 

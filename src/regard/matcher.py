@@ -77,6 +77,10 @@ class Matcher(nn.Module, ABC):
         """Losses beside the one over scores, weighted, by name. Sums over the items of a batch, as that one is."""
         return {}
 
+    def pair_size(self, regions: int, words: int) -> int:
+        """About how many numbers `score` holds at a time for a pair of so many regions and words: blocks follow it."""
+        return regions * words
+
     @property
     def ordered(self) -> bool:
         """Whether the order of an image's regions matters: where the paper's model reads them one after another."""

@@ -1,5 +1,6 @@
 """Every pair's score, in blocks: the one path of training, evaluation and search."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,40 +12,62 @@ from torch.utils.checkpoint import checkpoint
 from regard.batch import Batch, Fragments
 from regard.matcher import Matcher
 
+# How many float32 numbers a block may hold for its pairs: on a CPU what its caches keep, on a GPU what keeps it busy.
+NUMBERS = {"cpu": 2**20, "cuda": 2**27}
+TRAINED = 64, 128  # a block with gradients
+LEAST = 256  # pairs of a block: with fewer, the products of pairs are slow
+
 
 def score_all(
     model: Matcher,
     images: Any,
     texts: Any,
-    block: tuple[int, int] = (64, 128),
+    block: tuple[int, int] | None = None,
     out: np.ndarray | None = None,
     progress: Any = None,
 ) -> Float[Tensor, "image text"]:
-    """The scores of all pairs of two encodings, `block` images by texts at a time.
+    """The scores of all pairs of two encodings, `block` images by texts at a time: by default as many as caches hold.
 
     With gradients on, each block of several is recomputed in the backward pass, so that memory is one block's. Without,
     texts of like length share a block, so that little padding is computed. `out`, a float32 array of [image, text] (a
     memory map, say), receives the scores; `progress(done)` is told how many pairs each block scored.
     """
-    rows, columns = block
     if torch.is_grad_enabled():
+        rows, columns = block or TRAINED
         if len(images) <= rows and len(texts) <= columns:
             return model.score(images, texts)
         parts = [[_recomputed(model, i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
         return torch.cat([torch.cat(row, 1) for row in parts])
 
-    scores = torch.empty(len(images), len(texts)) if out is None else torch.from_numpy(out)
-    order = texts.lengths().argsort() if isinstance(texts, Fragments) else torch.arange(len(texts))
-    for at in order.split(columns):
+    device = next(iter(texts.tensors().values())).device
+    rows, columns = block or block_of(model, images, texts, NUMBERS[device.type])
+    scores = torch.empty(len(images), len(texts), device=device) if out is None else torch.from_numpy(out)
+    for at in _alike(texts, columns):
         some_texts = texts[at]
         if isinstance(some_texts, Fragments):
             some_texts = some_texts.trimmed()
         for first in range(0, len(images), rows):
             some_images = images[first : first + rows]
-            scores[first : first + rows, at.cpu()] = model.score(some_images, some_texts).float().cpu()
+            found = model.score(some_images, some_texts).float()
+            scores[first : first + rows, at] = found if out is None else found.cpu()
             if progress:
-                progress(len(some_images) * len(at))
-    return scores
+                progress(found.numel())
+    return scores.cpu()
+
+
+def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int, int]:
+    """How many images and texts make a block of `numbers` float32 for its pairs: as many regions as words."""
+    regions, words = (side.mask.shape[1] if isinstance(side, Fragments) else 1 for side in (images, texts))
+    pairs = max(LEAST, numbers // max(1, model.pair_size(regions, words)))
+    columns = max(1, min(len(texts), round(math.sqrt(pairs * regions / words))))
+    return max(1, min(len(images), pairs // columns)), columns
+
+
+def _alike(texts: Any, columns: int) -> list[Tensor | slice]:
+    """The texts in blocks, those of like length together."""
+    if isinstance(texts, Fragments):
+        return list(texts.lengths().argsort().split(columns))
+    return [slice(first, first + columns) for first in range(0, len(texts), columns)]
 
 
 def _recomputed(model: Matcher, images: Batch, texts: Batch) -> Tensor:

@@ -18,11 +18,18 @@ from regard.files import InputError
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
 
 
+def fill(values: Tensor, mask: Bool[Tensor, "..."], padding: float) -> Tensor:
+    """The values with `padding` where the mask, broadcast, is False.
+
+    Nothing is copied where all is real: a look that costs a CPU little, but would have a GPU wait.
+    """
+    return values if not mask.is_cuda and mask.all() else values.masked_fill(~mask, padding)
+
+
 def similarities(context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment word query"]:
     """The inner product of every context fragment with every query fragment; zero where either is padding."""
     product = torch.einsum("ckd,qfd->ckfq", context.vectors, queries.vectors)
-    real = context.mask[:, :, None, None] & queries.mask.T
-    return product.masked_fill(~real, 0)
+    return fill(fill(product, context.mask[:, :, None, None], 0.0), queries.mask.T, 0.0)
 
 
 def attention(
@@ -44,7 +51,7 @@ def attention(
         logits = similarity * (temperature * torch.rsqrt(squares + 1e-16))
     else:
         logits = temperature * similarity
-    return logits.masked_fill(~context.mask[:, :, None, None], float("-inf")).softmax(1)
+    return fill(logits, context.mask[:, :, None, None], float("-inf")).softmax(1)
 
 
 def attended(

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Texts
-from regard.layers.attention import Normalisation, attended_cosine, attention, similarities
+from regard.layers.attention import Normalisation, attended_cosine, attention, fill, similarities
 from regard.layers.pooling import unit
 from regard.matcher import Matcher
 
@@ -68,6 +68,6 @@ class SCAN(Matcher):
         self, cosine: Float[Tensor, "context fragment query"], mask: Bool[Tensor, "query fragment"]
     ) -> Float[Tensor, "context query"]:
         if self.config.aggregation == "mean":  # eq. 4
-            return cosine.masked_fill(~mask.T, 0).sum(1) / mask.sum(1).clamp(min=1)
-        logits = (self.config.lse_temperature * cosine).masked_fill(~mask.T, -math.inf)  # eq. 5
+            return fill(cosine, mask.T, 0.0).sum(1) / mask.sum(1).clamp(min=1)
+        logits = fill(self.config.lse_temperature * cosine, mask.T, -math.inf)  # eq. 5
         return logits.logsumexp(1) / self.config.lse_temperature

@@ -160,6 +160,9 @@ class TVRN(Matcher):
         vectors, exist = torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
         return torch.stack([head(vectors, exist) for head in self.heads]).mean(0)  # eq. 14-15
 
+    def pair_size(self, regions: int, words: int) -> int:
+        return 2 * words * max(2 * regions, self.config.dim)
+
     def align(self, images: Seen, texts: Told) -> Float[Tensor, "image text region word"]:
         """The weight of each region, content and context together, for each word, alone and expanded in the mean."""
         words, mask = self._refined(images, texts)

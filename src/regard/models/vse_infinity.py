@@ -49,6 +49,9 @@ class VSEInfinity(Matcher):
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return images.pooled @ texts.pooled.T  # eq. 4
 
+    def pair_size(self, regions: int, words: int) -> int:
+        return 1
+
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """The cosine of each region and word. The model scores pooled vectors: this illustrates, it does not decide."""
         return torch.einsum("ird,twd->itrw", unit(images.vectors), unit(texts.vectors))

@@ -1,0 +1,189 @@
+"""Scoring as the field's code does it: a loop over captions, and in it the attended vector of every pair.
+
+Written from the equations in docs/models/, over our models' weights. `score` is tested equal, and measured against it.
+Each takes two encodings and gives the scores [image, text], one caption at a time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.batch import Fragments, Pooled
+from regard.layers.attention import Normalisation
+from regard.layers.interaction import Branch
+from regard.layers.pooling import unit
+from regard.models import CMSEI, SCAN, SGRAF, TVRN, Hire, ReSG, VSEInfinity
+from regard.models.resg import Graph
+from regard.models.tvrn import Seen, Told
+
+Loop = Callable[[Any, Any, Any], Float[Tensor, "image text"]]
+
+
+def attended(
+    queries: Tensor, context: Tensor, mask: Tensor, temperature: float, kind: Normalisation = "clipped_l2norm"
+) -> Float[Tensor, "image query dim"]:
+    """What each query attends to, built: SCAN's func_attention."""
+    return _weights(queries, context, mask, temperature, kind).mT @ context
+
+
+def _weights(
+    queries: Tensor, context: Tensor, mask: Tensor, temperature: float, kind: Normalisation = "clipped_l2norm"
+) -> Float[Tensor, "image context query"]:
+    similarity = context @ queries.mT
+    if kind.startswith("clipped"):
+        similarity = F.leaky_relu(similarity, 0.1)
+    if kind.endswith("l2norm"):
+        similarity = F.normalize(similarity, dim=2)
+    return (temperature * similarity).masked_fill(~mask[..., None], float("-inf")).softmax(1)
+
+
+def scan(model: SCAN, images: Fragments, texts: Fragments) -> Float[Tensor, "image text"]:
+    config, columns = model.config, []
+    for words in _captions(texts):
+        queries = words.vectors.expand(len(images), -1, -1)
+        context, mask, real = images.vectors, images.mask, queries.new_ones(queries.shape[:2], dtype=torch.bool)
+        if config.direction == "i2t":
+            queries, context, mask, real = context, queries, real, mask
+        found = attended(queries, context, mask, config.temperature, config.normalisation)
+        cosine = F.cosine_similarity(queries, found, dim=2)
+        if config.aggregation == "mean":
+            columns.append(cosine.masked_fill(~real, 0).sum(1) / real.sum(1))
+        else:
+            logits = (config.lse_temperature * cosine).masked_fill(~real, float("-inf"))
+            columns.append(logits.logsumexp(1) / config.lse_temperature)
+    return torch.stack(columns, 1)
+
+
+def sgraf(model: SGRAF, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
+    columns = []
+    for words in _captions(texts):
+        nodes = []
+        if model.whole is not None:
+            nodes.append(model.whole(images.pooled, words.pooled)[:, None])
+        if model.local is not None:
+            queries = words.vectors.expand(len(images), -1, -1)
+            config = model.config
+            found = attended(queries, images.vectors, images.mask, config.temperature, config.normalisation)
+            nodes.append(model.local(unit(found), queries))
+        vectors = torch.cat(nodes, 1)
+        real = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
+        columns.append(torch.stack([head(vectors, real) for head in model.heads]).mean(0))
+    return torch.stack(columns, 1)
+
+
+def interacting(model: CMSEI | Hire, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
+    """CMSEI's and Hire's, as DIME scores: the cells map every pair's attended vectors."""
+    interaction, columns = model.interaction, []
+    for words in _captions(texts):
+        queries, real = words.vectors.expand(len(images), -1, -1), words.mask.expand(len(images), -1)
+        told = Pooled(queries, real, words.pooled.expand(len(images), -1))
+        scores = []
+        if interaction.regions is not None:
+            scores.append(_branch(interaction.regions, images, told))
+        if interaction.sentences is not None:
+            scores.append(_branch(interaction.sentences, told, images))
+        whole = interaction.options.global_weight * (images.pooled @ words.pooled[0])
+        columns.append(sum(scores) / len(scores) + whole)
+    return torch.stack(columns, 1)
+
+
+def _branch(branch: Branch, queries: Pooled, context: Pooled) -> Float[Tensor, " pair"]:
+    """The score of each row's queries and context."""
+    fragments, real = queries.vectors, queries.mask[..., None]
+    if branch.attend is not None:
+        refine, asked = branch.attend, fragments.masked_fill(~real, 0)
+        found = attended(asked, context.vectors, context.mask, branch.temperature)
+        scale, shift = refine.modulation(found).chunk(2, -1)
+        fragments = fragments + refine.second(refine.first(fragments * scale.tanh() + shift).relu())
+    if branch.guide is not None:
+        cell, whole, local = branch.guide, context.pooled[:, None], branch.guide.local(fragments)
+        if cell.whole is None:
+            gate = F.normalize((local * whole).masked_fill(~real, 0), dim=1)
+            fragments = fragments + fragments * gate
+        elif cell.gate == "sigmoid":
+            fragments = fragments * (local + cell.whole(whole)).sigmoid()
+        else:
+            keep, new = (local + cell.whole(whole)).chunk(2, -1)
+            fragments = keep.sigmoid() * fragments + (1 - keep.sigmoid()) * new.tanh()
+    mean = fragments.masked_fill(~real, 0).sum(1) / real.sum(1)
+    pooled = unit(mean + fragments.masked_fill(~real, float("-inf")).amax(1))
+    return (pooled * context.pooled).sum(1)
+
+
+def tvrn(model: TVRN, images: Seen, texts: Told) -> Float[Tensor, "image text"]:
+    """Each text expanded by every image, and read by the GRU from its first word on, as the authors' code does."""
+    config, parts, columns = model.config, images.parts(), []
+    for words in _captions(texts):
+        sequence = words.vectors.expand(len(images), -1, -1)
+        content, real = sequence, sequence.new_ones(sequence.shape[:2], dtype=torch.bool)
+        if model.attend is not None and words.context is not None:
+            asked = model.attend.query(words.context).expand(len(images), -1, -1)
+            keys = model.attend.key(images.vectors)
+            weights = _weights(asked, keys, images.mask, config.temperature)
+            sequence = torch.cat([sequence, unit(weights.mT @ images.vectors)], 1)
+            content, real = torch.cat([content, content], 1), torch.cat([real, real], 1)
+        if model.read_words.gru is not None:
+            heard = model.read_words.gru(sequence)[0]
+            sequence = unit(heard + content if model.read_words.residual else heard)
+        nodes = []
+        if model.whole is not None and model.text_pool is not None and images.pooled is not None:
+            nodes.append(model.whole(images.pooled, model.text_pool(sequence, real))[:, None])
+        if model.local is not None:
+            weights = model.enhanced(
+                _weights(sequence, parts.vectors, parts.mask, config.temperature)[..., None], images
+            )
+            met = model.local(unit(weights[..., 0].mT @ parts.vectors), sequence)
+            if config.enhancement == "weighted" and images.pooled is not None:
+                gate = (config.temperature * (sequence @ images.pooled[..., None])[..., 0]).softmax(1)
+                met = met * (gate * gate.shape[1])[..., None]
+            nodes.append(met)
+        vectors = torch.cat(nodes, 1)
+        exist = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
+        columns.append(torch.stack([head(vectors, exist) for head in model.heads]).mean(0))
+    return torch.stack(columns, 1)
+
+
+def resg(model: ReSG, images: Graph, texts: Graph) -> Float[Tensor, "image text"]:
+    config, columns = model.config, []
+    for words in _captions(texts):
+        column = _best(images.vectors, images.mask, words.vectors, words.mask, config.direction)
+        if model.related:
+            seen, told = (images.relations, images.relation_mask), (words.relations, words.relation_mask)
+            column = column + config.relation_weight * _best(*seen, *told, config.direction)
+        columns.append(column + config.global_weight * (images.pooled @ words.pooled[0]))
+    return torch.stack(columns, 1)
+
+
+def _best(nodes: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor, direction: str) -> Float[Tensor, " image"]:
+    cosine = nodes @ other.mT  # [image, node, other]
+    to_text = (
+        cosine.masked_fill(~mask[..., None], float("-inf")).amax(1).masked_fill(~(mask.any(1, True) & other_mask), 0)
+    )
+    to_image = cosine.masked_fill(~other_mask[:, None], float("-inf")).amax(2).masked_fill(~mask, 0)
+    found = {"t2i": to_text.sum(1) / other_mask.sum(), "i2t": to_image.sum(1) / mask.sum(1).clamp(min=1)}
+    return found[direction] if direction in found else (found["t2i"] + found["i2t"]) / 2
+
+
+def vse_infinity(model: VSEInfinity, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
+    return torch.stack([images.pooled @ text for text in texts.pooled], 1)
+
+
+def _captions(texts: Any) -> Any:
+    """One text after another, without its padding."""
+    for number in range(len(texts)):
+        yield texts[number : number + 1].trimmed()
+
+
+LOOPS: dict[type, Loop] = {
+    CMSEI: interacting,
+    Hire: interacting,
+    ReSG: resg,
+    SCAN: scan,
+    SGRAF: sgraf,
+    TVRN: tvrn,
+    VSEInfinity: vse_infinity,
+}

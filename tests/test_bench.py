@@ -1,0 +1,72 @@
+"""`regard bench`: what it counts is right, and what it measures is there."""
+
+import math
+
+import pytest
+import torch
+
+import made
+from regard.bench import BATCHES, bench, pair_flops
+from regard.bench.inputs import OfSplit, Random
+from regard.bench.machine import PeakMemory, best_seconds
+from regard.bench.report import draw, table
+from regard.data import Split
+from regard.models import MODELS
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"), [("t2i", 2 * 6 * 9 * 16 + 2 * 6 * 6 * 9), ("i2t", 2 * 6 * 9 * (16 + 9))]
+)
+def test_the_flops_of_a_pair_are_those_of_scans_equations(direction, expected):
+    """The similarities of 6 regions and 9 words of width 16, and the norms by Gram matrix."""
+    model = made.model("scan", direction=direction)
+    with torch.no_grad():
+        images, texts = model.encode_images(made.images()), model.encode_texts(made.texts(words=7))
+    assert pair_flops(model, images, texts) == expected
+
+
+def test_the_shortest_run_counts():
+    clock = []
+    assert 0 <= best_seconds(lambda: clock.append(1), "cpu", budget=0.0, least=3) < 1
+    assert len(clock) == 4  # one to warm up
+
+
+def test_peak_memory_is_what_was_used_between():
+    with PeakMemory("cpu") as memory:
+        torch.ones(2**24).sum()  # 64 MiB
+    assert 60 < memory.mib < 100
+
+
+def test_every_model_is_measured():
+    rows = bench(list(MODELS), Random(6, 9, 4, 8), seconds=0.01, dim=16)
+    assert [row.model for row in rows] == sorted([*MODELS, "scan"])
+    assert [row.direction for row in rows if row.model == "scan"] == ["t2i", "i2t"]
+    for row in rows:
+        assert (row.images, row.texts, row.regions, row.dim) == (6, 9, 4, 16)
+        assert 5 <= row.words <= 20
+        flat = row.to_dict()
+        numbers = [value for value in flat.values() if isinstance(value, float)]
+        assert all(math.isfinite(number) and number >= 0 for number in numbers)
+        assert flat["seconds_per_million_pairs"] * flat["product_gflops"] == pytest.approx(
+            flat["floor_ratio"] * flat["gflop_per_million_pairs"]
+        )
+        assert flat["loop_speedup"] == pytest.approx(
+            flat["loop_seconds_per_million_pairs"] / flat["seconds_per_million_pairs"]
+        )
+        assert list(row.steps_per_second) == list(row.step_mib) == list(BATCHES)
+
+
+def test_a_split_is_measured_too(tmp_path):
+    inputs = OfSplit.of(Split.open(made.folder(tmp_path / "data"), "dev"))
+    (row,) = bench(["cmsei"], inputs, seconds=0.01, dim=8, train=False)
+    assert (row.images, row.texts, row.regions) == (12, 24, 5)
+    assert row.steps_per_second == {}
+
+
+def test_the_table_and_the_picture_have_a_row_a_model(tmp_path):
+    rows = bench(["scan", "vse_infinity"], Random(4, 5, 3, 8), seconds=0.01, dim=8, train=False)
+    lines = table(rows).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["scan t2i", "scan i2t", "vse_infinity"]
+    assert "GFLOP/s" in lines[-1]
+    draw(rows, tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
