@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import made
+from regard import evaluation
 from regard.checkpoint import build_model
 from regard.data import Split
 from regard.evaluation import encode, ensemble, evaluate, missing, scores_of
@@ -24,15 +25,17 @@ def model_for(split, name="scan", seed=0):
 @pytest.mark.parametrize("name", ["scan", "cmsei", "vse-infinity"])
 @pytest.mark.parametrize("block", [(64, 128), (5, 7), (1, 1)])
 @torch.no_grad()
-def test_scores_of_a_split_equal_direct_scoring(name, block, split):
+def test_scores_of_a_split_equal_direct_scoring(name, block, split, monkeypatch):
     model = model_for(split, name)
     rows = np.arange
     images, texts = split.images(rows(12)).to(torch.float32), split.texts(rows(24), model.tokenizer)
     whole = model(images, texts)
+    monkeypatch.setattr(evaluation, "AT_ONCE", 7)
     progress = []
     torch.testing.assert_close(scores_of(model, split, block=block, progress=progress.append), whole, atol=1e-5, rtol=0)
     assert sum(progress) == 12 * 24
-    parts = encode(model, split, batch_size=5)
+    monkeypatch.setattr(evaluation, "BATCH", 5)
+    parts = encode(model, split)
     torch.testing.assert_close(model.score(*parts), whole, atol=1e-5, rtol=0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard.batch import Batch, Images
+from regard.batch import Images
 from regard.checkpoint import recipe_of
 from regard.data import Split
 from regard.files import InputError
@@ -17,6 +17,9 @@ from regard.matcher import Matcher
 from regard.metrics import Protocol, Recalls, recalls
 from regard.recipe import Recipe
 from regard.score import score_all
+
+BATCH = 128  # encoded at a time
+AT_ONCE = 2048  # texts scored against all images
 
 
 def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recalls:
@@ -34,30 +37,54 @@ def scores_of(
 ) -> torch.Tensor:
     """The score of every image and text of a split: float32 [image, text], into `out` where it is given.
 
-    The model is put into eval mode, and back. Raises InputError where the split lacks what the model needs.
+    The model is put into eval mode, and back. Texts of like length are encoded and scored together, some at a time, so
+    that the encodings of the images and the scores are what memory holds. Raises InputError where the split lacks what
+    the model needs.
     """
     missing(model, split)
     was_training = model.training
     model.eval()
     try:
-        images, texts = encode(model, split)
-        return score_all(model, images, texts, block, out, progress)
+        images = encode_images(model, split)
+        scores = np.empty((split.num_images, split.num_texts), np.float32) if out is None else out
+        for rows in np.array_split(_by_length(model, split), max(1, split.num_texts // AT_ONCE)):
+            texts = encode_texts(model, split, rows)
+            scores[:, rows] = score_all(model, images, texts, block, progress=progress).numpy()
+        return torch.from_numpy(scores)
     finally:
         model.train(was_training)
 
 
-def encode(model: Matcher, split: Split, batch_size: int = 128) -> tuple[Any, Any]:
+def encode(model: Matcher, split: Split) -> tuple[Any, Any]:
     """The encodings of all images and all texts of a split, on the model's device."""
+    return encode_images(model, split), encode_texts(model, split, np.arange(split.num_texts))
+
+
+def encode_images(model: Matcher, split: Split) -> Any:
+    """The encodings of all images of a split, on the model's device."""
     device = next(model.parameters()).device
+    parts = [
+        model.encode_images(_finite(split, rows).to(device).to(torch.float32)) for rows in _batches(split.num_images)
+    ]
+    return type(parts[0]).cat(parts)
 
-    def all_of(count: int, read: Any, encoder: Any) -> Batch:
-        rows = np.arange(count)
-        ready = lambda part: read(part).to(device).to(torch.float32)  # noqa: E731
-        parts = [encoder(ready(rows[at : at + batch_size])) for at in range(0, count, batch_size)]
-        return type(parts[0]).cat(parts)
 
-    images = all_of(split.num_images, lambda rows: _finite(split, rows), model.encode_images)
-    return images, all_of(split.num_texts, lambda rows: split.texts(rows, model.tokenizer), model.encode_texts)
+def encode_texts(model: Matcher, split: Split, rows: np.ndarray) -> Any:
+    """The encodings of some texts of a split, on the model's device."""
+    device = next(model.parameters()).device
+    parts = [model.encode_texts(split.texts(rows[part], model.tokenizer).to(device)) for part in _batches(len(rows))]
+    return type(parts[0]).cat(parts)
+
+
+def _batches(count: int) -> list[np.ndarray]:
+    return np.split(np.arange(count), range(BATCH, count, BATCH))
+
+
+def _by_length(model: Matcher, split: Split) -> np.ndarray:
+    """The texts' rows, shortest first."""
+    tokens = replace(split, text_relations=None)
+    lengths = [tokens.texts(rows, model.tokenizer).mask.sum(1).numpy() for rows in _batches(split.num_texts)]
+    return np.concatenate(lengths).argsort(kind="stable")
 
 
 def _finite(split: Split, rows: np.ndarray) -> Images:
