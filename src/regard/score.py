@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regard.batch import Batch, Fragments
 from regard.matcher import Matcher
+from regard.products import fast_products
 
 # How many float32 numbers a block may hold for its pairs: on a CPU what its caches keep, on a GPU what keeps it busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
@@ -42,16 +43,16 @@ def score_all(
     device = next(iter(texts.tensors().values())).device
     rows, columns = block or block_of(model, images, texts, NUMBERS[device.type])
     scores = torch.empty(len(images), len(texts), device=device) if out is None else torch.from_numpy(out)
-    for at in _alike(texts, columns):
-        some_texts = texts[at]
-        if isinstance(some_texts, Fragments):
-            some_texts = some_texts.trimmed()
-        for first in range(0, len(images), rows):
-            some_images = images[first : first + rows]
-            found = model.score(some_images, some_texts).float()
-            scores[first : first + rows, at] = found if out is None else found.cpu()
-            if progress:
-                progress(found.numel())
+    with fast_products():
+        for at in _alike(texts, columns):
+            some_texts = texts[at]
+            if isinstance(some_texts, Fragments):
+                some_texts = some_texts.trimmed()
+            for first in range(0, len(images), rows):
+                found = model.score(images[first : first + rows], some_texts).float()
+                scores[first : first + rows, at] = found if out is None else found.cpu()
+                if progress:
+                    progress(found.numel())
     return scores.cpu()
 
 

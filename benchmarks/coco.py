@@ -1,0 +1,72 @@
+"""Every pair of a COCO-sized test set: 5,000 images of 36 regions and 25,000 sentences, 125 million pairs.
+
+    python benchmarks/coco.py --captions FILE --model scan
+
+Random features; the sentences are the lines of FILE (real captions, for their real lengths), again and again if there
+are fewer. Goes the way that `regard evaluate` goes, encodes and scores all, and prints seconds and the peak memory of
+the process. See docs/performance.md for figures.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regard.bench.machine import hardware, product_gflops
+from regard.checkpoint import build_model, device_named
+from regard.data import Split
+from regard.data.rows import NpyWriter
+from regard.evaluation import scores_of
+from regard.metrics import recalls, render
+from regard.process import tune_memory
+from regard.recipe import Recipe
+from regard.words import Vocabulary
+
+REGIONS, FEATURES = 36, 2048
+
+
+def make(folder: Path, lines: list[str], num_images: int) -> Split:
+    random, rows = np.random.default_rng(0), 100
+    with NpyWriter(folder / "test_ims.npy", (num_images, REGIONS, FEATURES), "<f2") as features:
+        for first in range(0, num_images, rows):
+            count = min(rows, num_images - first)
+            features.write(random.random((count, REGIONS, FEATURES), np.float32).astype(np.float16))
+    captions = [lines[number % len(lines)] for number in range(5 * num_images)]
+    (folder / "test_caps.txt").write_text("".join(f"{caption}\n" for caption in captions), "utf-8")
+    (folder / "test_ids.txt").write_text("".join(f"{number}\n" for number in range(num_images)), "utf-8")
+    np.save(folder / "test_image_of_text.npy", np.arange(num_images, dtype=np.int32).repeat(5))
+    return Split.open(folder, "test")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captions", type=Path, required=True)
+    parser.add_argument("--model", default="scan")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    device, lines = device_named(given.device), given.captions.read_text("utf-8").splitlines()
+    tune_memory()
+    with tempfile.TemporaryDirectory() as name:
+        split = make(Path(name), lines, given.images)
+        torch.manual_seed(0)
+        vocabulary = Vocabulary.build(lines, min_count=4)
+        model = build_model(Recipe.read(f"{given.model}-f30k"), FEATURES, vocabulary).eval().to(device)
+        began = time.perf_counter()
+        scores = scores_of(model, split)
+        scored = time.perf_counter()
+        found = recalls(scores.numpy(), split.image_of_text)
+    words = np.mean([len(line.split()) for line in lines])
+    print(f"{given.model} on {hardware(device)}; product {product_gflops(device, torch.float32):,.0f} GFLOP/s float32")
+    print(f"{scores.numel() / 1e6:,.1f} million pairs, {words:.1f} words a sentence: {scored - began:,.0f} s in all")
+    print(f"recalls: {time.perf_counter() - scored:.1f} s; ", end="")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(render(found))
+
+
+if __name__ == "__main__":
+    main()
