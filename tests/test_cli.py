@@ -240,6 +240,18 @@ def test_twins_asks_each_run_alone(world, tmp_path):
             assert f"{kind} {value:5.1f}" in line
 
 
+def test_a_shortlist_is_measured_beside_all_pairs(world, tmp_path):
+    data, run = world / "data", world / "cmsei"
+    told = regard("evaluate", run, "--data", data, "--shortlist", 3, "--json", tmp_path / "found.json")
+    assert told.code == 0, told.err
+    assert "all pairs" in told.out
+    assert "shortlist of 3" in told.out
+    assert json.loads((tmp_path / "found.json").read_text())["count"] == 3
+    assert regard("evaluate", run, "--data", data, "--shortlist", "auto").code == 0
+    assert "neither auto nor a number" in refused("evaluate", run, "--data", data, "--shortlist", "0")
+    assert "one run" in refused("evaluate", run, run, "--data", data, "--shortlist", "3")
+
+
 def test_bench_tells_and_writes_its_rows(tmp_path):
     out, png = tmp_path / "bench.json", tmp_path / "bench.png"
     told = regard("bench", "--quick", "--models", "vse_infinity", "--dim", 8, "--json", out, "--png", png)

@@ -26,7 +26,7 @@ from regard.evaluation import evaluate
 from regard.files import InputError
 from regard.losses import triplet
 from regard.recipe import Recipe
-from regard.train import _optimizer, learning_rate, train
+from regard.train import Objective, _optimizer, learning_rate, train
 from regard.words import Pieces, Vocabulary
 
 TIMES = {"seconds", "pairs_per_second"}
@@ -399,6 +399,18 @@ def test_asked_to_stop_it_saves_and_ends_the_same(life, whole, tmp_path):
         assert int(message.split()[4].rstrip(".")) == events(out)[-1]["step"]  # nothing done is lost
     finish(life, out)
     same_run(out, whole[0])
+
+
+def test_the_loss_over_summaries_is_that_of_their_products(data):
+    split = Split.open(data, "train")
+    recipe = made.recipe("cmsei-f8k", "train.summary_weight=0.5", "train.negatives=sum")
+    model = build_model(recipe, split.feature_dim, Vocabulary.build(split.captions, 1)).eval()
+    pairs = next(iter(Loader(split, model.tokenizer, 6, 0).epoch(0))).to("cpu")
+    losses, _ = Objective(model, recipe.train)(pairs, "sum")
+    images, texts = model.encode_images(pairs.images).summary(), model.encode_texts(pairs.texts).summary()
+    expected = 0.5 * triplet(images @ texts.T, pairs.matches, 0.2, "sum")
+    torch.testing.assert_close(losses["summary"], expected)
+    assert losses["summary"] > 0
 
 
 # Several processes

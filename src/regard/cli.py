@@ -99,6 +99,7 @@ def evaluate(
     data: Path | None = None,
     split: str = "test",
     protocol: Protocol = "full",
+    shortlist: str | None = None,
     json_: Json = None,
     save_scores: Scores = None,
     device: str = "auto",
@@ -115,6 +116,9 @@ def evaluate(
         Which split of it.
     protocol
         full: every image against every text. 5fold: the mean over five consecutive folds of images (COCO 1K).
+    shortlist
+        Of one run: score exactly only the 50 (say) best of each query by summary vectors, and compare with all pairs.
+        auto: the fewest that keep every recall of the validation split within 0.1.
     json_
         Write the metrics there.
     save_scores
@@ -133,6 +137,9 @@ def evaluate(
         _no_runs()
     recipe_of(runs[0])  # a folder that is no run is told before data that is not named
     data = data or data_of(runs[0])
+    if shortlist is not None:
+        _shortlisted(runs, data, split, shortlist, protocol, json_, device)
+        return
     splits = [open_for(run, data, split) for run in runs]
     first = splits[0]
     for run, other in zip(runs, splits, strict=True):
@@ -150,6 +157,31 @@ def evaluate(
     if save_scores:
         _write_array(save_scores, scores)
         _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
+    _write_json(json_, found.to_dict())
+
+
+def _shortlisted(
+    runs: tuple[Path, ...], data: Path, split: str, shortlist: str, protocol: str, json_: Path | None, device: str
+) -> None:
+    from regard.cascade import cascade, smallest
+    from regard.checkpoint import load, recipe_of
+    from regard.evaluation import open_for
+
+    if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
+        raise InputError(f"--shortlist {shortlist!r} is neither auto nor a number of 1 or more.")
+    if len(runs) > 1 or protocol != "full":
+        raise InputError("--shortlist measures one run, by the protocol full: leave the others out.")
+    run, model, opened = runs[0], load(runs[0], device), open_for(runs[0], data, split)
+    if shortlist == "auto":
+        validation = recipe_of(run).data.validation
+        with console.status(f"choosing the length of the list on {validation}"):
+            count = smallest(model, open_for(run, data, validation))
+    else:
+        count = int(shortlist)
+    with console.status(f"scoring with {run}"):
+        found = cascade(model, opened, count)
+    console.print(f"{run} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts", markup=False)
+    console.print(found.render(), markup=False)
     _write_json(json_, found.to_dict())
 
 

@@ -40,6 +40,7 @@ class TrainConfig:
     negatives: Literal["hardest", "sum", "soft", "soft_hinge"] = "hardest"
     soft_temperature: Positive = 0.05
     warmup_epochs: Amount = 1.0  # of `sum` before `hardest`: hardest negatives collapse from a cold start
+    summary_weight: Amount = 0.0  # of the same loss over summary vectors, by which a shortlist is made
     # The optimizer
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 2e-4

@@ -42,10 +42,17 @@ class Objective(nn.Module):
     def forward(self, pairs: Pairs, negatives: Negatives) -> tuple[dict[str, Tensor], Tensor]:
         """The losses by name, and the scores."""
         config = self.config
-        images, texts = self.model.encode_images(pairs.images), self.model.encode_texts(pairs.texts)
+        images: Any = self.model.encode_images(pairs.images)
+        texts: Any = self.model.encode_texts(pairs.texts)
         block = config.block or len(texts)
         scores = score_all(self.model, images, texts, (block, block)).float()
-        losses = {"triplet": triplet(scores, pairs.matches, config.margin, negatives, config.soft_temperature)}
+
+        def loss(scores: Tensor) -> Tensor:
+            return triplet(scores, pairs.matches, config.margin, negatives, config.soft_temperature)
+
+        losses = {"triplet": loss(scores)}
+        if config.summary_weight:
+            losses["summary"] = config.summary_weight * loss((images.summary() @ texts.summary().T).float())
         return losses | self.model.extra_losses(images, texts, scores, pairs.matches), scores.detach()
 
 

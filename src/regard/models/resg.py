@@ -44,9 +44,6 @@ class Graph(Fragments):
     ends: Int[Tensor, "item relation 3"]  # subject, predicate, object; see RelationAlignment
     pooled: Float[Tensor, "item dim"]
 
-    def summary(self) -> Float[Tensor, "item dim"]:
-        return self.pooled
-
 
 class ReSG(Matcher):
     @dataclass(frozen=True, kw_only=True)

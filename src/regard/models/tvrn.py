@@ -45,6 +45,9 @@ class Seen(Fragments):
         """The unified features, two to a region."""
         return Fragments(self.unified.flatten(1, 2), self.mask.repeat_interleave(self.unified.shape[2], 1))
 
+    def summary(self) -> Float[Tensor, "item dim"]:
+        return self.parts().summary() if self.pooled is None else self.pooled
+
 
 @dataclass(frozen=True)
 class Told(Fragments):
@@ -55,6 +58,10 @@ class Told(Fragments):
     state: Float[Tensor, "item dim"] | None = None
 
     fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "refined": (1,), "context": (1,)}
+
+    def summary(self) -> Float[Tensor, "item dim"]:
+        """Of the refined words, which are what is compared with an image."""
+        return super().summary() if self.refined is None else Fragments(self.refined, self.mask).summary()
 
 
 class TVRN(Matcher):
