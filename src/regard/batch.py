@@ -151,8 +151,14 @@ class Fragments(Batch):
 
     def lengths(self) -> Int[Tensor, " item"]:
         """Where each item's real fragments end."""
-        places = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
-        return (self.mask * places).amax(1)
+        return extent(self.mask)
+
+
+def extent(mask: Bool[Tensor, "item fragment"]) -> Int[Tensor, " item"]:
+    """Where the real ones of each item end; 0 where there is none."""
+    if not mask.shape[1]:
+        return mask.sum(1)
+    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
 
 
 @dataclass(frozen=True)

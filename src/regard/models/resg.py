@@ -15,7 +15,7 @@ Differences from that kin
 - the sentence's own node is the mean of its words, whatever the text encoder.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from regard.batch import Fragments, Images, Texts
+from regard.batch import Fragments, Images, Texts, extent
 from regard.layers.attention import SelfAttention, similarities
 from regard.layers.graph import between_real
 from regard.layers.pooling import mean_pool, unit
@@ -43,6 +43,13 @@ class Graph(Fragments):
     relation_mask: Bool[Tensor, "item relation"]
     ends: Int[Tensor, "item relation 3"]  # subject, predicate, object; see RelationAlignment
     pooled: Float[Tensor, "item dim"]
+
+    def trimmed(self) -> "Graph":
+        """Without the trailing places, of relations too, that are padding in every item."""
+        kept = super().trimmed()
+        last = int(extent(self.relation_mask).amax()) if len(self) else 0
+        relations, mask, places = (part[:, :last] for part in (kept.relations, kept.relation_mask, kept.ends))
+        return replace(kept, relations=relations, relation_mask=mask, ends=places)
 
 
 class ReSG(Matcher):
