@@ -109,8 +109,9 @@ def cascade(model: Matcher, split: Split, count: int, exhaustive: bool = True) -
     every, every_took = None, None
     if exhaustive:
         began = time.perf_counter()
-        every = recalls(score_all(model, images, texts).numpy(), split.image_of_text)
+        every_scores = score_all(model, images, texts)
         every_took = time.perf_counter() - began
+        every = recalls(every_scores.numpy(), split.image_of_text)
     i2t, t2i = coverage(summaries, split.image_of_text, count)
     found = recalls(scores.numpy(), split.image_of_text)
     return Cascade(count, found, every, i2t, t2i, float(pairs.float().mean()), took, every_took)
