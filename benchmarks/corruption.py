@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from regard.checkpoint import load, recipe_of
 from regard.compare import Difference, difference, intervals
@@ -45,7 +46,7 @@ def main() -> None:
             recipe = Recipe.read(given.recipe, settings)
             state = earlier(run, recipe, resume=True)
             if not state or state["position"]["epoch"] < recipe.train.epochs:
-                train(recipe, given.data, run, resume=True)
+                train(recipe, given.data, run, resume=True, console=Console(stderr=True))
             clean = given.runs / f"{implicit}-{0:.2f}"
             for where, asked in (("trained and tested", run), ("tested only", clean)):
                 found[where, kind, part], apart[where, kind, part] = measured(asked, given.data, part)

@@ -11,6 +11,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from regard.ablate import ranks_of
 from regard.checkpoint import WEIGHTS
@@ -60,7 +61,7 @@ def main() -> None:
                 wanted = Recipe.read(recipe, [f"train.seed={seed}", *given.settings, *own])
                 state = earlier(run, wanted, resume=True)
                 if not state or state["position"]["epoch"] < wanted.train.epochs:
-                    train(wanted, given.data, run, resume=True)
+                    train(wanted, given.data, run, resume=True, console=Console(stderr=True))
         trained = {name: (name,) for name in given.models} | ENSEMBLES
         for name, members in trained.items():
             runs = [given.runs / f"{member}-{seed}" for member in members]
