@@ -65,10 +65,12 @@ def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int
 
 
 def _alike(texts: Any, columns: int) -> list[Tensor | slice]:
-    """The texts in blocks, those of like length together."""
-    if isinstance(texts, Fragments):
-        return list(texts.lengths().argsort().split(columns))
-    return [slice(first, first + columns) for first in range(0, len(texts), columns)]
+    """The texts in blocks of about `columns`, each of texts of one length: nothing is computed for padding."""
+    if not isinstance(texts, Fragments):
+        return [slice(first, first + columns) for first in range(0, len(texts), columns)]
+    lengths, order = texts.lengths().sort()
+    groups = order.split(lengths.unique_consecutive(return_counts=True)[1].tolist())
+    return [part for group in groups for part in group.tensor_split(max(1, round(len(group) / columns)))]
 
 
 def _recomputed(model: Matcher, images: Batch, texts: Batch) -> Tensor:

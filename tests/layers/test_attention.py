@@ -37,7 +37,7 @@ def test_attention_equals_a_loop_over_pairs(normalisation, temperature):
     context, queries = fragments(3, 6, seed=0), fragments(4, 5, seed=1)
     similarity = similarities(context, queries)
     weights = attention(similarity, context, temperature, normalisation)
-    cosines = attended_cosine(similarity, weights, context, queries)
+    cosines = attended_cosine(similarity, weights, context.vectors @ context.vectors.mT, queries)
     for c in range(3):
         for q in range(4):
             some_context = context.vectors[c, context.mask[c]].double().numpy()
@@ -64,7 +64,7 @@ def test_sharp_attention_is_finite_forward_and_backward(temperature):
     similarity = similarities(context, queries)
     weights = attention(similarity, context, temperature)
     torch.testing.assert_close(weights.sum(1), torch.ones(3, 5, 4))
-    cosines = attended_cosine(similarity, weights, context, queries)
+    cosines = attended_cosine(similarity, weights, context.vectors @ context.vectors.mT, queries)
     assert cosines.detach()[queries.mask.T.expand(3, -1, -1)].abs().max() <= 1 + 1e-5
     cosines.sum().backward()
     assert vectors.grad.isfinite().all()
@@ -81,7 +81,9 @@ def test_regions_that_cancel_have_cosine_zero_and_no_noise():
             context = Fragments(vectors, torch.ones(vectors.shape[:2]).bool())
             queries = Fragments(torch.randn(1, 4, 64, generator=random), torch.ones(1, 4).bool())
             weights = torch.full((1, vectors.shape[1], 4, 1), 1 / vectors.shape[1])
-            cosines = attended_cosine(similarities(context, queries), weights, context, queries)
+            cosines = attended_cosine(
+                similarities(context, queries), weights, context.vectors @ context.vectors.mT, queries
+            )
             assert torch.equal(cosines, torch.zeros(1, 4, 1))
             cosines.sum().backward()
             assert vectors.grad.isfinite().all()

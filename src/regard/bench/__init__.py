@@ -128,15 +128,17 @@ def _measured(
         flops, lengths = _mean_flops(model, images, texts)
 
         def score() -> None:
-            score_all(model, images, texts)
+            score_all(model, some_images, some_texts)
 
-        # As many images as the time allows, by how long a few take.
-        few = min(32, len(images))
-        every, images = images, images[:few]
+        # As many images as the time allows, and before that texts, by how long a few take.
+        some_images, some_texts = images[:16], texts[:64]
         with PeakMemory(device) as memory:
-            pace = best_seconds(score, device, 0.0, 1) / few
-            images = every[: max(few, min(len(every), int(seconds / pace / 2)))]
+            pace = best_seconds(score, device, 0.0, 1) / (len(some_images) * len(some_texts))
+            pairs = seconds / pace / 2
+            some_texts = texts[: max(64, min(len(texts), int(pairs / 16)))]
+            some_images = images[: max(16, min(len(images), int(pairs / len(some_texts))))]
             took = best_seconds(score, device, seconds / 4, 1)
+        images, texts = some_images, some_texts
         per_million = 1e6 * took / (len(images) * len(texts))
         looped = _looped(model, images, texts, seconds / 4, device)
     steps = {batch: _step(model, inputs, batch, device) for batch in BATCHES} if train else {}

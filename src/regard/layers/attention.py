@@ -5,7 +5,8 @@ direction, and the reverse is image-to-text. Tensors over pairs lie as [context 
 query item]: one matrix product makes them, and each reduction over fragments, of either side, runs along an outer axis.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,20 @@ from torch import Tensor, nn
 
 from regard.batch import Fragments
 from regard.files import InputError
+
+
+@dataclass(frozen=True)
+class GramFragments(Fragments):
+    """Fragments, and the inner products of each two of an item: what the length of an attended vector comes from."""
+
+    gram: Float[Tensor, "item fragment fragment"]
+
+    fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "gram": (1, 2)}
+
+    @classmethod
+    def of(cls, fragments: Fragments) -> "GramFragments":
+        return cls(fragments.vectors, fragments.mask, fragments.vectors @ fragments.vectors.mT)
+
 
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
 
@@ -28,7 +43,8 @@ def fill(values: Tensor, mask: Bool[Tensor, "..."], padding: float) -> Tensor:
 
 def similarities(context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment word query"]:
     """The inner product of every context fragment with every query fragment; zero where either is padding."""
-    product = torch.einsum("ckd,qfd->ckfq", context.vectors, queries.vectors)
+    asked = queries.vectors.transpose(0, 1)
+    product = (context.vectors.flatten(0, 1) @ asked.flatten(0, 1).mT).view(*context.mask.shape, *asked.shape[:2])
     return fill(fill(product, context.mask[:, :, None, None], 0.0), queries.mask.T, 0.0)
 
 
@@ -65,7 +81,7 @@ def attended(
 def attended_cosine(
     similarity: Float[Tensor, "context fragment word query"],
     weights: Float[Tensor, "context fragment word query"],
-    context: Fragments,
+    gram: Float[Tensor, "context fragment fragment"],
     queries: Fragments,
 ) -> Float[Tensor, "context word query"]:
     """The cosine of each query fragment and its attended context vector, which is never built.
@@ -74,7 +90,6 @@ def attended_cosine(
     attended vector is sqrt(a'Ga). An attended vector of no length has cosine 0.
     """
     inner = (weights * similarity).sum(1)
-    gram = context.vectors @ context.vectors.mT
     squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1)
     norms = queries.vectors.norm(dim=-1)
     # Squares near rounding noise are opposite regions that cancel: no direction is left to compare with.

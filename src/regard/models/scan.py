@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Texts
-from regard.layers.attention import Normalisation, attended_cosine, attention, fill, similarities
+from regard.layers.attention import GramFragments, Normalisation, attended_cosine, attention, fill, similarities
 from regard.layers.pooling import unit
 from regard.matcher import Matcher
 
@@ -39,17 +39,19 @@ class SCAN(Matcher):
 
     def encode_images(self, images: Images) -> Fragments:
         vectors = unit(self.project(images.features))
-        return Fragments(vectors.masked_fill(~images.mask[..., None], 0), images.mask)
+        regions = Fragments(vectors.masked_fill(~images.mask[..., None], 0), images.mask)
+        return GramFragments.of(regions) if self.config.direction == "t2i" else regions
 
     def encode_texts(self, texts: Texts) -> Fragments:
         words = self.words(texts)
-        return Fragments(unit(words.vectors), words.mask)
+        words = Fragments(unit(words.vectors), words.mask)
+        return GramFragments.of(words) if self.config.direction == "i2t" else words
 
     def score(self, images: Fragments, texts: Fragments) -> Float[Tensor, "image text"]:
         context, queries = self._roles(images, texts)
         similarity = similarities(context, queries)
         weights = attention(similarity, context, self.config.temperature, self.config.normalisation)  # eq. 1-2
-        cosine = attended_cosine(similarity, weights, context, queries)  # eq. 3
+        cosine = attended_cosine(similarity, weights, context.gram, queries)  # eq. 3
         scores = self._aggregate(cosine, queries.mask)
         return scores if self.config.direction == "t2i" else scores.T
 
@@ -61,8 +63,10 @@ class SCAN(Matcher):
         weights = weights.masked_fill(~queries.mask.T, 0)
         return weights.permute(0, 3, 1, 2) if self.config.direction == "t2i" else weights.permute(3, 0, 2, 1)
 
-    def _roles(self, images: Fragments, texts: Fragments) -> tuple[Fragments, Fragments]:
-        return (images, texts) if self.config.direction == "t2i" else (texts, images)
+    def _roles(self, images: Fragments, texts: Fragments) -> tuple[GramFragments, Fragments]:
+        context, queries = (images, texts) if self.config.direction == "t2i" else (texts, images)
+        assert isinstance(context, GramFragments)
+        return context, queries
 
     def _aggregate(
         self, cosine: Float[Tensor, "context fragment query"], mask: Bool[Tensor, "query fragment"]
