@@ -1,7 +1,7 @@
 """Encode a split, score every pair of it, and measure."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def scores_of(
     was_training = model.training
     model.eval()
     try:
-        images = encode_images(model, split)
+        images = encode_images(model, split, model.scored)
         scores = np.empty((split.num_images, split.num_texts), np.float32) if out is None else out
         for rows in np.array_split(_by_length(model, split), max(1, split.num_texts // AT_ONCE)):
             texts = encode_texts(model, split, rows)
@@ -60,12 +60,11 @@ def encode(model: Matcher, split: Split) -> tuple[Any, Any]:
     return encode_images(model, split), encode_texts(model, split, np.arange(split.num_texts))
 
 
-def encode_images(model: Matcher, split: Split) -> Any:
-    """The encodings of all images of a split, on the model's device."""
+def encode_images(model: Matcher, split: Split, kept: Callable[[Any], Any] = lambda encoding: encoding) -> Any:
+    """The encodings of all images of a split, on the model's device, or what is `kept` of each batch of them."""
     device = next(model.parameters()).device
-    parts = [
-        model.encode_images(_finite(split, rows).to(device).to(torch.float32)) for rows in _batches(split.num_images)
-    ]
+    read = (_finite(split, rows).to(device).to(torch.float32) for rows in _batches(split.num_images))
+    parts = [kept(model.encode_images(images)) for images in read]
     return type(parts[0]).cat(parts)
 
 

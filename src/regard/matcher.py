@@ -63,6 +63,10 @@ class Matcher(nn.Module, ABC):
     def score(self, images: Any, texts: Any) -> Float[Tensor, "image text"]:
         """The score of every pair of two encodings: the one path of training, evaluation and search."""
 
+    def scored(self, encoding: Any) -> Any:
+        """What `score` reads of an encoding, where that is less than all of it: `score` takes either."""
+        return encoding
+
     @abstractmethod
     def align(self, images: Any, texts: Any) -> Float[Tensor, "image text region word"]:
         """How much each region answers each word, from score's own inner functions; zero on padding."""

@@ -40,6 +40,7 @@ def score_all(
         parts = [[_recomputed(model, i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
         return torch.cat([torch.cat(row, 1) for row in parts])
 
+    images, texts = model.scored(images), model.scored(texts)
     device = next(iter(texts.tensors().values())).device
     rows, columns = block or block_of(model, images, texts, NUMBERS[device.type])
     scores = torch.empty(len(images), len(texts), device=device) if out is None else torch.from_numpy(out)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from regard.batch import Fragments, Images, Pooled, Texts
+from regard.batch import Fragments, Images, Pooled, Texts, Vectors
 from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.pooling import GeneralizedPooling, mean_pool, unit
 from regard.matcher import Matcher
@@ -46,8 +46,11 @@ class VSEInfinity(Matcher):
         words = self.words(texts)
         return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))  # eq. 2-3
 
-    def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
-        return images.pooled @ texts.pooled.T  # eq. 4
+    def scored(self, encoding: Pooled | Vectors) -> Vectors:
+        return Vectors(encoding.summary())
+
+    def score(self, images: Pooled | Vectors, texts: Pooled | Vectors) -> Float[Tensor, "image text"]:
+        return images.summary() @ texts.summary().T  # eq. 4
 
     def pair_size(self, regions: int, words: int) -> int:
         return 1
