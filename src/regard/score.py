@@ -16,7 +16,7 @@ from regard.products import fast_products
 # How many float32 numbers a block may hold for its pairs: on a CPU what its caches keep, on a GPU what keeps it busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
 TRAINED = 64, 128  # a block with gradients
-LEAST = 256  # pairs of a block: with fewer, the products of pairs are slow
+LEAST = 1024  # pairs of a block: with fewer, the products of pairs are slow
 
 
 def score_all(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from regard.batch import Fragments
 from regard.files import InputError
+from regard.layers.pooling import fill
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,6 @@ class GramFragments(Fragments):
 
 
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
-
-
-def fill(values: Tensor, mask: Bool[Tensor, "..."], padding: float) -> Tensor:
-    """The values with `padding` where the mask, broadcast, is False.
-
-    Nothing is copied where all is real: a look that costs a CPU little, but would have a GPU wait.
-    """
-    return values if not mask.is_cuda and mask.all() else values.masked_fill(~mask, padding)
 
 
 def similarities(context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment word query"]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regard.batch import Pooled
 from regard.layers.attention import attended, attention, similarities
-from regard.layers.pooling import mean_max_pool
+from regard.layers.pooling import fill, mean_max_pool
 
 Gate = Literal["norm", "sigmoid", "memory"]
 
@@ -130,7 +130,7 @@ class GuidanceCell(nn.Module):
     ) -> Float[Tensor, "context query word dim"]:
         local = self.local(fragments)
         if self.whole is None:
-            x = (local * whole[:, None, None, :]).masked_fill(~mask[..., None], 0)
+            x = fill(local * whole[:, None, None, :], mask[..., None], 0.0)
             squares = (x * x).sum(2, keepdim=True)
             return torch.addcmul(fragments, fragments, x * torch.rsqrt(squares + 1e-16))
         joint = local + self.whole(whole)[:, None, None, :]

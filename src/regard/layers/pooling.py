@@ -15,6 +15,14 @@ def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
     return vectors / lengths.masked_fill(lengths == 0, math.inf)
 
 
+def fill(values: Tensor, mask: Bool[Tensor, "..."], padding: float) -> Tensor:
+    """The values with `padding` where the mask, broadcast, is False.
+
+    Nothing is copied where all is real: a look that costs a CPU little, but would have a GPU wait.
+    """
+    return values if not mask.is_cuda and mask.all() else values.masked_fill(~mask, padding)
+
+
 def mean_pool(fragments: Fragments) -> Float[Tensor, "item dim"]:
     """The mean over the real fragments."""
     kept = fragments.vectors.masked_fill(~fragments.mask[..., None], 0)
@@ -25,9 +33,9 @@ def mean_max_pool(
     vectors: Float[Tensor, "context item fragment dim"], mask: Bool[Tensor, "item fragment"]
 ) -> Float[Tensor, "context item dim"]:
     """The mean plus the maximum over the real fragments, of unit length (DIME's pooling of refined fragments)."""
-    padding = ~mask[..., None]
-    mean = vectors.masked_fill(padding, 0).sum(2) / mask.sum(1)[:, None]
-    return unit(mean + vectors.masked_fill(padding, float("-inf")).amax(2))
+    real = mask[..., None]
+    mean = fill(vectors, real, 0.0).sum(2) / mask.sum(1)[:, None]
+    return unit(mean + fill(vectors, real, float("-inf")).amax(2))
 
 
 class GeneralizedPooling(nn.Module):

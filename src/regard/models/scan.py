@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Texts
-from regard.layers.attention import GramFragments, Normalisation, attended_cosine, attention, fill, similarities
-from regard.layers.pooling import unit
+from regard.layers.attention import GramFragments, Normalisation, attended_cosine, attention, similarities
+from regard.layers.pooling import fill, unit
 from regard.matcher import Matcher
 
 
