@@ -73,7 +73,8 @@ class GRUEncoder(nn.Module):
         """[text word] numbers to [text word dim] vectors, as wide as the longest text; padding is zero."""
         lengths = texts.mask.sum(1).cpu()
         words = self.dropout(self.embedding(texts.tokens))
-        packed, _ = self.gru(pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False))
+        with torch.autocast("cpu", enabled=False):  # whose many small products bfloat16 only makes slower
+            packed, _ = self.gru(pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False))
         both, _ = pad_packed_sequence(packed, batch_first=True)
         vectors = both.unflatten(2, (2, -1)).mean(2)
         return Fragments(vectors, texts.mask[:, : vectors.shape[1]])

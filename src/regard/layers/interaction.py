@@ -105,6 +105,7 @@ class RefinementCell(nn.Module):
     ) -> Float[Tensor, "context query word dim"]:
         # The weights of a query sum to one, so mapping the context first equals mapping the attended vector.
         scale, shift = attended(weights, self.modulation(context)).chunk(2, dim=-1)
+        queries = queries.to(scale.dtype)  # in mixed precision what is of pairs is narrow, and stays so
         return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu())
 
 
@@ -129,6 +130,7 @@ class GuidanceCell(nn.Module):
         mask: Tensor,
     ) -> Float[Tensor, "context query word dim"]:
         local = self.local(fragments)
+        fragments, whole = fragments.to(local.dtype), whole.to(local.dtype)
         if self.whole is None:
             x = fill(local * whole[:, None, None, :], mask[..., None], 0.0)
             squares = (x * x).sum(2, keepdim=True)
