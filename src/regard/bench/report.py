@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from regard.bench import Row
 from regard.curves import INK, PALE, PLAIN
@@ -53,10 +55,13 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     axes.set_yticks(places, [f"{row.model} {row.direction}" if row.direction != "both" else row.model for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.5, -0.7)
-    axes.set_xlim(floor.min() / 2, loop.max() * 30)
+    axes.set_xlim(floor.min() / 2, loop.max() * 1000)  # room for the notes
+    axes.set_xticks([tick for tick in 10.0 ** np.arange(-3, 6) if floor.min() / 2 < tick < 10 * loop.max()])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("seconds per million pairs", fontsize=9, color=PLAIN)
-    axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
-    axes.set_title(_machine(rows[0]), fontsize=7, color=PLAIN, loc="left", y=-0.32 if len(rows) < 4 else -0.2)
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+    figure.supxlabel("\n".join(wrap(_machine(rows[0]), 110)), fontsize=7, color=PLAIN)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
