@@ -1,5 +1,6 @@
 """This process: its device and its part under torchrun, its memory, and the signals that stop it."""
 
+import atexit
 import ctypes
 import logging
 import os
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 
 from regard.checkpoint import device_named
@@ -26,7 +28,15 @@ def launch(device: str, precision: str) -> Fabric:
         precision=precision,  # type: ignore[arg-type]  # a Literal of ours is a Literal of theirs
     )
     fabric.launch()
+    if under_torchrun:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """End this process's part in order: threads of the group that outlive the interpreter abort it, now and then."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def tune_memory() -> None:
