@@ -1,6 +1,5 @@
 """This process: its device and its part under torchrun, its memory, and the signals that stop it."""
 
-import atexit
 import ctypes
 import logging
 import os
@@ -28,14 +27,12 @@ def launch(device: str, precision: str) -> Fabric:
         precision=precision,  # type: ignore[arg-type]  # a Literal of ours is a Literal of theirs
     )
     fabric.launch()
-    if under_torchrun:
-        atexit.register(_leave)
     return fabric
 
 
-def _leave() -> None:
-    """End this process's part in order: threads of the group that outlive the interpreter abort it, now and then."""
-    if torch.distributed.is_initialized():
+def leave() -> None:
+    """End this process's part under torchrun: threads that outlive the interpreter would abort it, now and then."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

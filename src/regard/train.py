@@ -5,6 +5,7 @@ the epoch, random masks from the seed and the step, the learning rate from the s
 optimizer's state and a position, and a resumed run gives the weights of an uninterrupted one.
 """
 
+import atexit
 import math
 import os
 import time
@@ -25,7 +26,7 @@ from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.process import launch, stoppable, tune_memory
+from regard.process import launch, leave, stoppable, tune_memory
 from regard.recipe import Recipe
 from regard.run import Position, Run, earlier
 from regard.score import score_all
@@ -99,6 +100,7 @@ def train(
     run.begin(position, resumed=bool(state))
     with stoppable() as stop, closing(run):
         _loop(run, objective, optimizer, position, stop)
+    atexit.register(leave)  # after a failure the others may be waiting for this process: torchrun then ends them all
     return run.best or evaluate(load(out, fabric.device), splits[recipe.data.validation])
 
 
