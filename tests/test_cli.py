@@ -250,6 +250,9 @@ def test_a_shortlist_is_measured_beside_all_pairs(world, tmp_path):
     assert regard("evaluate", run, "--data", data, "--shortlist", "auto").code == 0
     assert "neither auto nor a number" in refused("evaluate", run, "--data", data, "--shortlist", "0")
     assert "one run" in refused("evaluate", run, run, "--data", data, "--shortlist", "3")
+    scores = tmp_path / "scores.npy"
+    assert "no whole matrix" in refused("evaluate", run, "--data", data, "--shortlist", "3", "--save-scores", scores)
+    assert not scores.exists()
 
 
 def test_bench_tells_and_writes_its_rows(tmp_path):

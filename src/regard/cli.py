@@ -138,7 +138,9 @@ def evaluate(
     recipe_of(runs[0])  # a folder that is no run is told before data that is not named
     data = data or data_of(runs[0])
     if shortlist is not None:
-        _shortlisted(runs, data, split, shortlist, protocol, json_, device)
+        if len(runs) > 1 or protocol != "full" or save_scores:
+            raise InputError("--shortlist takes one run and the protocol full, and has no whole matrix to save.")
+        _shortlisted(runs[0], data, split, shortlist, json_, device)
         return
     splits = [open_for(run, data, split) for run in runs]
     first = splits[0]
@@ -160,18 +162,14 @@ def evaluate(
     _write_json(json_, found.to_dict())
 
 
-def _shortlisted(
-    runs: tuple[Path, ...], data: Path, split: str, shortlist: str, protocol: str, json_: Path | None, device: str
-) -> None:
+def _shortlisted(run: Path, data: Path, split: str, shortlist: str, json_: Path | None, device: str) -> None:
     from regard.cascade import cascade, smallest
     from regard.checkpoint import load, recipe_of
     from regard.evaluation import open_for
 
     if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
         raise InputError(f"--shortlist {shortlist!r} is neither auto nor a number of 1 or more.")
-    if len(runs) > 1 or protocol != "full":
-        raise InputError("--shortlist measures one run, by the protocol full: leave the others out.")
-    run, model, opened = runs[0], load(runs[0], device), open_for(runs[0], data, split)
+    model, opened = load(run, device), open_for(run, data, split)
     if shortlist == "auto":
         validation = recipe_of(run).data.validation
         with console.status(f"choosing the length of the list on {validation}"):

@@ -129,7 +129,7 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
         split.relations.save(files.path("relations.npz"), IMAGE_FILE)
     if split.text_relations:
         split.text_relations.save(files.path("text_relations.npz"), TEXT_FILE)
-    if (twins := split.folder / f"{split.name}_twins.npz").exists():  # by image row, and rows are kept
+    if (twins := Files(split.folder, split.name).path("twins.npz")).exists():  # by image row, and rows are kept
         shutil.copyfile(twins, files.path("twins.npz"))
 
 
