@@ -127,6 +127,7 @@ def project(words: Sequence[str], triples: Iterable[Triple]) -> tuple[set[tuple[
         if not at:
             kinds[mark(subjects[0], subject)] = kinds[mark(objects[0], thing)] = 1
             continue
+        # A name for one expression: a def would be four lines.
         spread = lambda s, p, o: abs(s - p) + abs(o - p)  # noqa: E731
         ends = [(s, p, o) for s in subjects for p in at for o in objects if len({s, p, o}) == 3]
         if not ends:

@@ -162,6 +162,7 @@ def command(arguments: list[str], errors: Path, dies_at: int = 0) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = replace
+    # Open until the process ends.
     sys.argv, sys.stdout = ["regard", *arguments], open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = open(errors, "w")  # noqa: SIM115
     main()

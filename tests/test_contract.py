@@ -83,6 +83,7 @@ def test_3_padding_changes_no_training_step(name, options):
 def test_4_encoding_in_parts_is_encoding_at_once(name, options):
     model, images, texts = made.model(name, **options), made.images(), made.texts()
     whole = model.score(model.encode_images(images), model.encode_texts(texts))
+    # A name for one expression: a def would be four lines.
     encode = lambda encoder, items: type(encoder(items)).cat([encoder(items[:2]), encoder(items[2:])])  # noqa: E731
     parts = model.score(encode(model.encode_images, images), encode(model.encode_texts, texts))
     torch.testing.assert_close(parts, whole, atol=2e-6, rtol=0)

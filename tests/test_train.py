@@ -243,6 +243,7 @@ def test_the_first_epoch_draws_away_from_all_negatives_then_from_the_hardest(dat
 
 
 def test_learning_rates():
+    # A name for one expression: a def would be four lines.
     rate = lambda step, **how: learning_rate(TrainConfig(learning_rate=1.0, epochs=10, **how), step, 100)  # noqa: E731
     assert rate(0, schedule="constant") == rate(999, schedule="constant") == 1
     two = {"schedule": "step", "decay": 0.1, "decay_epochs": (3, 6)}

@@ -60,6 +60,7 @@ def test_counts_that_contradict_each_other_are_refused(make):
     maker.features(2)
     maker.lines("ids.txt", list("aaaaabbbbb"))
     maker.lines("caps.txt", [f"s{text}" for text in range(10)])
+    # A name for one expression: a def would be four lines.
     open_ = lambda **options: Split.open(maker.folder, "dev", **options)  # noqa: E731
     assert refusal(open_) == (
         f"{maker.path('ims.npy')} has 2 rows, {maker.path('ids.txt')} has 10: want one id per image. "
@@ -89,6 +90,7 @@ def test_without_ids_the_caller_says_how_many_sentences_an_image_has(make):
     maker = make()
     maker.features(4)
     maker.lines("caps.txt", range(4))
+    # A name for one expression: a def would be four lines.
     open_ = lambda **options: Split.open(maker.folder, "dev", **options)  # noqa: E731
     assert "Pass captions_per_image (SCAN's data has 5)." in refusal(open_)
     assert open_(captions_per_image=1).image_of_text.tolist() == [0, 1, 2, 3]
@@ -116,6 +118,7 @@ FRACTIONS = PIXELS[0] / [50, 100, 50, 100]
 
 def test_boxes_of_every_family_become_fractions(scan, make):
     maker = make("dev")
+    # A name for one expression: a def would be four lines.
     open_ = lambda: Split.open(scan, "dev").images([1, 0]).boxes.numpy()  # noqa: E731
 
     maker.array("boxes.npy", np.broadcast_to(FRACTIONS, (2, 3, 4)), np.float32)  # ours, once an image

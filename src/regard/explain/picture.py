@@ -24,6 +24,7 @@ from regard.files import InputError, replacing
 COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
 PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
+# A list of words reads better as a sentence.
 SMALL_WORDS = {*"a an the and or of in on at to by with for from is are as it its his her their".split()}  # noqa: SIM905
 DPI = 120
 PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length below

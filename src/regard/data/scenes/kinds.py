@@ -69,6 +69,7 @@ def kind(family: str, names: str, width: Number, height: Number, colours: str = 
 
     def register(draw: Callable[[Pen, Look], None]) -> Callable[[Pen, Look], None]:
         every = tuple(names.split(", "))
+        # Settings come by keyword, and are of several types.
         KINDS[every[0]] = Kind(every[0], family, width, height, draw, every, tuple(colours.split()), **more)  # type: ignore[arg-type]
         return draw
 

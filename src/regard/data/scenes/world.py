@@ -170,6 +170,7 @@ class Cast:
         kind = KINDS[dice.pick([name for name in options if name not in present])]
         colour = dice.pick(kind.colours if kind.colours and dice.chance(0.5) else tuple(COLOURS))
         size = dice.pick(("", "", "", "small", "big")) if sized and kind.family != "people" else ""
+        # Settings come by keyword, and are of several types.
         full = Look(COLOURS[colour], skin=dice.pick(SKINS), hair=dice.pick(HAIRS), **look)  # type: ignore[arg-type]
         self.things.append(Thing(kind, colour, size, dice.pick((-1, 1)), full))
         return len(self.things) - 1
