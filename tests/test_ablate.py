@@ -88,12 +88,13 @@ def test_scores_are_kept_until_the_weights_are_newer(data, trained):
 
 def test_two_runs_together_are_the_mean_of_their_scores(data, trained):
     from regard.checkpoint import load
-    from regard.evaluation import ensemble, open_for, scores_of
+    from regard.evaluation import open_for, scores_of
     from regard.metrics import galleries
 
     runs = [trained / name for name in ROWS]
     split = open_for(runs[0], data, "dev")
-    want = galleries(ensemble([scores_of(load(run), split) for run in runs]).numpy(), split.image_of_text)
+    scores = sum(scores_of(load(run), split) for run in runs) / len(runs)
+    want = galleries(scores.numpy(), split.image_of_text)
     found = ablate.ranks_of(runs, data, "dev")
     assert (found[0].t2i == want[0].t2i).all()
 

@@ -15,7 +15,7 @@ from regard.evaluation import encode
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.metrics import Recalls, recalls
-from regard.products import fast_products
+from regard.products import fast_products, inner
 from regard.score import NUMBERS, block_of, score_all
 
 WITHIN = 0.1  # what a metric may differ by from the exhaustive one's, in points
@@ -138,7 +138,7 @@ def seven(found: Recalls) -> list[float]:
 
 def summary_scores(images: Any, texts: Any) -> Float[Tensor, "image text"]:
     with fast_products():
-        return (images.summary() @ texts.summary().T).float().cpu()
+        return inner(images.summary(), texts.summary()).cpu()
 
 
 def coverage(summaries: Float[Tensor, "image text"], image_of_text: np.ndarray, count: int) -> tuple[float, float]:

@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -100,6 +101,8 @@ def evaluate(
     split: str = "test",
     protocol: Protocol = "full",
     shortlist: str | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    encodings: Literal["float32", "float16"] = "float32",
     json_: Json = None,
     save_scores: Scores = None,
     device: str = "auto",
@@ -119,17 +122,22 @@ def evaluate(
     shortlist
         Of one run: score exactly only the 50 (say) best of each query by summary vectors, and compare with all pairs.
         auto: the fewest that keep every recall of the validation split within 0.1.
+    precision
+        Of the products of pairs. bfloat16 is faster, and moves recalls by some tenths.
+    encodings
+        How the images' encodings are held in memory: float16 halves them.
     json_
         Write the metrics there.
     save_scores
-        Write the score matrix there (.npy, float32, image x text), and the map beside it (.image_of_text.npy).
+        Write the score matrix there (.npy, float32, image x text), and the map beside it (.image_of_text.npy). The
+        matrix then lies in the file, and not in memory.
     device
         auto, cpu or cuda.
     """
     import numpy as np
 
     from regard.checkpoint import data_of, device_named, load, recipe_of
-    from regard.evaluation import ensemble, open_for, scores_of
+    from regard.evaluation import open_for, scores_of
     from regard.metrics import recalls, render
 
     device = device_named(device)
@@ -138,8 +146,8 @@ def evaluate(
     recipe_of(runs[0])  # a folder that is no run is told before data that is not named
     data = data or data_of(runs[0])
     if shortlist is not None:
-        if len(runs) > 1 or protocol != "full" or save_scores:
-            raise InputError("--shortlist takes one run and the protocol full, and has no whole matrix to save.")
+        if len(runs) > 1 or protocol != "full" or save_scores or precision != "float32" or encodings != "float32":
+            raise InputError("--shortlist takes one run, the protocol full and float32; it has no whole matrix to save.")
         _shortlisted(runs[0], data, split, shortlist, json_, device)
         return
     splits = [open_for(run, data, split) for run in runs]
@@ -147,17 +155,19 @@ def evaluate(
     for run, other in zip(runs, splits, strict=True):
         if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
             raise InputError(f"{run} reads other images or sentences of {data} {split} than {runs[0]}: no ensemble.")
-    matrices = []
-    for run, opened in zip(runs, splits, strict=True):
-        with _Bar(f"scoring with {run}", first.num_images * first.num_texts) as bar:
-            matrices.append(scores_of(load(run, device), opened, progress=bar.advance))
-    scores = ensemble(matrices).numpy()
-    found = recalls(scores, first.image_of_text, protocol)
+    with _matrix(save_scores, (first.num_images, first.num_texts)) as scores:
+        for run, opened in zip(runs, splits, strict=True):
+            with _Bar(f"scoring with {run}", scores.size) as bar:
+                out = scores if opened is first else None
+                other = scores_of(load(run, device), opened, out, None, bar.advance, precision, encodings)
+            if opened is not first:
+                scores += other.numpy()
+        scores /= len(runs)
+        found = recalls(scores, first.image_of_text, protocol)
     names = " + ".join(map(str, runs))
     console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts", markup=False)
     console.print(render(found), markup=False)
     if save_scores:
-        _write_array(save_scores, scores)
         _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
     _write_json(json_, found.to_dict())
 
@@ -575,6 +585,18 @@ class _Bar:
 
     def reach(self, done: int, total: int) -> None:
         self.progress.update(self.task, completed=done, total=total)
+
+
+@contextmanager
+def _matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
+    """A float32 matrix in memory, or where a path is given in its .npy file, which is there once the block ends well."""
+    import numpy as np
+
+    if path is None:
+        yield np.empty(shape, np.float32)
+        return
+    with replacing(path) as temporary:
+        yield np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
 
 
 def _write_array(path: Path, values: Any) -> None:

@@ -1,10 +1,10 @@
 """Encode a split, score every pair of it, and measure."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,11 @@ from regard.files import InputError
 from regard.matcher import Matcher
 from regard.metrics import Protocol, Recalls, recalls
 from regard.recipe import Recipe
+from regard.products import Precision
 from regard.score import score_all
 
 BATCH = 128  # encoded at a time
+Held = Literal["float32", "float16"]
 AT_ONCE = 2048  # texts scored against all images
 
 
@@ -34,22 +36,26 @@ def scores_of(
     out: np.ndarray | None = None,
     block: tuple[int, int] | None = None,
     progress: Any = None,
+    precision: Precision = "float32",
+    held: Held = "float32",
 ) -> torch.Tensor:
     """The score of every image and text of a split: float32 [image, text], into `out` where it is given.
 
     The model is put into eval mode, and back. Texts of like length are encoded and scored together, some at a time, so
-    that the encodings of the images and the scores are what memory holds. Raises InputError where the split lacks what
-    the model needs.
+    that the encodings of the images, `held` in that type, and the scores are what memory holds. Products of pairs are
+    of `precision`. Raises InputError where the split lacks what the model needs.
     """
     missing(model, split)
     was_training = model.training
     model.eval()
     try:
-        images = encode_images(model, split, model.scored)
+        images = encode_images(model, split, lambda found: model.scored(found).to(getattr(torch, held)))
         scores = np.empty((split.num_images, split.num_texts), np.float32) if out is None else out
         for rows in np.array_split(_by_length(model, split), max(1, split.num_texts // AT_ONCE)):
             texts = encode_texts(model, split, rows)
-            scores[:, rows] = score_all(model, images, texts, block, progress=progress).numpy()
+            scores[:, rows] = score_all(
+                model, images, texts, block, progress=progress, precision=precision
+            ).numpy()
         return torch.from_numpy(scores)
     finally:
         model.train(was_training)
@@ -141,11 +147,3 @@ def missing(model: Matcher, split: Split) -> None:
         raise InputError(
             f"{name} as configured needs {' and '.join(absent)}; {split.folder} {split.name} has none: {how}."
         )
-
-
-def ensemble(matrices: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The mean of score matrices of the same images and texts: how the field combines two models."""
-    shapes = {tuple(matrix.shape) for matrix in matrices}
-    if len(shapes) > 1:
-        raise InputError(f"An ensemble needs score matrices of one shape, not of {sorted(shapes)}.")
-    return torch.stack(list(matrices)).mean(0)

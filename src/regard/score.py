@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regard.batch import Batch, Fragments
 from regard.matcher import Matcher
-from regard.products import fast_products
+from regard.products import Precision, fast_products
 
 # How many float32 numbers a block may hold for its pairs: on a CPU what its caches keep, on a GPU what keeps it busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
@@ -26,12 +26,14 @@ def score_all(
     block: tuple[int, int] | None = None,
     out: np.ndarray | None = None,
     progress: Any = None,
+    precision: Precision = "float32",
 ) -> Float[Tensor, "image text"]:
     """The scores of all pairs of two encodings, `block` images by texts at a time: by default as many as caches hold.
 
     With gradients on, each block of several is recomputed in the backward pass, so that memory is one block's. Without,
     texts of like length share a block, so that little padding is computed. `out`, a float32 array of [image, text] (a
-    memory map, say), receives the scores; `progress(done)` is told how many pairs each block scored.
+    memory map, say), receives the scores; `progress(done)` is told how many pairs each block scored. Encodings held in
+    float16 are widened block by block, and products are of `precision`: without gradients alone.
     """
     if torch.is_grad_enabled():
         rows, columns = block or TRAINED
@@ -44,13 +46,14 @@ def score_all(
     device = next(iter(texts.tensors().values())).device
     rows, columns = block or block_of(model, images, texts, NUMBERS[device.type])
     scores = torch.empty(len(images), len(texts), device=device) if out is None else torch.from_numpy(out)
-    with fast_products():
+    with fast_products(precision, device.type):
         for at in _alike(texts, columns):
-            some_texts = texts[at]
+            some_texts = texts[at].map(_widened)
             if isinstance(some_texts, Fragments):
                 some_texts = some_texts.trimmed()
             for first in range(0, len(images), rows):
-                found = model.score(images[first : first + rows], some_texts).float()
+                some_images = images[first : first + rows].map(_widened)
+                found = model.score(some_images, some_texts).float()
                 scores[first : first + rows, at] = found if out is None else found.cpu()
                 if progress:
                     progress(found.numel())
@@ -63,6 +66,10 @@ def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int
     pairs = max(LEAST, numbers // max(1, model.pair_size(regions, words)))
     columns = max(1, min(len(texts), round(math.sqrt(pairs * regions / words))))
     return max(1, min(len(images), pairs // columns)), columns
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _alike(texts: Any, columns: int) -> list[Tensor | slice]:

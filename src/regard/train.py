@@ -27,6 +27,7 @@ from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
 from regard.process import launch, leave, stoppable, tune_memory
+from regard.products import inner
 from regard.recipe import Recipe
 from regard.run import Position, Run, earlier
 from regard.score import score_all
@@ -53,7 +54,7 @@ class Objective(nn.Module):
 
         losses = {"triplet": loss(scores)}
         if config.summary_weight:
-            losses["summary"] = config.summary_weight * loss((images.summary() @ texts.summary().T).float())
+            losses["summary"] = config.summary_weight * loss(inner(images.summary(), texts.summary()))
         return losses | self.model.extra_losses(images, texts, scores, pairs.matches), scores.detach()
 
 

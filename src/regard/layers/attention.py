@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from regard.batch import Fragments
 from regard.files import InputError
 from regard.layers.pooling import fill
+from regard.products import wide
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,13 @@ def attended_cosine(
     With a = weights and G the Gram matrix of the context's fragments, the inner product is a.(V q) and the norm of the
     attended vector is sqrt(a'Ga). An attended vector of no length has cosine 0.
     """
-    inner = (weights * similarity).sum(1)
-    squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1)
+    products = (weights * similarity).sum(1, dtype=wide(similarity))
+    squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1, dtype=wide(similarity))
     norms = queries.vectors.norm(dim=-1)
     # Squares near rounding noise are opposite regions that cancel: no direction is left to compare with.
     floor = 1e-6 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-12
     scale = torch.rsqrt(squares.clamp(min=floor)) * (squares > floor)
-    return inner * scale / norms.T.clamp(min=1e-12)
+    return products * scale / norms.T.clamp(min=1e-12)
 
 
 class SelfAttention(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from regard.batch import Pooled
 from regard.layers.attention import attended, attention, similarities
 from regard.layers.pooling import fill, mean_max_pool
+from regard.products import inner
 
 Gate = Literal["norm", "sigmoid", "memory"]
 
@@ -55,7 +56,7 @@ class Interaction(nn.Module):
             scores.append(self.regions(context=texts, queries=images).T)  # eq. 9
         if self.sentences is not None:
             scores.append(self.sentences(context=images, queries=texts))  # eq. 10
-        return sum(scores) / len(scores) + self.options.global_weight * (images.pooled @ texts.pooled.T)  # eq. 11
+        return sum(scores) / len(scores) + self.options.global_weight * inner(images.pooled, texts.pooled)  # eq. 11
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """The attention of words over regions, where that branch is; else of regions over words."""
@@ -82,7 +83,7 @@ class Branch(nn.Module):
         if self.guide is not None:
             fragments = self.guide(fragments, context.pooled, queries.mask)
         pooled = mean_max_pool(fragments, queries.mask)
-        return torch.einsum("cqd,cd->cq", pooled, context.pooled)
+        return inner(pooled, context.pooled[:, None])[..., 0]
 
     def weights(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context fragment word query"]:
         return attention(similarities(context, queries), context, self.temperature)  # eq. 6

@@ -28,6 +28,7 @@ from regard.layers.attention import SelfAttention, similarities
 from regard.layers.graph import between_real
 from regard.layers.pooling import mean_pool, unit
 from regard.matcher import Matcher, RelationAlignment
+from regard.products import inner, wide
 from regard.regions.geometry import iou
 from regard.words import ROLES
 
@@ -146,7 +147,7 @@ class ReSG(Matcher):
         if self.related:
             seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
             scores = scores + self.config.relation_weight * best_matches(seen, told, self.config.direction)  # eq. 9
-        return scores + self.config.global_weight * (images.pooled @ texts.pooled.T)  # eq. 10
+        return scores + self.config.global_weight * inner(images.pooled, texts.pooled)  # eq. 10
 
     def align(self, images: Graph, texts: Graph) -> Float[Tensor, "image text region word"]:
         """The cosine of each concept and each word, of which the score takes the best."""
@@ -348,7 +349,7 @@ def _mean(
 ) -> Float[Tensor, "image text"]:
     """The mean of the real ones' best; 0 where the other side, or this one, has none."""
     kept = best.masked_fill(~(mask & others[:, None]), 0)
-    return kept.sum(1) / mask.sum(1).clamp(min=1)
+    return kept.sum(1, dtype=wide(kept)) / mask.sum(1).clamp(min=1)
 
 
 def centers(

@@ -19,6 +19,7 @@ from regard.batch import Fragments, Images, Pooled, Texts, Vectors
 from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.pooling import GeneralizedPooling, mean_pool, unit
 from regard.matcher import Matcher
+from regard.products import inner
 
 
 class VSEInfinity(Matcher):
@@ -50,7 +51,7 @@ class VSEInfinity(Matcher):
         return Vectors(encoding.summary())
 
     def score(self, images: Pooled | Vectors, texts: Pooled | Vectors) -> Float[Tensor, "image text"]:
-        return images.summary() @ texts.summary().T  # eq. 4
+        return inner(images.summary(), texts.summary())  # eq. 4
 
     def pair_size(self, regions: int, words: int) -> int:
         return 1
