@@ -219,6 +219,16 @@ def test_several_runs_are_the_mean_of_their_matrices(world, tmp_path):
     assert not np.allclose(cmsei, scan)
 
 
+def test_narrow_numbers_are_used_where_asked(world, tmp_path):
+    scores = {}
+    for name, asked in {"exact": (), "narrow": ("--precision", "bfloat16", "--encodings", "float16")}.items():
+        told = regard("evaluate", world / "cmsei", *asked, "--save-scores", tmp_path / f"{name}.npy")
+        assert told.code == 0, told.err
+        scores[name] = np.load(tmp_path / f"{name}.npy")
+    assert not np.array_equal(scores["narrow"], scores["exact"])
+    np.testing.assert_allclose(scores["narrow"], scores["exact"], atol=2e-2)
+
+
 def test_five_folds_are_labelled_as_the_mean_of_themselves(world, tmp_path):
     told = regard(
         *("evaluate", world / "scan", "--data", world / "data", "--protocol", "5fold", "--json", tmp_path / "5.json")
@@ -250,6 +260,7 @@ def test_a_shortlist_is_measured_beside_all_pairs(world, tmp_path):
     assert regard("evaluate", run, "--data", data, "--shortlist", "auto").code == 0
     assert "neither auto nor a number" in refused("evaluate", run, "--data", data, "--shortlist", "0")
     assert "one run" in refused("evaluate", run, run, "--data", data, "--shortlist", "3")
+    assert "float32" in refused("evaluate", run, "--data", data, "--shortlist", "3", "--encodings", "float16")
     scores = tmp_path / "scores.npy"
     assert "no whole matrix" in refused("evaluate", run, "--data", data, "--shortlist", "3", "--save-scores", scores)
     assert not scores.exists()

@@ -1,6 +1,7 @@
 """The cascade: every pair by one product of summary vectors, and exact scores for each query's best alone."""
 
 import time
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ class Cascade:
     count: int
     recalls: Recalls
     exhaustive: Recalls | None
-    shortlist_i2t: float  # the share of images of which a text is on the list, in percent
+    shortlist_i2t: float  # the share of images of which a text is scored exactly, in percent: what bounds the recalls
     shortlist_t2i: float
     work: float  # the pairs scored exactly, as a part of all
     seconds: float  # of summaries and exact scores
@@ -46,8 +47,8 @@ class Cascade:
             if found is not None:
                 lines.append(f"{name:18}" + "".join(f"{value:7.1f}" for value in seven(found)))
         lines.append(
-            f"On the list: {self.shortlist_i2t:.1f} % of images have a sentence of theirs, "
-            f"{self.shortlist_t2i:.1f} % of sentences their image."
+            f"On the lists: for {self.shortlist_i2t:.1f} % of images a sentence of theirs, "
+            f"for {self.shortlist_t2i:.1f} % of sentences their image."
         )
         speed = f", {self.speedup:.1f} times faster than all pairs" if self.speedup else ""
         lines.append(f"Scored exactly: 1 of {1 / self.work:.1f} pairs, in {self.seconds:.2f} s{speed}.")
@@ -100,7 +101,7 @@ def cascade(model: Matcher, split: Split, count: int, exhaustive: bool = True) -
     """
     if count < 1:
         raise InputError(f"A shortlist of {count}: want at least 1, or auto.")
-    images, texts = encode(model, split)
+    images, texts = (model.scored(side) for side in encode(model, split))
     began = time.perf_counter()
     summaries = summary_scores(images, texts)
     pairs = listed(summaries, count)
@@ -112,23 +113,26 @@ def cascade(model: Matcher, split: Split, count: int, exhaustive: bool = True) -
         every_scores = score_all(model, images, texts)
         every_took = time.perf_counter() - began
         every = recalls(every_scores.numpy(), split.image_of_text)
-    i2t, t2i = coverage(summaries, split.image_of_text, count)
+    i2t, t2i = coverage(pairs, split.image_of_text)
     found = recalls(scores.numpy(), split.image_of_text)
     return Cascade(count, found, every, i2t, t2i, float(pairs.float().mean()), took, every_took)
 
 
 @torch.inference_mode()
 def smallest(model: Matcher, split: Split) -> int:
-    """The shortest list, doubling from 5, that keeps each of the six recalls of a split within 0.1 of exhaustive."""
-    images, texts = encode(model, split)
+    """The shortest list that keeps each of the seven metrics of a split within 0.1 of exhaustive.
+
+    Found by bisection: if a list does, a longer one is taken to do so too.
+    """
+    images, texts = (model.scored(side) for side in encode(model, split))
     summaries, exact = summary_scores(images, texts), score_all(model, images, texts)
-    wanted, count = recalls(exact.numpy(), split.image_of_text), 5
-    while count < max(exact.shape):
+    wanted = seven(recalls(exact.numpy(), split.image_of_text))
+
+    def does(count: int) -> bool:
         found = recalls(joined(summaries, exact, listed(summaries, count)).numpy(), split.image_of_text)
-        if all(abs(a - b) <= WITHIN + 1e-9 for a, b in zip(seven(found), seven(wanted), strict=True)):
-            return count
-        count *= 2
-    return max(exact.shape)
+        return all(abs(a - b) <= WITHIN + 1e-9 for a, b in zip(seven(found), wanted, strict=True))
+
+    return bisect_left(range(max(exact.shape)), True, lo=1, key=does)
 
 
 def seven(found: Recalls) -> list[float]:
@@ -141,11 +145,8 @@ def summary_scores(images: Any, texts: Any) -> Float[Tensor, "image text"]:
         return inner(images.summary(), texts.summary()).cpu()
 
 
-def coverage(summaries: Float[Tensor, "image text"], image_of_text: np.ndarray, count: int) -> tuple[float, float]:
-    """The percentage of images of which a text is among their `count` best by summary; of texts, of their image."""
-    match = torch.from_numpy(np.arange(len(summaries))[:, None] == image_of_text)
-    by_image = summaries.topk(min(count, summaries.shape[1]), 1).indices
-    by_text = summaries.topk(min(count, summaries.shape[0]), 0).indices
-    has_text = match.any(1)
-    i2t = match.gather(1, by_image).any(1)[has_text].float().mean()
-    return 100 * float(i2t), 100 * float(match.gather(0, by_text).any(0).float().mean())
+def coverage(pairs: Bool[Tensor, "image text"], image_of_text: np.ndarray) -> tuple[float, float]:
+    """The percentage of images of which a text is listed with them; of texts, of their image."""
+    match = torch.from_numpy(np.arange(len(pairs))[:, None] == image_of_text)
+    found = pairs & match
+    return 100 * float(found.any(1)[match.any(1)].float().mean()), 100 * float(found.any(0).float().mean())

@@ -147,7 +147,9 @@ def evaluate(
     data = data or data_of(runs[0])
     if shortlist is not None:
         if len(runs) > 1 or protocol != "full" or save_scores or precision != "float32" or encodings != "float32":
-            raise InputError("--shortlist takes one run, the protocol full and float32; it has no whole matrix to save.")
+            raise InputError(
+                "--shortlist takes one run, the protocol full and float32; it has no whole matrix to save."
+            )
         _shortlisted(runs[0], data, split, shortlist, json_, device)
         return
     splits = [open_for(run, data, split) for run in runs]
@@ -159,17 +161,17 @@ def evaluate(
         for run, opened in zip(runs, splits, strict=True):
             with _Bar(f"scoring with {run}", scores.size) as bar:
                 out = scores if opened is first else None
-                other = scores_of(load(run, device), opened, out, None, bar.advance, precision, encodings)
+                found = scores_of(load(run, device), opened, out, None, bar.advance, precision, encodings)
             if opened is not first:
-                scores += other.numpy()
+                scores += found.numpy()
         scores /= len(runs)
-        found = recalls(scores, first.image_of_text, protocol)
+        measured = recalls(scores, first.image_of_text, protocol)
     names = " + ".join(map(str, runs))
     console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts", markup=False)
-    console.print(render(found), markup=False)
+    console.print(render(measured), markup=False)
     if save_scores:
         _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
-    _write_json(json_, found.to_dict())
+    _write_json(json_, measured.to_dict())
 
 
 def _shortlisted(run: Path, data: Path, split: str, shortlist: str, json_: Path | None, device: str) -> None:
@@ -589,7 +591,7 @@ class _Bar:
 
 @contextmanager
 def _matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
-    """A float32 matrix in memory, or where a path is given in its .npy file, which is there once the block ends well."""
+    """A float32 matrix in memory, or in the .npy file `path`, which is there once the block ends well."""
     import numpy as np
 
     if path is None:

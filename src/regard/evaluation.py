@@ -15,8 +15,8 @@ from regard.data import Split
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.metrics import Protocol, Recalls, recalls
-from regard.recipe import Recipe
 from regard.products import Precision
+from regard.recipe import Recipe
 from regard.score import score_all
 
 BATCH = 128  # encoded at a time
@@ -53,9 +53,7 @@ def scores_of(
         scores = np.empty((split.num_images, split.num_texts), np.float32) if out is None else out
         for rows in np.array_split(_by_length(model, split), max(1, split.num_texts // AT_ONCE)):
             texts = encode_texts(model, split, rows)
-            scores[:, rows] = score_all(
-                model, images, texts, block, progress=progress, precision=precision
-            ).numpy()
+            scores[:, rows] = score_all(model, images, texts, block, progress=progress, precision=precision).numpy()
         return torch.from_numpy(scores)
     finally:
         model.train(was_training)

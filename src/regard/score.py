@@ -44,7 +44,7 @@ def score_all(
 
     images, texts = model.scored(images), model.scored(texts)
     device = next(iter(texts.tensors().values())).device
-    rows, columns = block or block_of(model, images, texts, NUMBERS[device.type])
+    rows, columns = block or block_of(model, images, texts, _numbers(device))
     scores = torch.empty(len(images), len(texts), device=device) if out is None else torch.from_numpy(out)
     with fast_products(precision, device.type):
         for at in _alike(texts, columns):
@@ -58,6 +58,11 @@ def score_all(
                 if progress:
                     progress(found.numel())
     return scores.cpu()
+
+
+def _numbers(device: torch.device) -> int:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+    return int(min(NUMBERS[device.type], free / 64))  # a number is four bytes, and steps of a score live together
 
 
 def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int, int]:
