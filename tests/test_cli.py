@@ -266,6 +266,21 @@ def test_a_shortlist_is_measured_beside_all_pairs(world, tmp_path):
     assert not scores.exists()
 
 
+def test_search_tells_images_and_their_sentences(world, tmp_path):
+    sentences = ("a dog is to the left of a cat", "a red thing")
+    told = regard("search", world / "cmsei", *sentences, "--count", 3, "--json", tmp_path / "found.json")
+    assert told.code == 0, told.err
+    assert [told.out.splitlines()[line] for line in (0, 4)] == list(sentences)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found) == list(sentences)
+    for hits in found.values():
+        assert len(hits) == 3
+        for hit in hits:
+            assert f"  {hit['score']:8.4f}  {hit['id']}  " in told.out
+    assert "at least one sentence" in refused("search", world / "cmsei")
+    assert "at least 1 of each" in refused("search", world / "cmsei", "a dog", "--count", "0")
+
+
 def test_bench_tells_and_writes_its_rows(tmp_path):
     out, png = tmp_path / "bench.json", tmp_path / "bench.png"
     told = regard("bench", "--quick", "--models", "vse_infinity", "--dim", 8, "--json", out, "--png", png)
@@ -552,9 +567,7 @@ def test_a_full_disk_spoils_no_earlier_file(world, data, tmp_path):
     with room_for(100):
         message = f"The disk is full ({out}): nothing was left half-written."
         assert refused("evaluate", world / "scan", "--data", data, "--json", out) == message
-        told = regard("evaluate", world / "scan", "--data", data, "--save-scores", tmp_path / "scores.npy")
-        assert told.code == 2
-        assert "rSum" in told.out  # what was measured is told all the same
+        assert "The disk is full" in refused("evaluate", world / "scan", "--save-scores", tmp_path / "scores.npy")
         assert "The disk is full" in refused("data", "scenes", "--out", tmp_path / "new", "--train", 2)
         assert "Nothing was kept" in refused("data", "convert", data, "--out", tmp_path / "new")
         (data / "dev_relations.npz").unlink()

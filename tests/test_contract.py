@@ -9,6 +9,7 @@ from regard.batch import Batch, Images, Texts
 from regard.losses import triplet
 from regard.models import MODELS
 from regard.score import score_all
+from regard.search import Index
 
 every_model = pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES)
 
@@ -144,6 +145,23 @@ def test_5b_evaluation_blocks_are_the_whole(name, options):
     score_all(model, images, texts, (2, 3), out, scored.append)
     torch.testing.assert_close(torch.from_numpy(out), model.score(images, texts), atol=2e-6, rtol=0)
     assert sum(scored) == out.size
+
+
+@every_model
+@torch.no_grad()
+def test_8_search_is_the_sorted_matrix(name, options):
+    model, images, texts = made.model(name, **options), made.images(), made.texts()
+    encoded = model.encode_images(images)
+    scores = model.score(encoded, model.encode_texts(texts))
+    index = Index(model, model.scored(encoded), "abcde")
+    for shortlist in (None, 5):
+        found = index.search(texts, 4, shortlist)
+        ranked = torch.tensor([[hit.score for hit in hits] for hits in found])
+        torch.testing.assert_close(ranked, scores.T.topk(4).values, atol=2e-6, rtol=0)
+        for text, hits in enumerate(found):
+            assert [hit.id for hit in hits] == ["abcde"[hit.image] for hit in hits]
+            told = torch.tensor([float(scores[hit.image, text]) for hit in hits])
+            torch.testing.assert_close(told, ranked[text], atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -196,6 +196,57 @@ def _shortlisted(run: Path, data: Path, split: str, shortlist: str, json_: Path 
 
 
 @app.command
+def search(
+    run: Path,
+    *sentences: str,
+    data: Path | None = None,
+    split: str = "test",
+    count: int = 10,
+    shortlist: int = 100,
+    json_: Json = None,
+    device: str = "auto",
+) -> None:
+    """Find the images of a split that answer a sentence best.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    sentences
+        One or more, each in quotes.
+    data
+        The data folder; by default the one that the run was trained on.
+    split
+        Which split of it.
+    count
+        How many images to tell.
+    shortlist
+        Score exactly only so many best images by summary vectors; 0: all.
+    json_
+        Write the images found there.
+    device
+        auto, cpu or cuda.
+    """
+    from regard.checkpoint import data_of, device_named, load
+    from regard.evaluation import open_for
+    from regard.search import Index
+
+    if not sentences:
+        raise InputError('Give at least one sentence, in quotes: regard search RUN "a dog runs after a man".')
+    model = load(run, device_named(device))
+    opened = open_for(run, data or data_of(run), split)
+    with console.status(f"reading {opened.num_images:,} images"):
+        found = Index.of(model, opened).ask(sentences, count, shortlist or None)
+    for sentence, hits in zip(sentences, found, strict=True):
+        console.print(sentence, markup=False)
+        for hit in hits:
+            said = next(iter(opened.captions[row] for row in (opened.image_of_text == hit.image).nonzero()[0]), "")
+            console.print(f"  {hit.score:8.4f}  {hit.id}  {said}", markup=False)
+    answers = dict(zip(sentences, found, strict=True))
+    _write_json(json_, {sentence: [vars(hit) for hit in hits] for sentence, hits in answers.items()})
+
+
+@app.command
 def metrics(
     scores: Path,
     image_of_text: Path,
@@ -598,7 +649,11 @@ def _matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
         yield np.empty(shape, np.float32)
         return
     with replacing(path) as temporary:
-        yield np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+        scores = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now; it would be a signal while the map is written
+            with open(temporary, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        yield scores
 
 
 def _write_array(path: Path, values: Any) -> None:

@@ -1,6 +1,6 @@
 """Relations between words, parsed once and stored beside the sentences: `regard data parse DIR`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +25,22 @@ def parse_split(
     path = files.path("text_relations.npz")
     if path.exists():
         raise InputError(f"{path} is there already: remove it to parse the sentences instead.")
-    captions, parse = Lines(files.path("caps.txt")), parser or own_parser()
-    columns: list[np.ndarray] = []
+    captions = Lines(files.path("caps.txt"))
+    found = parsed(captions, parser, progress)
+    found.save(path, TEXT_FILE)
+    return len(found.label) / max(len(captions), 1)
+
+
+def parsed(
+    captions: Sequence[str], parser: Parser | None = None, progress: Callable[[int], None] | None = None
+) -> Triples:
+    """The roles that `parser` (default: our own) finds in sentences."""
+    parse, columns = parser or own_parser(), [np.zeros((0, 4), np.int32)]
     for start in range(0, len(captions), CHUNK):
         some = [captions[row] for row in range(start, min(start + CHUNK, len(captions)))]
-        edges = [(start + row, *edge) for row, parsed in enumerate(parse(some)) for edge in parsed.edges]
+        edges = [(start + row, *edge) for row, found in enumerate(parse(some)) for edge in found.edges]
         columns.append(np.array(edges, np.int32).reshape(-1, 4))
         if progress:
             progress(len(some))
-    text, head, dependent, role = np.concatenate([*columns, np.zeros((0, 4), np.int32)]).T
-    Triples.of(text, head, dependent, role, ROLES, len(captions)).save(path, TEXT_FILE)
-    return len(text) / max(len(captions), 1)
+    text, head, dependent, role = np.concatenate(columns).T
+    return Triples.of(text, head, dependent, role, ROLES, len(captions))

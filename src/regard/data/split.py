@@ -166,9 +166,12 @@ class Split:
         """
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
-        if self.text_relations is None:
-            return texts
-        lengths = (texts.mask.sum(1) if texts.words is None else texts.words.amax(1)).numpy()
-        width = texts.tokens.shape[1] if texts.words is None else int(lengths.max(initial=0))
-        dense = self.text_relations.dense(rows, width, offset=tokenizer.offset, lengths=lengths - tokenizer.offset)
-        return replace(texts, relations=torch.from_numpy(dense))
+        return texts if self.text_relations is None else related(texts, self.text_relations, rows, tokenizer.offset)
+
+
+def related(texts: Texts, relations: Triples, rows: np.ndarray, offset: int) -> Texts:
+    """The texts with the relations of `rows` among them; `offset` fragments precede the first word of each."""
+    lengths = (texts.mask.sum(1) if texts.words is None else texts.words.amax(1)).numpy()
+    width = texts.tokens.shape[1] if texts.words is None else int(lengths.max(initial=0))
+    dense = relations.dense(rows, width, offset=offset, lengths=lengths - offset)
+    return replace(texts, relations=torch.from_numpy(dense))
