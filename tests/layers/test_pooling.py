@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from regard.batch import Fragments
+from regard.layers.packed import Packed
 from regard.layers.pooling import GeneralizedPooling, mean_max_pool, mean_pool, unit
 
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
@@ -27,7 +28,7 @@ def test_unit_scales_to_length_one_and_leaves_zero():
 @pytest.mark.parametrize("padding", [0.0, 100.0])
 def test_means_and_maxima_are_over_real_fragments(padding):
     some = fragments(padding)
-    means, both = mean_pool(some), mean_max_pool(some.vectors[None], MASK)
+    means, both = mean_pool(some), mean_max_pool(some.vectors[MASK][None], Packed(MASK))
     for item in range(3):
         real = some.vectors[item, MASK[item]].numpy()
         np.testing.assert_allclose(means[item], real.mean(0), atol=1e-6)

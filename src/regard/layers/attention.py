@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from regard.batch import Fragments
 from regard.files import InputError
+from regard.layers.packed import Packed
 from regard.layers.pooling import fill
 from regard.products import wide
 
@@ -65,11 +66,12 @@ def attention(
 
 
 def attended(
-    weights: Float[Tensor, "context fragment word query"], context: Float[Tensor, "context fragment dim"]
-) -> Float[Tensor, "context query word dim"]:
-    """What each query fragment attends to: the weighted sum of the context."""
-    by_query = weights.transpose(2, 3)
-    return (by_query.flatten(2).mT @ context).unflatten(1, by_query.shape[2:])
+    weights: Float[Tensor, "context fragment word query"],
+    context: Float[Tensor, "context fragment dim"],
+    queries: Packed,
+) -> Float[Tensor, "context real dim"]:
+    """What each real query fragment attends to, query by query: the weighted sum of the context."""
+    return queries.pack(weights.transpose(2, 3).flatten(2).mT) @ context
 
 
 def attended_cosine(

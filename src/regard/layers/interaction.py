@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from regard.batch import Pooled
 from regard.layers.attention import attended, attention, similarities
-from regard.layers.pooling import fill, mean_max_pool
+from regard.layers.packed import Packed
+from regard.layers.pooling import mean_max_pool
 from regard.products import inner
 
 Gate = Literal["norm", "sigmoid", "memory"]
@@ -77,12 +78,13 @@ class Branch(nn.Module):
         self.guide = GuidanceCell(dim, gate) if guided else None
 
     def forward(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context query"]:
-        fragments = queries.vectors.expand(len(context), -1, -1, -1)
+        items = Packed(queries.mask)
+        fragments = items.pack(queries.vectors.flatten(0, 1)).expand(len(context), -1, -1)
         if self.attend is not None:
-            fragments = self.attend(queries.vectors, context.vectors, self.weights(context, queries))
+            fragments = self.attend(fragments, context.vectors, self.weights(context, queries), items)
         if self.guide is not None:
-            fragments = self.guide(fragments, context.pooled, queries.mask)
-        pooled = mean_max_pool(fragments, queries.mask)
+            fragments = self.guide(fragments, context.pooled, items)
+        pooled = mean_max_pool(fragments, items)
         return inner(pooled, context.pooled[:, None])[..., 0]
 
     def weights(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context fragment word query"]:
@@ -100,14 +102,15 @@ class RefinementCell(nn.Module):
 
     def forward(
         self,
-        queries: Float[Tensor, "query word dim"],
+        queries: Float[Tensor, "context real dim"],
         context: Float[Tensor, "context fragment dim"],
         weights: Float[Tensor, "context fragment word query"],
-    ) -> Float[Tensor, "context query word dim"]:
+        items: Packed,
+    ) -> Float[Tensor, "context real dim"]:
         # The weights of a query sum to one, so mapping the context first equals mapping the attended vector.
-        scale, shift = attended(weights, self.modulation(context)).chunk(2, dim=-1)
+        scale, shift = attended(weights, self.modulation(context), items).chunk(2, dim=-1)
         queries = queries.to(scale.dtype)  # in mixed precision what is of pairs is narrow, and stays so
-        return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu())
+        return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu_())
 
 
 class GuidanceCell(nn.Module):
@@ -126,17 +129,16 @@ class GuidanceCell(nn.Module):
 
     def forward(
         self,
-        fragments: Float[Tensor, "context query word dim"],
+        fragments: Float[Tensor, "context real dim"],
         whole: Float[Tensor, "context dim"],
-        mask: Tensor,
-    ) -> Float[Tensor, "context query word dim"]:
+        items: Packed,
+    ) -> Float[Tensor, "context real dim"]:
         local = self.local(fragments)
         fragments, whole = fragments.to(local.dtype), whole.to(local.dtype)
         if self.whole is None:
-            x = fill(local * whole[:, None, None, :], mask[..., None], 0.0)
-            squares = (x * x).sum(2, keepdim=True)
-            return torch.addcmul(fragments, fragments, x * torch.rsqrt(squares + 1e-16))
-        joint = local + self.whole(whole)[:, None, None, :]
+            x = local * whole[:, None]
+            return torch.addcmul(fragments, fragments, items.scaled(x, torch.rsqrt(items.sum(x * x) + 1e-16)))
+        joint = local + self.whole(whole)[:, None]
         if self.gate == "sigmoid":
             return fragments * joint.sigmoid()
         keep, new = joint.chunk(2, dim=-1)

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments
+from regard.layers.packed import Packed
 
 
 def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
@@ -29,13 +30,9 @@ def mean_pool(fragments: Fragments) -> Float[Tensor, "item dim"]:
     return kept.sum(1) / fragments.mask.sum(1, keepdim=True).clamp(min=1)
 
 
-def mean_max_pool(
-    vectors: Float[Tensor, "context item fragment dim"], mask: Bool[Tensor, "item fragment"]
-) -> Float[Tensor, "context item dim"]:
+def mean_max_pool(vectors: Float[Tensor, "context real dim"], items: Packed) -> Float[Tensor, "context item dim"]:
     """The mean plus the maximum over the real fragments, of unit length (DIME's pooling of refined fragments)."""
-    real = mask[..., None]
-    mean = fill(vectors, real, 0.0).sum(2) / mask.sum(1)[:, None]
-    return unit(mean + fill(vectors, real, float("-inf")).amax(2))
+    return unit(items.sum(vectors) / items.lengths[:, None] + items.max(vectors))
 
 
 class GeneralizedPooling(nn.Module):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Pooled, Texts
 from regard.layers.attention import Normalisation, attended, attention, similarities
+from regard.layers.packed import Packed
 from regard.layers.pooling import unit
 from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
 from regard.matcher import Matcher
@@ -90,7 +91,9 @@ class SGRAF(Matcher):
             nodes.append(self.whole(images.pooled[:, None], texts.pooled[None])[:, :, None])  # eq. 5
             real.append(texts.mask.new_ones(len(texts), 1))
         if self.local is not None:
-            seen = unit(attended(self._weights(images, texts), images.vectors))  # eq. 3-4
-            nodes.append(self.local(seen, texts.vectors[None]))  # eq. 5
+            items = Packed(texts.mask)
+            seen = unit(attended(self._weights(images, texts), images.vectors, items))  # eq. 3-4
+            words = items.pack(texts.vectors.flatten(0, 1))
+            nodes.append(items.unpack(self.local(seen, words[None])))  # eq. 5
             real.append(texts.mask)
         return torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)

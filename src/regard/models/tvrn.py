@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from regard.batch import Fragments, Images, Texts
 from regard.layers.attention import attended, attention, similarities
 from regard.layers.graph import between_real
+from regard.layers.packed import Packed
 from regard.layers.pooling import unit
 from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
 from regard.matcher import Matcher
@@ -156,8 +157,9 @@ class TVRN(Matcher):
             real.append(mask.new_ones(len(texts), 1))
         if self.local is not None:
             parts, weights = images.parts(), self._weights(images, words, mask)
-            met = attended(_to_unit(weights, parts.vectors), parts.vectors)  # eq. 12
-            local = self.local(met, words)  # eq. 13
+            items = Packed(mask)
+            met = attended(_to_unit(weights, parts.vectors), parts.vectors, items)  # eq. 12
+            local = items.unpack(self.local(met, items.pack(words.flatten(1, 2))))  # eq. 13
             if self.config.enhancement == "weighted" and images.pooled is not None:
                 logits = self.config.temperature * torch.einsum("itwd,id->itw", words, images.pooled)
                 gate = logits.masked_fill(~mask, float("-inf")).softmax(-1) * mask.sum(1)[:, None]  # eq. 10
@@ -307,7 +309,8 @@ class Reader(nn.Module):
     ) -> Float[Tensor, "image text word dim"]:
         """What each word sees, unit(weights x regions), refined; the GRU goes on where each text's reading ended."""
         if self.gru is None or texts.state is None:
-            return attended(_to_unit(weights, regions), regions)
+            items = Packed(texts.mask)
+            return items.unpack(attended(_to_unit(weights, regions), regions, items))
         first, again, first_bias, again_bias = self.gru.all_weights[0]
         # The first map is linear, so regions are mapped once an image, and not what each word sees of them.
         mapped = F.linear(regions, first)
