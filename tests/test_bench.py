@@ -56,6 +56,13 @@ def test_every_model_is_measured():
         assert list(row.steps_per_second) == list(row.step_mib) == list(BATCHES)
 
 
+def test_bfloat16_is_measured_beside_its_own_floor():
+    (row,) = bench(["cmsei"], Random(6, 9, 4, 8), seconds=0.01, dim=16, train=False, precision="bfloat16")
+    floor = row.gflop_per_million_pairs / row.machine.product_bfloat16_gflops
+    assert row.floor_ratio == pytest.approx(row.seconds_per_million_pairs / floor)
+    assert "| cmsei bfloat16 |" in table([row])
+
+
 def test_a_split_is_measured_too(tmp_path):
     inputs = OfSplit.of(Split.open(made.folder(tmp_path / "data"), "dev"))
     (row,) = bench(["cmsei"], inputs, seconds=0.01, dim=8, train=False)

@@ -385,6 +385,7 @@ def bench(
     data: Path | None = None,
     split: str = "test",
     dim: int = 0,
+    precision: Literal["float32", "bfloat16"] = "float32",
     json_: Json = None,
     png: Annotated[Path | None, Parameter(validator=_writable)] = None,
     device: str = "auto",
@@ -403,6 +404,8 @@ def bench(
         Which split of it.
     dim
         The width of the models; by default each one's published one.
+    precision
+        Of the products of pairs, with the floor of that precision. The field's loop stays in float32.
     json_
         Write the rows there.
     png
@@ -432,6 +435,7 @@ def bench(
             seconds=4.0 if quick else 60.0,
             dim=dim,
             train=not quick,
+            precision=precision,
             device=device,
             told=lambda text: status.update(f"measuring {text}"),
         )

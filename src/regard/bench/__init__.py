@@ -2,7 +2,7 @@
 
 For each model, at its published width unless told otherwise: every pair of a Flickr30K-shaped test set scored by
 `score_all` (or as many images of it as the time allows), against the floor, which is the FLOPs that grow with the pairs
-at the speed of the fastest float32 product, and against the field's loop over captions; encoding; and training steps.
+at the speed of the fastest product of that precision, and against the field's loop over captions; encoding; and training steps.
 """
 
 import time
@@ -23,6 +23,7 @@ from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
 from regard.process import tune_memory
+from regard.products import Precision
 from regard.score import score_all
 from regard.train import Objective
 from regard.words import WordsConfig
@@ -53,6 +54,7 @@ class Row:
 
     model: str
     direction: str
+    precision: Precision  # of the pairs' products; the loop's are float32
     dim: int
     images: int
     texts: int
@@ -83,6 +85,7 @@ def bench(
     seconds: float = 60.0,
     dim: int = 0,
     train: bool = True,
+    precision: Precision = "float32",
     device: str = "cpu",
     told: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
@@ -94,9 +97,8 @@ def bench(
         for direction in ("t2i", "i2t") if name == "scan" else ("",):
             told(f"{name} {direction}".strip())
             options: dict[str, Any] = {"direction": direction} if direction else {}
-            rows.append(
-                _measured(name, options | ({"dim": dim} if dim else {}), inputs, machine, seconds, train, device)
-            )
+            options |= {"dim": dim} if dim else {}
+            rows.append(_measured(name, options, inputs, machine, seconds, train, precision, device))
     return rows
 
 
@@ -116,7 +118,14 @@ def pair_flops(model: Matcher, images: Any, texts: Any) -> int:
 
 
 def _measured(
-    name: str, options: dict[str, Any], inputs: Inputs, machine: Machine, seconds: float, train: bool, device: str
+    name: str,
+    options: dict[str, Any],
+    inputs: Inputs,
+    machine: Machine,
+    seconds: float,
+    train: bool,
+    precision: Precision,
+    device: str,
 ) -> Row:
     torch.manual_seed(0)
     config = MODELS[name].Config(**options)
@@ -128,7 +137,7 @@ def _measured(
         flops, lengths = _mean_flops(model, images, texts)
 
         def score() -> None:
-            score_all(model, some_images, some_texts)
+            score_all(model, some_images, some_texts, precision=precision)
 
         # As many images as the time allows, and before that texts, by how long a few take.
         some_images, some_texts = images[:16], texts[:64]
@@ -141,10 +150,12 @@ def _measured(
         images, texts = some_images, some_texts
         per_million = 1e6 * took / (len(images) * len(texts))
         looped = _looped(model, images, texts, seconds / 4, device)
+    ceiling = machine.product_gflops if precision == "float32" else machine.product_bfloat16_gflops
     steps = {batch: _step(model, inputs, batch, device) for batch in BATCHES} if train else {}
     return Row(
         model=name,
         direction=getattr(config, "direction", "both"),
+        precision=precision,
         dim=config.dim,
         images=len(images),
         texts=len(texts),
@@ -152,7 +163,7 @@ def _measured(
         words=float(lengths.float().mean()),
         seconds_per_million_pairs=per_million,
         gflop_per_million_pairs=flops / 1e3,
-        floor_ratio=per_million / (flops / 1e3 / machine.product_gflops),
+        floor_ratio=per_million / (flops / 1e3 / ceiling),
         loop_seconds_per_million_pairs=looped,
         loop_speedup=looped / per_million,
         peak_mib=memory.mib,

@@ -21,8 +21,7 @@ def table(rows: Sequence[Row]) -> str:
     batches = sorted({batch for row in rows for batch in row.steps_per_second})
     lines[0] += [f"steps / s at {batch} (MiB)" for batch in batches]
     for row in rows:
-        name = f"{row.model} {row.direction}" if row.direction != "both" else row.model
-        cells = [name, f"{row.images:,} x {row.texts:,}", f"{row.seconds_per_million_pairs:.3g}"]
+        cells = [_name(row), f"{row.images:,} x {row.texts:,}", f"{row.seconds_per_million_pairs:.3g}"]
         cells += [f"{row.floor_ratio:.2f}", f"{row.loop_seconds_per_million_pairs:.3g}", f"{row.loop_speedup:.1f}"]
         cells += [f"{row.peak_mib:,.0f}", f"{row.images_per_second:,.0f}", f"{row.texts_per_second:,.0f}"]
         cells += [f"{row.steps_per_second[batch]:.2g} ({row.step_mib[batch]:,.0f})" for batch in batches]
@@ -52,7 +51,7 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         note = f"{row.floor_ratio:.1f} x floor, {row.loop_speedup:.0f} x faster than the loop"
         end = row.loop_seconds_per_million_pairs
         axes.annotate(note, (end, place), (9, 0), textcoords="offset points", va="center", size=8, color=INK)
-    axes.set_yticks(places, [f"{row.model} {row.direction}" if row.direction != "both" else row.model for row in rows])
+    axes.set_yticks(places, [_name(row) for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.set_xlim(floor.min() / 2, loop.max() * 1000)  # room for the notes
@@ -64,6 +63,11 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     figure.supxlabel("\n".join(wrap(_machine(rows[0]), 110)), fontsize=7, color=PLAIN)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _name(row: Row) -> str:
+    parts = [row.model, *[row.direction] * (row.direction != "both"), *[row.precision] * (row.precision != "float32")]
+    return " ".join(parts)
 
 
 def _machine(row: Row) -> str:
