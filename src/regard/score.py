@@ -66,11 +66,12 @@ def _numbers(device: torch.device) -> int:
 
 
 def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int, int]:
-    """How many images and texts make a block of `numbers` float32 for its pairs: as many regions as words."""
+    """How many images and texts make a block of `numbers` float32 for its pairs: as many regions as words, if it can."""
     regions, words = (side.mask.shape[1] if isinstance(side, Fragments) else 1 for side in (images, texts))
     pairs = max(LEAST, numbers // max(1, model.pair_size(regions, words)))
     columns = max(1, min(len(texts), round(math.sqrt(pairs * regions / words))))
-    return max(1, min(len(images), pairs // columns)), columns
+    rows = max(1, min(len(images), pairs // columns))
+    return rows, max(columns, min(len(texts), pairs // rows))
 
 
 def _widened(tensor: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 For each model, at its published width unless told otherwise: every pair of a Flickr30K-shaped test set scored by
 `score_all` (or as many images of it as the time allows), against the floor, which is the FLOPs that grow with the pairs
-at the speed of the fastest product of that precision, and against the field's loop over captions; encoding; and training
-steps.
+at the speed of the fastest product of that precision, and against the field's loop over captions; encoding; and
+training steps.
 """
 
 import time
