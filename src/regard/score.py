@@ -66,7 +66,7 @@ def _numbers(device: torch.device) -> int:
 
 
 def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int, int]:
-    """The images and texts of a block of `numbers` float32 for its pairs: with as many regions as words, where it can."""
+    """The images and texts of a block of `numbers` float32 for its pairs: as many regions as words, where it can."""
     regions, words = (side.mask.shape[1] if isinstance(side, Fragments) else 1 for side in (images, texts))
     pairs = max(LEAST, numbers // max(1, model.pair_size(regions, words)))
     columns = max(1, min(len(texts), round(math.sqrt(pairs * regions / words))))
