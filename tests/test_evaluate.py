@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,9 @@ def test_nan_scores_are_refused(split):
         model.project.weight[0, 0] = torch.nan
     with pytest.raises(InputError, match=r"(?i)nan"):
         evaluate(model, split)
+
+
+def test_a_split_without_sentences_is_told(split):
+    empty = replace(split, captions=[], image_of_text=split.image_of_text[:0], text_relations=None)
+    with pytest.raises(InputError, match=r"dev has no sentences: there is nothing to measure"):
+        scores_of(model_for(split), empty)

@@ -73,7 +73,9 @@ def encode_images(model: Matcher, split: Split, kept: Callable[[Any], Any] = lam
 
 
 def encode_texts(model: Matcher, split: Split, rows: np.ndarray) -> Any:
-    """The encodings of some texts of a split, on the model's device."""
+    """The encodings of some texts of a split, on the model's device. Raises InputError where there are none."""
+    if not len(rows):
+        raise InputError(f"{split.folder} {split.name} has no sentences: there is nothing to measure.")
     device = next(model.parameters()).device
     parts = [model.encode_texts(split.texts(rows[part], model.tokenizer).to(device)) for part in _batches(len(rows))]
     return type(parts[0]).cat(parts)

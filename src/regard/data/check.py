@@ -13,7 +13,7 @@ import numpy as np
 from regard.data.convert import open_splits
 from regard.data.layout import Files, data_folder, features_of, splits_of
 from regard.data.lines import Lines, Named
-from regard.data.rows import Column, Rows, Scaled
+from regard.data.rows import Column, Rows, Scaled, Shards
 from regard.data.sources import records_of
 from regard.data.split import Split
 from regard.files import InputError
@@ -126,8 +126,8 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
     else:
         raise InputError(f"{at} holds no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md.")
     for split in splits:
-        stored = isinstance(split.features, Rows)
-        features = _of_features(split.features, f"{split.name}_ims.npy" if stored else f"{split.name}'s records")
+        name = {Rows: "_ims.npy", Shards: "_rows.npy"}.get(type(split.features), "'s records")
+        features = _of_features(split.features, f"{split.name}{name}")
         for look in (features, _of_ids(split), _of_boxes(split), _of_labels(split), _of_text_relations(split)):
             faults += _found(look, split)
     faults += _between(splits)
@@ -164,7 +164,9 @@ def _layout(folder: Path, splits: Sequence[Split]) -> str:
     if not splits_of(folder):
         kind = "bottom-up attention's .tsv" if any(folder.glob("**/*.tsv")) else "one .npz an image"
         return f"{kind}; `regard data convert` makes a folder to train from"
-    if some("ims_bbx.npy"):
+    if some("rows.npy"):
+        kind = "photographs, as `regard extract` writes them"
+    elif some("ims_bbx.npy"):
         kind = "GSMN's layout"
     elif some("img_sizes.npy"):
         kind = "CAMERA's layout"

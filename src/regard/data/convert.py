@@ -12,7 +12,7 @@ import numpy as np
 
 from regard.data.graphs import SceneGraphs, with_dependencies
 from regard.data.layout import Files, Pairing, data_folder, features_of, read_json, splits_of
-from regard.data.lines import Lines
+from regard.data.lines import Lines, write_lines
 from regard.data.relations import IMAGE_FILE, TEXT_FILE
 from regard.data.rows import NpyWriter
 from regard.data.sources import open_records, records_of
@@ -52,7 +52,7 @@ def convert(
                         progress(done, total)
             classes = next((split.classes for split in splits if split.labels), ())
             if classes:
-                _write_lines(folder / "labels.txt", classes[1:])
+                write_lines(folder / "labels.txt", classes[1:])
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -118,8 +118,8 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
             if labels and images.labels is not None:
                 labels.write(images.labels.numpy())
             yield len(rows)
-    _write_lines(files.path("ids.txt"), split.ids)
-    _write_lines(files.path("caps.txt"), split.captions)
+    write_lines(files.path("ids.txt"), split.ids)
+    write_lines(files.path("caps.txt"), split.captions)
     np.save(files.path("image_of_text.npy"), split.image_of_text.astype(np.int32))
     if split.region_counts is not None:
         np.save(files.path("num_regions.npy"), split.region_counts.astype(np.int16))
@@ -147,8 +147,3 @@ def _halved(features: np.ndarray, split: Split, first: int) -> np.ndarray:
             + ("Scale them first." if large else "Extract them again; `regard data check` lists all.")
         )
     return out
-
-
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{' '.join(line.splitlines())}\n" for line in lines)

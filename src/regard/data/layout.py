@@ -14,9 +14,10 @@ import numpy as np
 
 from regard.data.lines import Lines, Named
 from regard.data.pickles import read_pickle
-from regard.data.rows import Column, Held, Rows, Scaled
+from regard.data.rows import Column, Held, Rows, Scaled, Shards
 from regard.files import InputError, nearest
 
+PHOTOGRAPHS = "photographs"  # the folder of what `regard extract` has seen, beside the splits
 PIXELS = 2.0  # a box coordinate above this is no fraction of an image
 
 
@@ -41,19 +42,24 @@ def data_folder(folder: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder. Give the one that holds train_ims.npy and its kin.")
     inner = folder / "precomp"
-    return inner if inner.is_dir() and not any(folder.glob("*_ims.npy")) else folder
+    return inner if inner.is_dir() and not _names(folder) else folder
 
 
 def splits_of(folder: str | os.PathLike[str]) -> list[str]:
     """The names of the splits that a folder holds, train first."""
-    names = {path.name.removesuffix("_ims.npy") for path in data_folder(folder).glob("*_ims.npy")}
-    return sorted(names, key=lambda name: (name != "train", name))
+    return sorted(_names(data_folder(folder)), key=lambda name: (name != "train", name))
+
+
+def _names(folder: Path) -> set[str]:
+    """Of the splits with features of their own, or with rows of what `regard extract` has seen."""
+    endings = ("_ims.npy", "_rows.npy")
+    return {path.name.removesuffix(ending) for ending in endings for path in folder.glob(f"*{ending}")}
 
 
 def files_of(folder: str | os.PathLike[str], split: str) -> Files:
     """The files of a split. Raises InputError that names the nearest split, or the command that makes one."""
     files = Files(data_folder(folder), split)
-    if files.path("ims.npy").exists():
+    if files.found("ims.npy", "rows.npy"):
         return files
     splits = splits_of(folder)
     if splits:
@@ -63,9 +69,12 @@ def files_of(folder: str | os.PathLike[str], split: str) -> Files:
     raise InputError(f"{files.path('ims.npy')} is not there, nor any other *_ims.npy. Give the folder that holds them.")
 
 
-def features_of(files: Files) -> Rows:
-    """The stored rows of region features."""
-    features = Rows(files.path("ims.npy"))
+def features_of(files: Files) -> Rows | Shards:
+    """The stored rows of region features: the split's file, or its rows of the photographs that were extracted."""
+    path = files.path("ims.npy")
+    if not path.exists() and (rows := files.found("rows.npy")):
+        return Shards(sorted((files.folder / PHOTOGRAPHS).glob("*.npy")), Rows(rows).all().astype(np.int64))
+    features = Rows(path)
     if len(features.shape) != 3 or features.dtype.kind != "f":
         have = f"{features.dtype} {list(features.shape)}"
         raise InputError(f"{features.path} is {have}: want floats [image, region, feature].")

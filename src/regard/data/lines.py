@@ -2,7 +2,7 @@
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import SupportsIndex, overload
 
@@ -84,6 +84,12 @@ class Named(Sequence[str]):
         """As Lines.keys."""
         keys = self.lines.keys()
         return keys if self.places is None else keys[self.places]
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """One line each, whatever line ends they hold."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{' '.join(line.splitlines())}\n" for line in lines)
 
 
 def _bounds(text: bytes | mmap.mmap) -> np.ndarray:

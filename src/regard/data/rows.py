@@ -3,7 +3,7 @@
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,6 +76,41 @@ class Rows(Column):
             if os.preadv(self._descriptor, [place.data], self._start + row * len(place)) != len(place):
                 raise InputError(f"{self.path} became shorter while being read: row {row} is not whole. Copy it again.")
         return out
+
+
+class Shards(Column):
+    """Rows `index` of several .npy files of one shape of row, as if they lay one after another.
+
+    Files are open only while they are read: there may be thousands. Raises InputError as Rows does, and where a row
+    points beyond the files or the files' rows differ.
+    """
+
+    def __init__(self, paths: Sequence[Path], index: np.ndarray) -> None:
+        self.paths, self.index = list(paths), index
+        self.path = paths[0].parent if paths else Path()
+        headers = [_header(path) for path in paths]
+        if len({(shape[1:], dtype) for shape, dtype, _ in headers}) != 1:
+            have = " and ".join(sorted({f"{dtype} {list(shape[1:])}" for shape, dtype, _ in headers})) or "no file"
+            raise InputError(f"The .npy files of {self.path} hold {have}: want one.")
+        shape, self.dtype, _ = headers[0]
+        self.ends = np.cumsum([shape[0] for shape, _, _ in headers])
+        if len(index) and (index.min() < 0 or index.max() >= self.ends[-1]):
+            raise InputError(f"Row {index.max()} is asked of {self.path}, which holds {self.ends[-1]}.")
+        self.shape = (len(index), *shape[1:])
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        lying = self.index[rows]
+        shard = np.searchsorted(self.ends, lying, "right")
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for number in np.unique(shard).tolist():
+            here = shard == number
+            first = self.ends[number - 1] if number else 0
+            out[here] = Rows(self.paths[number]).read(lying[here] - first)
+        return out
+
+    def taking(self, index: np.ndarray | None) -> "Shards":
+        """As Rows.taking."""
+        return self if index is None else Shards(self.paths, self.index[index])
 
 
 class Held(Column):

@@ -24,7 +24,7 @@ from regard.data.layout import (
 )
 from regard.data.lines import Lines
 from regard.data.relations import Triples
-from regard.data.rows import Column, Rows
+from regard.data.rows import Column, Rows, Shards
 from regard.words import ROLES
 
 
@@ -108,7 +108,7 @@ class Split:
     def of(
         cls,
         files: Files,
-        features: Rows,
+        features: Rows | Shards,
         captions: Sequence,
         ids: Sequence,
         pairing: Pairing,

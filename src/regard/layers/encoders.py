@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from regard.batch import Fragments, Texts
 from regard.files import InputError
+from regard.pretrained import transformers_for
 from regard.words import Pieces, Vocabulary, WordsConfig, word_vectors
-from regard.words.pieces import model_source, transformers_for
+from regard.words.pieces import model_source
 
 
 def build_words(config: WordsConfig, tokenizer: Vocabulary | Pieces, dim: int, *, weights: bool = True) -> nn.Module:

@@ -4,8 +4,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from regard.batch import Texts
 from regard.files import InputError, replacing
+from regard.pretrained import transformers_for
 from regard.words.tokens import tokenize
 
 FILE_NAME = "pieces.json"
@@ -120,40 +120,6 @@ class Pieces:
 def _numbers(encoded: Any) -> list[int]:
     """The word of each piece, from 1; 0 for the model's own marks."""
     return [0 if word is None else word + 1 for word in encoded.word_ids]
-
-
-@contextmanager
-def transformers_for(path: str) -> Iterator[Any]:
-    """The transformers package, without its progress bars and reports; its errors about `path` become one line each.
-
-    It takes seconds to import and only pretrained encoders need it.
-    """
-    try:
-        transformers = importlib.import_module("transformers")
-    except ModuleNotFoundError:
-        raise InputError('A pretrained text encoder needs transformers: pip install "regard[text]".') from None
-    logging = transformers.utils.logging
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield transformers
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = next(filter(None, str(error).splitlines()), repr(error))[:160].rstrip(". ")
-        if Path(path).is_dir():
-            wanted = f"{path} is no whole model ({reason}): want its config, its tokenizer and model.safetensors."
-        else:
-            wanted = (
-                f"{path} is no folder here, and the Hugging Face hub did not give it ({reason}): want a model's "
-                "folder, minilm, or a name on the hub (without a network, HF_HUB_OFFLINE=1 reads what is cached)."
-            )
-        raise InputError(wanted) from None
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 @cache

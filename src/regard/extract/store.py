@@ -1,0 +1,130 @@
+"""What has been extracted, in shards: `DIR/photographs/`. A shard is whole or not there, and is never changed.
+
+00000-0.npy      float16 [photograph, region, feature]: a shard of process 0
+00000-0.npz      of the same photographs: hash, sizes, counts, boxes, labels, scores
+files-0.jsonl    what process 0 saw of each file, a line a file: its size and time, and its hash or what was wrong
+settings.json    how it was extracted
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard.data.rows import NpyWriter
+from regard.files import InputError, replacing
+from regard.regions.extractor import Regions
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a file: as it was when it was read, and its hash, or why it could not be read."""
+
+    bytes: int
+    time: int  # of its last change, in nanoseconds
+    hash: str = ""
+    error: str = ""
+
+
+class Store:
+    """The photographs that were extracted so far, by the hash of their files; this process adds shards of its own."""
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.folder, self.rank = folder, rank
+        self.waiting: list[tuple[str, tuple[int, int], Regions]] = []
+        self.load()
+
+    def load(self) -> None:
+        """Read what every process has written."""
+        self.shards = sorted(self.folder.glob("*.npy"))
+        parts = [_arrays(path) for path in self.shards]
+        self.arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+        self.row_of = {hash_: row for row, hash_ in enumerate(self.arrays.get("hash", np.zeros(0, str)).tolist())}
+        self.seen: dict[str, Seen] = {}
+        for path in sorted(self.folder.glob("files-*.jsonl")):
+            self.seen.update(_lines(path))
+
+    def saw(self, name: str, seen: Seen) -> None:
+        """Keep what was seen of a file; it is read again only when its size or time change."""
+        if self.seen.get(name) == seen:
+            return
+        self.seen[name] = seen
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f"files-{self.rank}.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"file": name, **vars(seen)}) + "\n")
+
+    def add(self, hash_: str, size: tuple[int, int], regions: Regions) -> None:
+        self.waiting.append((hash_, size, regions))
+
+    def flush(self, num_regions: int) -> None:
+        """Write what waits as a shard, padded with zeros to `num_regions`."""
+        if not self.waiting:
+            return
+        hashes, sizes, found = zip(*self.waiting, strict=True)
+        taken = [int(path.name[:5]) for path in self.folder.glob("*.np[yz]")]
+        path = self.folder / f"{max(taken, default=-1) + 1:05d}-{self.rank}.npy"
+
+        def padded(name: str, dtype: str) -> np.ndarray:
+            values = [getattr(regions, name) for regions in found]
+            out = np.zeros((len(values), num_regions, *values[0].shape[1:]), dtype)
+            with np.errstate(over="ignore"):
+                for row, own in zip(out, values, strict=True):
+                    row[: len(own)] = own
+            return out
+
+        features = padded("features", "<f2")
+        if not np.isfinite(features).all():
+            raise InputError("The features hold NaN, infinity or values beyond float16 (65,504): another backbone?")
+        arrays: dict[str, Any] = {
+            "hash": np.array(hashes),
+            "sizes": np.array(sizes, np.int32),
+            "counts": np.array([len(regions.boxes) for regions in found], np.int16),
+            "boxes": padded("boxes", "<f4"),
+            "labels": padded("labels", "<i2"),
+            "scores": padded("scores", "<f2"),
+        }
+        with replacing(path.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        with replacing(path) as temporary, NpyWriter(temporary, features.shape, "<f2") as writer:
+            writer.write(features)
+        self.waiting = []
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path.with_suffix('.npz')} cannot be read ({error}): remove both files of the shard."
+        ) from None
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Seen]]:
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            found = json.loads(line)
+            yield found.pop("file"), Seen(**found)
+        except (ValueError, TypeError, KeyError):
+            continue  # the last line of a process that was killed
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """How the folder was extracted; empty where nothing was."""
+    path = folder / SETTINGS
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}): mend it, or extract into a new folder.") from None
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    with replacing(folder / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,91 @@
+"""A photograph's pixels as a model reads them: crops, a letterbox, and the values that it was trained with."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from regard.files import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Values of a model's input: (0..255 - mean) / std, a number a colour, RGB or BGR."""
+
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    bgr: bool = False
+
+    def __call__(self, pictures: Float[np.ndarray, "*item 3 y x"]) -> Float[np.ndarray, "*item 3 y x"]:
+        mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
+        out = (pictures - mean) / std
+        return out[..., ::-1, :, :] if self.bgr else out
+
+    @classmethod
+    def named(cls, name: str) -> "Pixels":
+        """raw: 0 to 255; unit: 0 to 1; symmetric: -1 to 1; imagenet and clip: by the mean and deviation of those."""
+        if name not in NAMED:
+            raise InputError(f"There are no pixels {name!r}. {nearest(name, NAMED)}")
+        return NAMED[name]
+
+    @classmethod
+    def of_config(cls, config: dict[str, Any]) -> "Pixels":
+        """The values that an image processor of transformers makes."""
+        unit = 1.0 / config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+        if not config.get("do_normalize", True):
+            return cls(std=(unit,) * 3)
+        mean, std = (config.get(f"image_{name}") or [default] * 3 for name, default in (("mean", 0.5), ("std", 0.5)))
+        return cls(tuple(unit * value for value in mean), tuple(unit * value for value in std))
+
+
+NAMED = {
+    "raw": Pixels(),
+    "unit": Pixels(std=(255.0,) * 3),
+    "symmetric": Pixels((127.5,) * 3, (127.5,) * 3),
+    "imagenet": Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "clip": Pixels((122.7709, 116.7460, 104.0937), (68.5005, 66.6322, 70.3232)),
+}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON file of settings beside a model; empty where there is none. Raises InputError where it is broken."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}). Copy it again.") from None
+    return found if isinstance(found, dict) else {}
+
+
+def crops(
+    photograph: Image.Image, boxes: Float[np.ndarray, "region 4"], width: int, height: int
+) -> Float[np.ndarray, "region 3 height width"]:
+    """Each box of the photograph, scaled to `width` x `height`: RGB, 0 to 255."""
+    out = np.empty((len(boxes), height, width, 3), np.uint8)
+    size = np.tile(photograph.size, 2)
+    for place, box in zip(out, boxes * size, strict=True):
+        x1, y1, x2, y2 = box.clip(0, size).tolist()
+        x1, y1 = min(x1, size[0] - 1.0), min(y1, size[1] - 1.0)  # a pixel at least
+        part = (x1, y1, max(x2, x1 + 1.0), max(y2, y1 + 1.0))
+        crop = photograph.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
+        place[:] = np.asarray(crop)
+    return out.transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def squashed(photograph: Image.Image, width: int, height: int) -> Float[np.ndarray, "3 height width"]:
+    """The whole photograph, its shape given up: RGB, 0 to 255."""
+    return crops(photograph, np.array([[0, 0, 1, 1]], np.float32), width, height)[0]
+
+
+def letterboxed(photograph: Image.Image, width: int, height: int) -> tuple[Float[np.ndarray, "3 height width"], float]:
+    """The photograph at the top left of a grey (114) canvas, as large as fits: RGB, 0 to 255; and its scale."""
+    scale = min(width / photograph.width, height / photograph.height)
+    size = max(1, round(photograph.width * scale)), max(1, round(photograph.height * scale))
+    canvas = np.full((height, width, 3), 114, np.float32)
+    canvas[: size[1], : size[0]] = np.asarray(photograph.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return canvas.transpose(2, 0, 1), scale

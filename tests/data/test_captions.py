@@ -1,0 +1,56 @@
+"""Tables of captions: commas, tabs and bars; names or none; and which photograph each row is of."""
+
+import pytest
+
+from regard.data.captions import Captions
+from regard.files import InputError
+
+
+def read(tmp_path, text: str) -> Captions:
+    path = tmp_path / "captions.csv"
+    path.write_text(text, "utf-8")
+    return Captions.read(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'file,sentence\na.jpg,"a man, and a dog"\nb/c.jpg,two  dogs\n',
+        '\ufefffile,sentence\r\na.jpg,"a man, and a dog"\r\n\r\nb/c.jpg,two dogs\r\n',
+        'id,Caption,Image\n1,"a man, and a dog",a.jpg\n2,two dogs,b/c.jpg\n',
+        "a.jpg\ta man, and a dog\nb/c.jpg\ttwo dogs\n",
+        "a.jpg#0\ta man, and a dog\nb/c.jpg#4\ttwo dogs\n",
+        "image_name| comment_number| comment\na.jpg| 0| a man, and a dog\nb/c.jpg| 1| two dogs\n",
+    ],
+)
+def test_tables_of_many_kinds(tmp_path, text):
+    table = read(tmp_path, text)
+    assert table.files == ["a.jpg", "b/c.jpg"]
+    assert table.sentences == ["a man, and a dog", "two dogs"]
+    assert table.splits is None
+
+
+def test_splits_and_quotation_marks(tmp_path):
+    table = read(tmp_path, 'file\tsentence\tsplit\na.jpg\t"Stop" says the sign\ttrain\nb.jpg\tan "x\ttest\n')
+    assert table.sentences == ['"Stop" says the sign', 'an "x']
+    assert table.splits == ["train", "test"]
+
+
+def test_rows_find_their_photographs(tmp_path):
+    table = read(tmp_path, "file,sentence\na.jpg,one\nx/b.jpg,two\nc,three\nd.jpg,four\ngone.jpg,five\na.jpg,six\n")
+    names = ["a.jpg", "x/b.jpg", "y/b.jpg", "z/c.png", "p/d.jpg", "q/d.jpg"]
+    assert table.rows_of(names) == {"a.jpg": [0, 5], "x/b.jpg": [1], "z/c.png": [2]}  # d.jpg might be either
+    with pytest.raises(InputError, match=r"names 'a.jpg' and so on, and none is a photograph of the folder"):
+        table.rows_of(["other.jpg"])
+
+
+def test_bad_tables_are_told(tmp_path):
+    with pytest.raises(InputError, match=r"line 3 is 'b.jpg': want a photograph and a sentence, parted by"):
+        read(tmp_path, "file,sentence\na.jpg,one\nb.jpg\n")
+    with pytest.raises(InputError, match="holds no sentences"):
+        read(tmp_path, "file,sentence\n")
+    with pytest.raises(InputError, match=r"gone.csv is not there"):
+        Captions.read(tmp_path / "gone.csv")
+    (tmp_path / "latin.csv").write_bytes("file,sentence\na.jpg,café\n".encode("latin-1"))
+    with pytest.raises(InputError, match="cannot be read as UTF-8"):
+        Captions.read(tmp_path / "latin.csv")

@@ -1,0 +1,375 @@
+"""Photographs -> a data folder: what is in it, what a second run does, and what goes wrong."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regard.data import Split, check
+from regard.data.rows import Shards
+from regard.extract import Options, extract, told
+from regard.extract.store import Store
+from regard.files import InputError
+from regard.regions.extractor import Composed
+from regard.regions.photographs import opened
+
+SHADES = {"red": (200, 20, 20), "green": (20, 160, 40), "blue": (30, 40, 200), "grey": (128, 128, 128)}
+
+
+def draw(path: Path, shade: str, number: int = 0, size: tuple[int, int] = (60, 40)) -> None:
+    """A photograph of a shade, which no other number's is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", size, SHADES[shade])
+    image.putpixel((number % size[0], number // size[0]), (255, 255, 255))
+    image.save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    for number, shade in enumerate(SHADES):
+        draw(folder / f"{shade}.png", shade, number)
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path, photos):
+    path = tmp_path / "captions.csv"
+    rows = [f"{shade}.png,a man in {shade} clothes rides a horse" for shade in SHADES]
+    path.write_text("\n".join(["file,sentence", *rows, *rows[:1]]) + "\n")
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_becomes_a_split(photos, tmp_path):
+    out = tmp_path / "data"
+    report = extract(photos, out, {"regions": 9})
+    assert report.splits == {"test": (4, 0)}
+    assert report.extracted == 4
+    assert not check(out).errors
+    split = Split.open(out, "test")
+    assert list(split.ids) == ["blue.png", "green.png", "grey.png", "red.png"]
+    assert split.sizes.tolist() == [[60, 40]] * 4
+    assert split.fields == {"boxes", "relations"}
+    images = split.images([3, 1])
+    assert images.features.dtype == torch.float16
+    for row, name in enumerate(["red", "green"]):
+        data = (photos / f"{name}.png").read_bytes()
+        want = Options(regions=9).extractor("cpu")([opened("a", data)[0]])[0]
+        assert np.allclose(images.features[row], want.features, atol=1e-3)
+        assert np.allclose(images.boxes[row], want.boxes)
+    assert report.skipped == {}
+    assert re.fullmatch(
+        r"4 photographs extracted in .* s, \d+ ms each\n  test   4 photographs, 0 sentences\nNext: .*",
+        told(report, out),
+    )
+
+
+def test_captions_make_splits_and_relations_of_words(photos, table, tmp_path):
+    out = tmp_path / "data"
+    report = extract(photos, out, captions=table, split="train")
+    assert report.splits == {"train": (4, 5)}
+    split = Split.open(out, "train")
+    rows = {name: (split.image_of_text == row).sum() for row, name in enumerate(split.ids)}
+    assert rows == {"red.png": 2, "green.png": 1, "blue.png": 1, "grey.png": 1}
+    assert split.captions[0] == "a man in blue clothes rides a horse"
+    assert "roles" in split.fields
+    assert not check(out).errors
+
+
+def test_splits_are_those_of_the_table_or_by_the_photograph(photos, table, tmp_path):
+    for number in range(60):
+        draw(photos / f"more/{number}.png", "grey", number + 100)
+    text = "file,sentence\n" + "".join(f"{number}.png,picture {number}\n" for number in range(60))
+    table.write_text(text)
+    out = tmp_path / "data"
+    report = extract(photos, out, {"regions": 1}, captions=table)
+    assert set(report.splits) == {"train", "dev", "test", "rest"}
+    assert report.splits["rest"] == (4, 0)  # these have no sentence
+    assert 35 <= report.splits["train"][0] <= 57
+    before = {split: set(Split.open(out, split).ids) for split in report.splits}
+    draw(photos / "more/a.png", "red", 77)
+    table.write_text(text + "more/a.png,another\nmore/a.png,one more\n")
+    report = extract(photos, out)  # the table is remembered
+    assert report.extracted == 1
+    after = {split: set(Split.open(out, split).ids) for split in report.splits}
+    assert all(before[split] <= after[split] for split in before)
+    assert sum(len(after[split] - before[split]) for split in before) == 1
+
+    rows = ["red.png,a,train", "green.png,b,val", "blue.png,c,test", "grey.png,d,restval"]
+    table.write_text("\n".join(["file,sentence,split", *rows]) + "\n")
+    report = extract(photos, out)
+    assert report.extracted == 0
+    assert {name: count for name, (count, _) in report.splits.items()} == {"train": 2, "dev": 1, "test": 1, "rest": 61}
+    table.write_text("\n".join(["file,sentence,split", *rows, "red.png,e,test"]) + "\n")
+    with pytest.raises(InputError, match=r"red.png is in the splits test and train: want one for all its sentences"):
+        extract(photos, out)
+    shutil.rmtree(photos / "more")
+    table.write_text("\n".join(["file,sentence,split", *rows]) + "\n")
+    assert set(extract(photos, out).splits) == {"train", "dev", "test"}
+    assert not list(out.glob("rest_*"))
+
+
+def test_a_second_run_extracts_what_is_new_alone(photos, tmp_path, monkeypatch):
+    out = tmp_path / "data"
+    extract(photos, out, {"regions": 5})
+    before = files(out)
+    made = []
+    monkeypatch.setattr(Options, "extractor", lambda self, device: made.append(self) or Composed(None, None))
+    assert extract(photos, out).extracted == 0
+    assert files(out) == before
+    assert made == []  # no model is loaded where nothing is new
+    monkeypatch.undo()
+
+    first = Split.open(out, "test").images([3]).features
+    draw(photos / "a new one.png", "red", 9)
+    (photos / "red.png").rename(photos / "renamed.png")
+    (photos / "blue.png").unlink()
+    report = extract(photos, out)
+    assert report.extracted == 1
+    split = Split.open(out, "test")
+    assert list(split.ids) == ["a new one.png", "green.png", "grey.png", "renamed.png"]
+    assert torch.equal(split.images([3]).features, first)
+    assert len(list((out / "photographs").glob("*.npy"))) == 2
+    assert isinstance(split.features, Shards)
+    assert not check(out).errors
+
+
+def test_a_changed_photograph_is_extracted_again(photos, tmp_path):
+    out = tmp_path / "data"
+    extract(photos, out)
+    before = Split.open(out, "test").images([0]).features
+    draw(photos / "blue.png", "green", 5)
+    assert extract(photos, out).extracted == 1
+    assert not torch.equal(Split.open(out, "test").images([0]).features, before)
+
+
+def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos, tmp_path):
+    out = tmp_path / "data"
+    extract(photos, out, relations="none")
+    assert not (out / "test_relations.npz").exists()
+    (out / "test_relations.npz").write_bytes(b"mine")
+    extract(photos, out, relations="boxes")
+    assert (out / "test_relations.npz").read_bytes() == b"mine"
+    draw(photos / "new.png", "red", 9)
+    extract(photos, out)
+    assert Split.open(out, "test").relations is not None
+    with pytest.raises(InputError, match="There are no relations 'all'"):
+        extract(photos, out, relations="all")
+
+
+def test_two_files_of_one_content_are_one_photograph(photos, table, tmp_path):
+    shutil.copy(photos / "red.png", photos / "again.png")
+    (photos / "link.png").symlink_to(photos / "red.png")
+    table.write_text("file,sentence\nagain.png,one\nred.png,two\nlink.png,three\n")
+    out = tmp_path / "data"
+    report = extract(photos, out, captions=table, split="test")
+    assert report.extracted == 4
+    assert report.skipped == {
+        "link.png": "link.png is the same photograph as again.png.",
+        "red.png": "red.png is the same photograph as again.png.",
+    }
+    split = Split.open(out, "test")
+    assert list(split.ids) == ["again.png"]
+    assert sorted(split.captions) == ["one", "three", "two"]
+
+
+def test_files_that_cannot_be_read_are_reported_and_the_others_extracted(photos, tmp_path):
+    (photos / "empty.jpg").touch()
+    (photos / "broken.jpg").write_bytes((photos / "red.png").read_bytes()[:60])
+    (photos / "text.png").write_text("hello")
+    (photos / "dangling.jpg").symlink_to(photos / "gone.jpg")
+    (photos / "two\nlines.png").write_bytes((photos / "red.png").read_bytes())
+    os.close(os.open(os.fsencode(photos) + b"/caf\xe9.png", os.O_CREAT))
+    draw(photos / "東京 é.png", "red", 30)
+    draw(photos / "dot.png", "red", 0, (1, 1))
+    out = tmp_path / "data"
+    report = extract(photos, out)
+    assert report.splits == {"test": (6, 0)}
+    assert report.skipped["empty.jpg"] == "empty.jpg is empty: copy it again."
+    assert report.skipped["text.png"] == "text.png cannot be read: it is no image of a known kind."
+    assert report.skipped["dangling.jpg"] == "dangling.jpg cannot be read: No such file or directory."
+    assert report.skipped["two\nlines.png"] == r"'two\nlines.png': its name is not plain UTF-8 of one line. Rename it."
+    assert len(report.skipped) == 6
+    lines = (out / "skipped.tsv").read_text("utf-8").splitlines()
+    assert len(lines) == 6
+    assert "empty.jpg\tempty.jpg is empty: copy it again." in lines
+    assert "東京 é.png" in list(Split.open(out, "test").ids)
+    assert "6 files left out" in told(report, out)
+    (photos / "empty.jpg").write_bytes((photos / "dot.png").read_bytes() + b"\0")  # mended
+    assert extract(photos, out).extracted == 1
+    assert not check(out).errors
+
+
+def test_where_nothing_can_be_read_nothing_is_made(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(InputError, match=r"None of 1 photographs could be read; of the first: a.jpg is empty"):
+        extract(tmp_path / "photos", tmp_path / "data")
+
+
+def test_what_does_not_fit_the_folder_is_told(photos, table, tmp_path):
+    out = tmp_path / "data"
+    extract(photos, out, {"regions": 5})
+    with pytest.raises(
+        InputError, match="was extracted with --regions 5, not 6: leave the option out to go on with it"
+    ):
+        extract(photos, out, {"regions": 6})
+    extract(photos, out, {"regions": 5})
+    with pytest.raises(InputError, match="exists and holds something else: give a new folder"):
+        extract(photos, photos)
+    table.write_text("file,sentence\nother.png,one\n")
+    with pytest.raises(InputError, match="none is a photograph of the folder"):
+        extract(photos, tmp_path / "new", captions=table)
+    assert not (tmp_path / "new").exists()
+    (out / "photographs" / "settings.json").write_text("{")
+    with pytest.raises(InputError, match=r"settings.json is no JSON"):
+        extract(photos, out)
+
+
+def test_models_that_are_not_there_are_told(photos, tmp_path):
+    for given, said in [
+        ({"detector": "gone.onnx"}, "gone.onnx is not there: give a model's file"),
+        ({"features": "gone.onnx"}, "gone.onnx is not there: give a model's file"),
+        ({"project": "gone.npz"}, "gone.npz is not there"),
+        ({"classes": "gone.txt"}, "gone.txt is not there"),
+        ({"regions": 200}, "200 regions a photograph: want 1 to 100"),
+        ({"side": 3}, "--side 3: want 64 pixels or more"),
+        ({"detector": str(tmp_path)}, "is no whole model"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            extract(photos, tmp_path / "data", given)
+    assert not (tmp_path / "data" / "test_rows.npy").exists()
+
+
+def test_a_projection(photos, tmp_path):
+    random = np.random.default_rng(0)
+    mean, components = random.normal(size=240), random.normal(size=(7, 240))
+    np.savez(tmp_path / "p.npz", mean=mean, components=components)
+    extract(photos, tmp_path / "plain", {"regions": 3})
+    extract(photos, tmp_path / "data", {"regions": 3, "project": str(tmp_path / "p.npz")})
+    plain = Split.open(tmp_path / "plain", "test").images([0, 1]).features.double().numpy()
+    found = Split.open(tmp_path / "data", "test").images([0, 1]).features.double().numpy()
+    assert np.allclose(found, (plain - mean) @ components.T, atol=0.05)
+    np.savez(tmp_path / "p.npz", mean=mean[:5], components=components)
+    with pytest.raises(InputError, match=r"holds mean \[5\] and components \[7, 240\]: want \[240\] and \[any, 240\]"):
+        extract(photos, tmp_path / "new", {"project": str(tmp_path / "p.npz")})
+    draw(photos / "new.png", "red", 9)
+    np.savez(tmp_path / "p.npz", mean=mean + 1, components=components)
+    with pytest.raises(InputError, match=r"is another file than .* was begun with"):
+        extract(photos, tmp_path / "data")
+
+
+def test_features_that_no_float16_holds_are_told(photos, tmp_path):
+    np.savez(tmp_path / "p.npz", mean=np.zeros(240), components=np.full((2, 240), 1e9))
+    with pytest.raises(InputError, match=r"NaN, infinity or values beyond float16 \(65,504\)"):
+        extract(photos, tmp_path / "data", {"project": str(tmp_path / "p.npz")})
+
+
+def test_an_extractor_of_ones_own(photos, tmp_path):
+    made = Options(regions=2).extractor("cpu")
+    extract(photos, tmp_path / "data", extractor=lambda options: made)
+    assert Split.open(tmp_path / "data", "test").num_regions == 2
+
+
+def test_rows_of_shards_are_those_of_one_array(tmp_path):
+    parts = [np.random.default_rng(number).normal(size=(number, 2, 3)).astype(np.float16) for number in (4, 1, 3)]
+    paths = [tmp_path / f"{number}.npy" for number in range(3)]
+    for path, part in zip(paths, parts, strict=True):
+        np.save(path, part)
+    index = np.array([7, 0, 4, 4, 5])
+    shards = Shards(paths, index)
+    whole = np.concatenate(parts)
+    assert np.array_equal(shards.all(), whole[index])
+    assert np.array_equal(shards.taking(np.array([3, 0])).read(np.array([1, 1, 0])), whole[[7, 7, 4]])
+    with pytest.raises(InputError, match=r"Row 8 is asked of .*, which holds 8"):
+        Shards(paths, np.array([8]))
+    np.save(paths[1], parts[1].astype(np.float32))
+    with pytest.raises(InputError, match=r"hold float16 \[2, 3\] and float32 \[2, 3\]: want one"):
+        Shards(paths, index)
+    with pytest.raises(InputError, match="hold no file: want one"):
+        Shards([], index)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "regard", "extract", *map(str, arguments)]
+
+
+def many(folder: Path, count: int) -> Path:
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(count):
+        pixels = random.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:04}.png")
+    return folder
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_goes_on(tmp_path, sent):
+    photos, out = many(tmp_path / "photos", 220), tmp_path / "data"
+    run = command(photos, "--out", out, "--regions", 40, "--workers", 1)
+    process = subprocess.Popen(
+        run, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
+    until = time.monotonic() + 120
+    while not list((out / "photographs").glob("*.npy")):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(sent)
+    err = process.communicate(timeout=60)[1].decode()
+    if sent == signal.SIGINT:
+        assert process.returncode == 2
+        assert err == f"regard: Stopped; what was extracted is kept in {out}. The same command goes on.\n"
+    kept = len(Store(out / "photographs").row_of)
+    assert 128 <= kept < 220
+    assert not list(out.glob("*_rows.npy"))
+    report = extract(photos, out)
+    assert report.extracted == 220 - kept
+    assert report.splits == {"test": (220, 0)}
+    assert not list(out.rglob("*.tmp"))
+    again = extract(photos, tmp_path / "again", {"regions": 40})
+    assert again.extracted == 220
+    one, other = (Split.open(folder, "test").images(range(220)) for folder in (out, tmp_path / "again"))
+    assert torch.equal(one.features, other.features)
+
+
+def test_several_processes_divide_the_work(tmp_path):
+    photos, out = many(tmp_path / "photos", 31), tmp_path / "data"
+    shutil.copy(photos / "0000.png", photos / "copy.png")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "regard", "extract"]
+    done = subprocess.run(
+        [*launcher, photos, "--out", out, "--regions", "4"], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test   31 photographs" in done.stdout
+    shards = sorted(path.name for path in (out / "photographs").glob("*.npy"))
+    assert [name[-5] for name in shards] == ["0", "1"]
+    assert {len(np.load(out / "photographs" / name)) for name in shards} <= {15, 16}
+    extract(photos, tmp_path / "alone", {"regions": 4})
+    one, other = (Split.open(folder, "test") for folder in (out, tmp_path / "alone"))
+    assert list(one.ids) == list(other.ids)
+    assert torch.equal(one.images(range(31)).features, other.images(range(31)).features)
+
+
+def test_settings_name_everything_that_a_second_run_needs(photos, table, tmp_path):
+    out = tmp_path / "data"
+    extract(photos, out, {"regions": 5}, captions=table, split="dev", relations="none")
+    settings = json.loads((out / "photographs" / "settings.json").read_text("utf-8"))
+    assert settings["photographs"] == str(photos)
+    assert settings["options"]["regions"] == 5
+    assert (settings["captions"], settings["split"], settings["relations"]) == (str(table), "dev", "none")
+    assert settings["classes"] == ["none"]

@@ -1,0 +1,169 @@
+"""Regions of a photograph: which are chosen, in which order; windows; duplicates; the features without weights."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regard.files import InputError
+from regard.regions.colours import Colours
+from regard.regions.extractor import Composed, Detections, multi_scale_windows, suppressed, unlike
+from regard.regions.pixels import NAMED, Pixels, crops, letterboxed, squashed
+
+WHOLE = [0, 0, 1, 1]
+
+
+class Finds:
+    """A detector that finds what it was given."""
+
+    classes = ("none", "man", "dog")
+
+    def __init__(self, *found: tuple[list[float], int, float]) -> None:
+        boxes, labels, scores = zip(*found, strict=True) if found else ([], [], [])
+        self.found = Detections(
+            np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
+        )
+
+    def __call__(self, photographs):
+        return [self.found] * len(photographs)
+
+
+def grey(count: int = 1) -> list[Image.Image]:
+    return [Image.new("RGB", (60, 40), (10 * number, 90, 90)) for number in range(count)]
+
+
+def plain_overlap(one, other) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (area - shared)
+
+
+def test_windows_lie_within_and_go_from_coarse_to_fine():
+    windows = multi_scale_windows()
+    assert len(windows) == 5 + 9 + 16 + 25 + 36
+    assert windows.min() >= 0
+    assert windows.max() <= 1 + 1e-6
+    sides = windows[:, 2] - windows[:, 0]
+    assert (np.diff(sides) <= 1e-6).all()
+    assert np.allclose(sides, windows[:, 3] - windows[:, 1])
+    for side in (0.65, 0.42):  # each size covers the image
+        own = windows[np.isclose(sides, side)]
+        places = np.stack(np.meshgrid(np.linspace(0.01, 0.99, 30), np.linspace(0.01, 0.99, 30)), -1).reshape(-1, 2)
+        assert all(((own[:, :2] <= place) & (place <= own[:, 2:])).all(1).any() for place in places)
+
+
+def test_unlike_is_what_a_plain_loop_keeps():
+    random = np.random.default_rng(0)
+    corners = np.sort(random.random((60, 2, 2)), 1).reshape(60, 4).astype(np.float32)
+    boxes = np.concatenate([corners, corners[:20] + 0.01])
+    kept: list[int] = []
+    for place, box in enumerate(boxes):
+        if all(plain_overlap(box, boxes[other]) <= 0.5 for other in kept):
+            kept.append(place)
+    assert unlike(boxes, 0.5).tolist() == kept
+    assert len(kept) < len(boxes)
+
+
+def test_suppression_is_by_class_and_weak_or_broken_boxes_go():
+    box, same, other = [0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.52], [0.6, 0.6, 1.4, 0.9]
+    boxes = np.array([same, box, box, other, box, [np.nan, 0, 1, 1], [0.5, 0.5, 0.5, 0.9]], np.float32)
+    found = suppressed(
+        boxes, np.array([1, 1, 2, 1, 1, 1, 1]), np.array([0.6, 0.9, 0.5, 0.4, 0.01, 0.9, 0.9], np.float32)
+    )
+    assert found.labels.tolist() == [1, 2, 1]
+    assert np.allclose(found.boxes, [box, box, [0.6, 0.6, 1, 0.9]])
+    assert np.allclose(found.scores, [0.9, 0.5, 0.4])
+
+
+def test_the_order_of_regions():
+    sure, unsure = [0.0, 0.0, 0.2, 0.3], [0.5, 0.5, 0.62, 0.6]
+    found = Finds((unsure, 2, 0.1), (sure, 1, 0.8), ([0, 0, 0.99, 0.99], 1, 0.9))  # the last is the whole again
+    regions = Composed(found, Colours(), num_regions=40)(grey())[0]
+    assert regions.features.shape == (40, Colours.dim)
+    assert regions.boxes[0].tolist() == WHOLE
+    assert np.allclose(regions.boxes[1], sure)
+    assert np.allclose(regions.boxes[2:16], multi_scale_windows()[:14])
+    assert np.allclose(regions.boxes[16], unsure)
+    assert regions.labels[[0, 1, 2, 16]].tolist() == [0, 1, 0, 2]
+    assert np.allclose(regions.scores[[0, 1, 2, 16]], [0, 0.8, 0, 0.1])
+
+
+def test_where_nothing_is_found_the_whole_image_is_the_region():
+    regions = Composed(Finds(), Colours(), windows=False)(grey(2))
+    assert [found.boxes.tolist() for found in regions] == [[WHOLE], [WHOLE]]
+    assert not np.array_equal(regions[0].features, regions[1].features)
+
+
+@pytest.mark.parametrize("count", [1, 5, 36, 100])
+def test_as_many_regions_as_are_wanted(count):
+    many = Finds(*(([x / 40, 0.0, x / 40 + 0.02, 0.3], 1, 0.9 - x / 100) for x in range(39)))
+    for detector in (None, many):
+        extractor = Composed(detector, Colours(), num_regions=count)
+        regions = extractor(grey())[0]
+        assert len(regions.boxes) == min(count, 1 + 91 + (39 if detector else 0))
+        assert (regions.labels > 0).sum() <= max(1, 7 * count // 10)
+    assert extractor.classes == ("none", "man", "dog")
+
+
+@pytest.mark.parametrize("wrong", [{"num_regions": 0}, {"num_regions": 101}, {"sure": 0.0}, {"overlap": 1.5}])
+def test_numbers_out_of_range_are_told(wrong):
+    with pytest.raises(InputError, match=rf"{next(iter(wrong.values()))}.*: want"):
+        Composed(None, Colours(), **wrong)
+
+
+def test_colours_tell_colours_and_edges_apart():
+    def features(image: Image.Image) -> np.ndarray:
+        return Colours()([image], [np.array([WHOLE], np.float32)])[0][0]
+
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::4] = 255
+    images = {
+        "red": Image.new("RGB", (30, 30), (200, 20, 20)),
+        "light red": Image.new("RGB", (30, 30), (220, 20, 20)),
+        "green": Image.new("RGB", (30, 30), (20, 200, 20)),
+        "down": Image.fromarray(stripes),
+        "across": Image.fromarray(stripes.transpose(1, 0, 2)),
+    }
+    vectors = {name: features(image) for name, image in images.items()}
+    assert all(vector.shape == (Colours.dim,) and np.isfinite(vector).all() for vector in vectors.values())
+
+    def distance(one: str, other: str) -> float:
+        return float(np.linalg.norm(vectors[one] - vectors[other]))
+
+    assert distance("red", "light red") < 0.5 * distance("red", "green")
+    assert distance("down", "across") > 0.5
+
+
+def test_crops_are_the_parts_of_the_photograph():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 1, 1], [0.25, 0.5, 0.5, 1], [0.5, 0.5, 0.5, 0.5], [-0.5, 0.9, 2, 1.5]], np.float32)
+    found = crops(Image.fromarray(pixels), boxes, 60, 40)
+    assert found.shape == (4, 3, 40, 60)
+    assert np.array_equal(found[0], pixels.transpose(2, 0, 1))
+    quarter = Image.fromarray(pixels[20:40, 15:30]).resize((60, 40), Image.Resampling.BILINEAR)
+    inner = np.s_[:, 2:-2, 3:-3]  # at its edges a crop's neighbours count too
+    assert np.abs(found[1] - np.asarray(quarter).transpose(2, 0, 1))[inner].max() <= 1
+    assert np.abs(found[2][:, 20, 30] - pixels[20, 30]).max() <= 4  # a pixel at least
+    assert np.array_equal(squashed(Image.fromarray(pixels), 60, 40), found[0])
+
+
+def test_a_letterbox_keeps_the_shape():
+    photograph = Image.new("RGB", (80, 20), (200, 0, 0))
+    pixels, scale = letterboxed(photograph, 40, 40)
+    assert scale == 0.5
+    assert (pixels[:, :10] == np.array([200, 0, 0])[:, None, None]).all()
+    assert (pixels[:, 10:] == 114).all()
+
+
+def test_pixels_as_models_read_them():
+    grey = np.full((3, 2, 2), 127.5, np.float32)
+    assert np.allclose(NAMED["symmetric"](grey), 0)
+    assert np.allclose(NAMED["unit"](grey), 0.5)
+    channels = np.arange(3, dtype=np.float32).reshape(3, 1, 1)
+    assert Pixels(bgr=True)(channels).ravel().tolist() == [2, 1, 0]
+    told = Pixels.of_config({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255})
+    assert np.allclose(told(grey), 0)
+    assert np.allclose(Pixels.of_config({"do_normalize": False})(grey), 0.5)
+    with pytest.raises(InputError, match=r"no pixels 'imagnet'. Did you mean 'imagenet'?"):
+        Pixels.named("imagnet")
