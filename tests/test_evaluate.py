@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -6,9 +7,9 @@ import torch
 
 import made
 from regard import evaluation
-from regard.checkpoint import build_model
+from regard.checkpoint import build_model, load, save_model
 from regard.data import Split
-from regard.evaluation import encode, evaluate, missing, scores_of
+from regard.evaluation import encode, evaluate, missing, open_for, scores_of
 from regard.files import InputError
 from regard.metrics import recalls
 from regard.words import Vocabulary
@@ -123,3 +124,39 @@ def test_a_split_without_sentences_is_told(split):
     empty = replace(split, captions=[], image_of_text=split.image_of_text[:0], text_relations=None)
     with pytest.raises(InputError, match=r"dev has no sentences: there is nothing to measure"):
         scores_of(model_for(split), empty)
+
+
+def test_a_run_reads_other_data_by_the_names_of_its_classes_and_relations(tmp_path):
+    """The same world under other numbers, and with a class and a predicate that the run never saw."""
+    folder = made.folder(tmp_path / "data")
+    run, out = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    split = Split.open(folder, "dev")
+    recipe = made.recipe("resg-f8k")
+    (run / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
+    model = model_for(split, "resg")
+    model.tokenizer.save(run)
+    save_model(model, "resg", split.feature_dim, run, folder, split.names)
+    want = scores_of(load(run), open_for(run, folder, "dev"))
+
+    shutil.copytree(folder, out)
+    names = ["unknown", *(f"class {kind}" for kind in (8, 3, 1, 2, 7, 6, 5, 4))]
+    (out / "labels.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
+    number = np.array([0, *(names.index(f"class {kind}") + 1 for kind in range(1, 9))], np.int16)
+    np.save(out / "dev_labels.npy", number[np.load(folder / "dev_labels.npy")])
+    relations = dict(np.load(folder / "dev_relations.npz"))
+    relations["predicate"] = np.array([0, 4, 1, 3], np.int16)[relations["predicate"]]
+    relations["predicates"] = np.array(["none", "near", "beyond", "holding", "on"])
+    np.savez(out / "dev_relations.npz", **relations)
+    np.testing.assert_array_equal(scores_of(load(run), open_for(run, out, "dev")), want)
+    assert (
+        scores_of(load(run), Split.open(out, "dev")) - want
+    ).abs().max() > 1e-3  # by the numbers it is another world
+
+    relations["predicate"][:] = 2  # what the run has no name for is no relation
+    np.savez(out / "dev_relations.npz", **relations)
+    assert not open_for(run, out, "dev").images([0]).relations.any()
+    relations["predicates"] = np.array(["none", "a", "b", "c", "d"])
+    np.savez(out / "dev_relations.npz", **relations)
+    with pytest.raises(InputError, match=r"needs relations; .* has none"):
+        scores_of(load(run), open_for(run, out, "dev"))

@@ -5,7 +5,9 @@ vocabulary.json      or pieces.json: words   last.pt             the state from 
 metrics.jsonl        losses and recalls      curves.png          the same, drawn
 """
 
+import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,29 +52,47 @@ def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bo
         raise InputError(f"The settings make no {recipe.model} model: {error}.") from None
 
 
-def save_model(model: Matcher, name: str, feature_dim: int, folder: Path, data: Path | None = None) -> None:
-    """Write the weights, with what they belong to and the data folder that they come from."""
+def save_model(
+    model: Matcher,
+    name: str,
+    feature_dim: int,
+    folder: Path,
+    data: Path | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write the weights, with what they belong to, and the data folder and the `names` of its numbers (Split.names)."""
     with replacing(folder / WEIGHTS) as temporary:
         state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
         # By way of bytes: for a full disk save_file raises an error of its own, not an OSError.
         belongs = {"model": name, "feature_dim": str(feature_dim)}
         if data is not None:
             belongs["data"] = str(data.resolve())
+        if names is not None:
+            belongs["names"] = json.dumps(names)
         temporary.write_bytes(save(state, belongs))
 
 
 def data_of(run: Path) -> Path:
     """The data folder that a run was trained on. Raises InputError where it is not known, or not there any more."""
-    try:
-        with safe_open(run / WEIGHTS, "pt") as file:
-            data = (file.metadata() or {}).get("data")
-    except (SafetensorError, OSError):
-        data = None  # loading the run will say what is wrong with it
+    data = _belongs(run).get("data")
     if data is None or not Path(data).is_dir():
         raise InputError(
             f"{run} does not say where its data is now{f' ({data} is gone)' if data else ''}: give --data."
         )
     return Path(data)
+
+
+def names_of(run: Path) -> dict[str, list[str]]:
+    """What the numbers of classes and relations meant in the data that a run was trained on; empty where unknown."""
+    return json.loads(_belongs(run).get("names", "{}"))
+
+
+def _belongs(run: Path) -> dict[str, str]:
+    try:
+        with safe_open(run / WEIGHTS, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}  # loading the run will say what is wrong with it
 
 
 def recipe_of(run: str | os.PathLike[str]) -> Recipe:

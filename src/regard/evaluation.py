@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from regard.batch import Images
-from regard.checkpoint import recipe_of
+from regard.checkpoint import names_of, recipe_of
 from regard.data import Split
 from regard.files import InputError
 from regard.matcher import Matcher
@@ -122,8 +122,9 @@ def open_split(recipe: Recipe, data: str | os.PathLike[str], split: str) -> Spli
 
 
 def open_for(run: Path, data: str | os.PathLike[str], split: str) -> Split:
-    """A split of a data folder, read as the run in folder `run` read its own."""
-    return open_split(recipe_of(run), data, split)
+    """A split of a data folder, read as the run in folder `run` read its own; classes and relations go by name."""
+    opened, names = open_split(recipe_of(run), data, split), names_of(run)
+    return opened.renumbered(names) if names else opened
 
 
 def missing(model: Matcher, split: Split) -> None:

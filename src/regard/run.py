@@ -152,7 +152,7 @@ class Run:
             better = found.rsum > position.best
             if better:
                 train = self.splits["train"]
-                save_model(self.model, self.recipe.model, train.feature_dim, self.out, train.folder)
+                save_model(self.model, self.recipe.model, train.feature_dim, self.out, train.folder, train.names)
             minutes = (time.monotonic() - self.began) / 60
             split = f"{self.recipe.data.validation} rSum"
             self.console.print(

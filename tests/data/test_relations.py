@@ -43,3 +43,14 @@ def test_a_recipe_corrupts_what_it_reads(tmp_path):
     assert not other[~(mask[:, :, None] & mask[:, None, :])].any()
     with pytest.raises(InputError, match=r"corrupted_relations = 1\.5"):
         made.recipe("cmsei-f8k", "data.corrupted_relations=1.5")
+
+
+def test_relations_under_other_names_are_those_of_a_plain_loop():
+    item, source, target, label = np.array([[0, 0, 1, 3], [0, 1, 2, 0], [1, 2, 0, 1], [1, 2, 3, 2]])
+    sure = np.array([0.9, 0.8, 0.7, 0.6], np.float16)
+    triples = Triples.of(item, source, target, label, ["none", "on", "has", "near"], 5, sure)
+    found = triples.renumbered(np.array([0, 2, 0, 1]), ["none", "near", "on"])
+    want = [(0, 0, 1, 2, sure[0]), (1, 2, 0, 1, sure[2])]
+    items = np.repeat(np.arange(5), np.diff(found.bounds))
+    assert list(zip(items, found.source, found.target, found.label, found.confidence, strict=True)) == want
+    assert found.names == ("none", "near", "on")

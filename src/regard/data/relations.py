@@ -89,6 +89,13 @@ class Triples:
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
 
+    def renumbered(self, numbers: np.ndarray, names: Sequence[str]) -> "Triples":
+        """The same under other names: label k becomes numbers[k], and is left out where that is 0."""
+        label = numbers[self.label]
+        kept = label > 0
+        bounds = np.append(0, np.cumsum(kept))[self.bounds]
+        return Triples(bounds, self.source[kept], self.target[kept], label[kept], self.confidence[kept], tuple(names))
+
     def corrupted(self, part: float, lengths: np.ndarray, seed: int = 0) -> "Triples":
         """The same with a random `part` of the relations between two other, random places of their item.
 

@@ -134,6 +134,17 @@ class Scaled(Column):
         return self.column.read(rows).astype(np.float32) / self.divisors[rows][:, None]
 
 
+class Renumbered(Column):
+    """A column of small numbers, each replaced by its entry in `numbers`."""
+
+    def __init__(self, column: Column, numbers: np.ndarray) -> None:
+        self.column, self.numbers = column, numbers
+        self.shape, self.dtype = column.shape, column.dtype
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.numbers[self.column.read(rows)].astype(self.dtype)
+
+
 class NpyWriter:
     """Writes a .npy of known shape block after block; a full disk is an OSError, where a memory map would crash."""
 

@@ -1,7 +1,7 @@
 """One split of a data set: images once, texts once, and which text belongs to which image."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from regard.data.layout import (
 )
 from regard.data.lines import Lines
 from regard.data.relations import Triples
-from regard.data.rows import Column, Rows, Shards
+from regard.data.rows import Column, Renumbered, Rows, Shards
 from regard.words import ROLES
 
 
@@ -83,6 +83,28 @@ class Split:
     def text_labels(self) -> tuple[str, ...]:
         """Names of the relations between words, text_labels[0] being "none"."""
         return self.text_relations.names if self.text_relations else ()
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """What the numbers of labels, relations, and relations between words mean."""
+        return {"classes": self.classes, "predicates": self.predicates, "text_labels": self.text_labels}
+
+    def renumbered(self, names: Mapping[str, Sequence[str]]) -> "Split":
+        """The split with its labels and relations numbered as `names` has them (another split's), found by their names.
+
+        What has no such name becomes none; where none has, the labels or relations are left out.
+        """
+        found: dict[str, Any] = {}
+        if self.labels is not None and tuple(names["classes"]) != self.classes:
+            numbers = _numbers(self.classes, names["classes"])
+            found |= {"labels": Renumbered(self.labels, numbers) if numbers.any() else None}
+            found |= {"classes": tuple(names["classes"])}
+        for field, listed in (("relations", "predicates"), ("text_relations", "text_labels")):
+            triples = getattr(self, field)
+            if triples is not None and tuple(names[listed]) != triples.names:
+                numbers = _numbers(triples.names, names[listed])
+                found[field] = triples.renumbered(numbers, names[listed]) if numbers.any() else None
+        return replace(self, **found) if found else self
 
     @classmethod
     def open(
@@ -167,6 +189,12 @@ class Split:
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
         return texts if self.text_relations is None else related(texts, self.text_relations, rows, tokenizer.offset)
+
+
+def _numbers(names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """The number in `wanted` of each name, 0 for none."""
+    number = {name: place for place, name in enumerate(wanted)}
+    return np.array([number.get(name, 0) if place else 0 for place, name in enumerate(names)], np.int64)
 
 
 def related(texts: Texts, relations: Triples, rows: np.ndarray, offset: int) -> Texts:

@@ -1,0 +1,132 @@
+"""Photographs a second of each extractor, beside the time that its models' own forward passes take.
+
+The whole is `regard.extract` on a folder: reading, decoding, regions, features, shards, splits and relations. The
+forward passes are those of the same photographs, decoded before, with nothing beside them. Models of transformers have
+random weights here, which cost what trained ones do.
+
+    python benchmarks/extract.py PHOTOS MODELS [--count 100]
+PHOTOS: a folder of photographs. MODELS: a folder with yolox_nano_coco80.onnx and mobilenet_v2_float.onnx.
+"""
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from regard.bench.machine import hardware
+from regard.extract import Options, extract
+from regard.regions.onnx import OnnxModel
+from regard.regions.photographs import opened, photographs_in
+
+
+@contextmanager
+def timed() -> Iterator[list[float]]:
+    """The seconds of every forward pass: an ONNX session's, or a whole model's of transformers."""
+    seconds: list[float] = []
+
+    def clock(call: Any) -> Any:
+        def run(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            found = call(*arguments, **named)
+            seconds.append(time.perf_counter() - started)
+            return found
+
+        return run
+
+    session, module = OnnxModel.run, torch.nn.Module.__call__
+
+    def outermost(self: torch.nn.Module, *arguments: Any, **named: Any) -> Any:
+        if not isinstance(self, transformers.PreTrainedModel) or outermost.inside:
+            return module(self, *arguments, **named)
+        outermost.inside = True
+        try:
+            return clock(module)(self, *arguments, **named)
+        finally:
+            outermost.inside = False
+
+    outermost.inside = False
+    OnnxModel.run, torch.nn.Module.__call__ = clock(session), outermost
+    try:
+        yield seconds
+    finally:
+        OnnxModel.run, torch.nn.Module.__call__ = session, module
+
+
+def hub_models(folder: Path) -> dict[str, str]:
+    """Models of transformers of their published sizes, without their weights."""
+    made = {
+        "RT-DETR R18": (
+            transformers.RTDetrForObjectDetection(
+                transformers.RTDetrConfig(
+                    backbone_config=transformers.RTDetrResNetConfig(
+                        hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic",
+                        out_features=["stage2", "stage3", "stage4"],
+                    ),
+                    encoder_in_channels=[128, 256, 512], hidden_expansion=0.5, decoder_layers=3, num_labels=80,
+                )
+            ),
+            transformers.RTDetrImageProcessorPil(),
+        ),
+        "DINOv2 small": (
+            transformers.Dinov2Model(transformers.Dinov2Config(hidden_size=384, num_attention_heads=6)),
+            transformers.BitImageProcessorPil(crop_size={"height": 224, "width": 224}, size={"shortest_edge": 256}),
+        ),
+    }  # fmt: skip
+    for name, parts in made.items():
+        for part in parts:
+            part.save_pretrained(folder / name)
+    return {name: str(folder / name) for name in made}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("--count", type=int, default=100)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    names = photographs_in(asked.photographs)[: asked.count]
+    yolox, mobilenet = (str(asked.models / f"{name}.onnx") for name in ("yolox_nano_coco80", "mobilenet_v2_float"))
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "photos").mkdir()
+        for number, name in enumerate(names):
+            (folder / "photos" / f"{number}-{Path(name).name}").symlink_to((asked.photographs / name).resolve())
+        pictures = [opened(name, (asked.photographs / name).read_bytes(), 1024)[0] for name in names]
+        hub = hub_models(folder)
+        small = {"detector": yolox, "features": mobilenet, "pixels": "raw"}
+        chosen = {
+            "windows, colours": {},
+            "YOLOX nano, MobileNetV2 of 36 crops": small,
+            "YOLOX nano, MobileNetV2 of 20 crops": {**small, "regions": 20},
+            "YOLOX nano, DINOv2 small, one map": {"detector": yolox, "features": hub["DINOv2 small"], "pool": "map"},
+            "RT-DETR R18, DINOv2 small, one map": {
+                "detector": hub["RT-DETR R18"], "features": hub["DINOv2 small"], "pool": "map",
+            },
+        }  # fmt: skip
+        print(
+            f"{hardware('cpu')}; {len(names)} photographs"
+        )
+        print(f"{'':38} {'photographs/s':>13} {'ms each':>8} {'forward ms':>10} {'overhead':>9}")
+        for number, (title, given) in enumerate(chosen.items()):
+            extractor = Options(**given).extractor("cpu")
+            extractor(pictures[:2])
+            started = time.perf_counter()
+            extract(folder / "photos", folder / f"out{number}", given, extractor=lambda _: extractor)  # noqa: B023
+            each = (time.perf_counter() - started) / len(names)
+            with timed() as seconds:
+                for at in range(0, len(pictures), 8):
+                    extractor(pictures[at : at + 8])
+            forward = sum(seconds) / len(names)
+            print(f"{title:38} {1 / each:13.1f} {each * 1e3:8.1f} {forward * 1e3:10.1f} {1 - forward / each:8.0%}")
+
+
+if __name__ == "__main__":
+    main()
