@@ -382,6 +382,7 @@ def extract(
     photographs: Path,
     *,
     out: Path,
+    like: Path | None = None,
     captions: Path | None = None,
     split: str | None = None,
     detector: str | None = None,
@@ -410,6 +411,8 @@ def extract(
         The folder; folders in it are looked through too.
     out
         The data folder, new or begun by this command.
+    like
+        Another data folder of this command: extract as it was, for a run that was trained on it.
     captions
         A table (CSV, TSV) with the columns file, sentence and perhaps split. Without a split, eight photographs in ten
         are for training, one for validation, one for test.
@@ -458,6 +461,7 @@ def extract(
             photographs,
             out,
             given,
+            like=like,
             captions=captions,
             split=split,
             relations=relations,

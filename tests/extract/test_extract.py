@@ -365,6 +365,19 @@ def test_several_processes_divide_the_work(tmp_path):
     assert torch.equal(one.images(range(31)).features, other.images(range(31)).features)
 
 
+def test_another_folder_is_extracted_like_the_first(photos, tmp_path):
+    extract(photos, tmp_path / "data", {"regions": 5, "windows": False}, relations="none", split="train")
+    report = extract(photos, tmp_path / "other", like=tmp_path / "data")
+    assert report.splits == {"test": (4, 0)}
+    assert Split.open(tmp_path / "other", "test").num_regions == 5
+    assert not (tmp_path / "other" / "test_relations.npz").exists()
+    with pytest.raises(InputError, match="was extracted with --regions 5, not 6"):
+        extract(photos, tmp_path / "third", {"regions": 6}, like=tmp_path / "data")
+    with pytest.raises(InputError, match="that is no folder that `regard extract` wrote"):
+        extract(photos, tmp_path / "third", like=photos)
+    assert not (tmp_path / "third").exists()
+
+
 def test_settings_name_everything_that_a_second_run_needs(photos, table, tmp_path):
     out = tmp_path / "data"
     extract(photos, out, {"regions": 5}, captions=table, split="dev", relations="none")

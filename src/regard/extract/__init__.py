@@ -44,6 +44,7 @@ def extract(
     out: Path,
     given: dict[str, Any] | None = None,
     *,
+    like: Path | None = None,
     captions: Path | None = None,
     split: str | None = None,
     relations: str | None = None,
@@ -54,7 +55,8 @@ def extract(
 ) -> Report:
     """Extract the photographs under a folder into the data folder `out`, those alone that it does not have yet.
 
-    `given` are fields of Options; what is not given is as before, or the default. So are `captions` (a table, see
+    `given` are fields of Options; what is not given is as before, else as the data folder `like` was extracted, else
+    the default. So are `captions` (a table, see
     Captions.read), `split` (see gather) and `relations`: "boxes" (geometric) or "none". `extractor` makes another than
     the options name. Under torchrun the processes divide the work, and the first of them writes the splits.
     `progress(done, total)` is told of photographs. Files that cannot be read are in the report. Raises InputError, and
@@ -66,6 +68,8 @@ def extract(
     settings = read_settings(out / PHOTOGRAPHS)
     if not settings and out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir())):
         raise InputError(f"{out} exists and holds something else: give a new folder, or one that was extracted before.")
+    if like and not settings:
+        settings = _settings_of(like)
     options = Options.settled(given or {}, settings.get("options", {}), out)
     told = {"captions": captions and str(captions.absolute()), "split": split, "relations": relations}
     settings |= {"photographs": str(photographs.absolute()), "options": asdict(options)}
@@ -110,6 +114,13 @@ def extract(
             write_lines(temporary, [f"{ascii(name)[1:-1]}\t{why}" for name, why in report.skipped.items()])
     report.seconds = time.monotonic() - started
     return report
+
+
+def _settings_of(like: Path) -> dict[str, Any]:
+    """What another folder's extraction has in common with one like it."""
+    if not (settings := read_settings(like / PHOTOGRAPHS)):
+        raise InputError(f"--like {like}: that is no folder that `regard extract` wrote.")
+    return {name: settings[name] for name in ("options", "relations", "models") if name in settings}
 
 
 def _relating(name: str) -> Callable[[Path, str], object] | None:
