@@ -17,6 +17,7 @@ from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
 from regard.recipe import Recipe
+from regard.regions.annotations import Annotations
 from regard.words import ROLES, Vocabulary
 from regard.words.vocabulary import END, START
 
@@ -133,6 +134,36 @@ def folder(path: Path, seed: int = 0) -> Path:
         (path / f"{split}_ids.txt").write_text("".join(f"{split}{row}\n" for row in range(12)), "utf-8")
     (path / "labels.txt").write_text("".join(f"class {kind}\n" for kind in range(1, 9)), "utf-8")
     return path
+
+
+ANNOTATED_CLASSES = ("none", "man", "dog", "hat", "box")
+ANNOTATED_PREDICATES = ("none", "left of", "right of", "wearing", "near")
+
+
+def annotated(count: int, seed: int = 0, regions: tuple[int, int] = (2, 5), parts: float = 0.4) -> Annotations:
+    """Boxes and classes at random. A part of the pairs that are not far apart in y are related: a man to a hat by
+    `wearing`, and perhaps by `near` besides, any others by `left of` or `right of`, as their centres lie."""
+    random = np.random.default_rng(seed)
+    sizes = random.integers(regions[0], regions[1] + 1, count)
+    total = int(sizes.sum())
+    corners = random.uniform(0, 0.7, (total, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(0.1, 0.3, (total, 2))], 1).astype(np.float32)
+    labels = random.integers(1, len(ANNOTATED_CLASSES), total)
+    bounds = np.append(0, sizes.cumsum())
+    relations = []
+    for image, first in enumerate(bounds[:-1]):
+        for s in range(sizes[image]):
+            for o in range(sizes[image]):
+                (xs, ys), (xo, yo) = ((boxes[first + i, :2] + boxes[first + i, 2:]) / 2 for i in (s, o))
+                if s == o or abs(ys - yo) > 0.3 or random.random() > parts:
+                    continue
+                worn = labels[first + s] == 1 and labels[first + o] == 3
+                relations.append((image, s, o, 3 if worn else 1 if xs < xo else 2))
+                if worn and random.random() < 0.3:
+                    relations.append((image, s, o, 4))
+    ids = tuple(f"image {row}" for row in range(count))
+    table = np.array(relations, np.int64).reshape(-1, 4)
+    return Annotations(ids, bounds, boxes, labels, table, ANNOTATED_CLASSES, ANNOTATED_PREDICATES)
 
 
 SMALL = ["words.word_dim=6", "words.min_count=1", "train.batch_size=6", "train.epochs=2", "train.log_every=1"]

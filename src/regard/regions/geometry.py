@@ -6,6 +6,7 @@ Boxes are x1 y1 x2 y2, as fractions of the image, y downwards. A pair is (subjec
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -24,6 +25,7 @@ RELATION_CLASSES = (
     "above",
     "above right",
 )
+PAIR_FEATURES = 38
 
 
 def iou(boxes: Float[Tensor, "image region 4"]) -> Float[Tensor, "image region region"]:
@@ -61,6 +63,28 @@ def relation_classes(boxes: Float[Tensor, "image region 4"]) -> Int[Tensor, "ima
     classes[real & (intersection >= area[:, :, None] * (1 - 1e-6))] = 1
     classes.diagonal(dim1=1, dim2=2).zero_()
     return classes
+
+
+def pair_features(subject: Float[Tensor, "pair 4"], target: Float[Tensor, "pair 4"]) -> Float[Tensor, "pair feature"]:
+    """What tells how the second box of each pair lies to the first: `PAIR_FEATURES` numbers of the order of 1.
+
+    The relation class as one of twelve; overlaps; offsets of centres and edges, in fractions of the image and of the
+    boxes; gaps; sizes and their ratio; and a 1.
+    """
+    pairs = torch.stack([subject, target], 1)
+    kind = F.one_hot(relation_classes(pairs)[:, 0, 1], len(RELATION_CLASSES)).to(subject.dtype)
+    intersection, area = _intersection(pairs)
+    area, shared = area.clamp(min=1e-6), intersection[:, 0, 1, None]
+    overlaps = torch.cat([iou(pairs)[:, 0, 1, None], shared / area], 1)
+    offset = _offsets(pairs)[:, 0, 1]
+    extent = (pairs[..., 2:] - pairs[..., :2]).sum(1).clamp(min=1e-3)  # of both boxes together
+    edges = torch.cat([target - subject, target.roll(2, 1) - subject], 1) / extent.repeat(1, 4)
+    gap = torch.maximum(subject[:, :2] - target[:, 2:], target[:, :2] - subject[:, 2:]).clamp(min=0)
+    sizes = area.log() / 8
+    ratio = (sizes[:, 1:] - sizes[:, :1]) * 2
+    bounded = torch.tanh(torch.cat([edges, offset / extent], 1))
+    plain = [kind, overlaps, offset, offset.abs(), bounded, bounded[:, -2:].abs(), gap, sizes, ratio, ratio.abs()]
+    return torch.cat([*plain, torch.ones_like(ratio)], 1)
 
 
 def _offsets(boxes: Tensor) -> Tensor:

@@ -1,0 +1,252 @@
+"""How probable each relation of two regions is, from their classes and their boxes.
+
+The frequency prior that Neural Motifs (Zellers et al. 2018) found so strong, smoothed and with geometry. "none" (no
+relation) is one outcome of a pair of a subject s and an object o:
+
+    log p(predicate | s, o, boxes) = a log p(none or some | s, o) + b log p(predicate | some, s, o) + w·f(boxes) + c
+
+Both factors are counted for the pair of classes, drawn toward the mean of those of either class, and these toward those
+of all pairs, by the strengths under which images that were not counted are likeliest. a, b, w and c are of maximum
+likelihood, given factors counted on other images: so they calibrate the prior too.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from regard.files import InputError, replacing
+from regard.regions.annotations import Annotations, pairs_of
+from regard.regions.geometry import PAIR_FEATURES, pair_features
+
+FORMAT = "regard.predicates.1"
+FOLDS = 5
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+SAMPLES = 100_000  # relations, and as many pairs without one, that weights are fit to
+TABLE = 2**22  # numbers of a table of pairs and predicates held at once
+MAX_STEPS = 200
+
+Table = tuple[Tensor, Tensor]  # keys of (subject class, object class, predicate), sorted, and how often each was seen
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """P(predicate | subject's class, object's class, boxes), with predicate 0 for no relation.
+
+    Labels are numbers of `classes`, where 0 is no object and `len(classes)` a class that it does not know.
+    """
+
+    classes: tuple[str, ...]
+    predicates: tuple[str, ...]
+    keys: Int[Tensor, " seen"]  # sorted: (subject class, object class, predicate) as one number
+    counts: Float[Tensor, " seen"]  # how often each was seen
+    strengths: Float[Tensor, "factor level"]  # of none or some, of the predicate; of a pair of classes, of one class
+    exponents: Float[Tensor, " factor"]  # a and b
+    weights: Float[Tensor, "feature predicate"]  # w and, last, c
+
+    def probabilities(
+        self, boxes: Float[Tensor, "image region 4"], labels: Int[Tensor, "image region"]
+    ) -> Float[Tensor, "image region region predicate"]:
+        """Of every (subject, object); they sum to one. All is none where either is no object or both are one region."""
+        image, subject, target = pairs_of(labels).nonzero(as_tuple=True)
+        count, width = labels.shape
+        out = boxes.new_zeros(count, width, width, len(self.predicates))
+        out[..., 0] = 1
+        logits = self.logits(labels[image, subject], labels[image, target])
+        logits += pair_features(boxes[image, subject], boxes[image, target]) @ self.weights
+        out[image, subject, target] = logits.softmax(-1)
+        return out
+
+    def logits(self, subject: Int[Tensor, " pair"], target: Int[Tensor, " pair"]) -> Float[Tensor, "pair predicate"]:
+        """Of classes alone: both factors' logarithms, each times its exponent."""
+        return _logits(*self.prior(subject, target), self.exponents)
+
+    def prior(
+        self, subject: Int[Tensor, " pair"], target: Int[Tensor, " pair"]
+    ) -> tuple[Float[Tensor, "pair 2"], Float[Tensor, "pair named"]]:
+        """Logarithms of both factors: none or some, and which predicate of those that have a name."""
+        return _prior(self._levels(subject, target), self.strengths)
+
+    def _levels(self, subject: Tensor, target: Tensor) -> list[Tensor]:
+        """Counts [pair, predicate] of each pair of classes, of its subject's, of its object's, and of all."""
+        as_subject, as_object = self.marginals
+        return [self._seen(subject, target), as_subject[subject], as_object[target], as_subject.sum(0, keepdim=True)]
+
+    def _seen(self, subject: Tensor, target: Tensor) -> Tensor:
+        """The counts of each pair of classes [pair, predicate], from the sorted keys."""
+        size = len(self.predicates)
+        key = (subject * (len(self.classes) + 1) + target) * size
+        first, last = torch.searchsorted(self.keys, torch.stack([key, key + size]))
+        pair = torch.repeat_interleave(last - first)
+        at = torch.arange(len(pair)) + (first - (last - first).cumsum(0) + last - first)[pair]
+        out = torch.zeros(len(subject), size)
+        out[pair, self.keys[at] % size] = self.counts[at]
+        return out
+
+    @cached_property
+    def marginals(self) -> tuple[Tensor, Tensor]:
+        """The counts of each class as a subject and as an object [class, predicate]."""
+        names, size = len(self.classes) + 1, len(self.predicates)
+        pair, predicate = self.keys // size, self.keys % size
+        zeros = torch.zeros(names * size)
+        as_subject, as_object = (
+            zeros.index_add(0, of * size + predicate, self.counts).view(names, size)
+            for of in (pair // names, pair % names)
+        )
+        return as_subject, as_object
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file, whole or not at all."""
+        names = {"format": FORMAT, "classes": json.dumps(self.classes), "predicates": json.dumps(self.predicates)}
+        with replacing(path) as temporary:
+            save_file({name: getattr(self, name).contiguous() for name in _TENSORS}, temporary, names)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Predictor":
+        """Read what `save` wrote. Raises InputError where the file is something else."""
+        try:
+            with safe_open(path, "pt") as file:
+                names = file.metadata() or {}
+                if names.get("format") != FORMAT:
+                    raise SafetensorError("it is of another format")
+                found: dict[str, Any] = {name: tuple(json.loads(names[name])) for name in ("classes", "predicates")}
+                return cls(**found, **{name: file.get_tensor(name) for name in _TENSORS})
+        except FileNotFoundError:
+            raise InputError(f"{path} is not there. `regard relations fit` writes one.") from None
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise InputError(
+                f"{path} is no predictor of relations ({error}): want what `regard relations fit` wrote."
+            ) from None
+
+
+_TENSORS = tuple(field.name for field in fields(Predictor) if field.name not in ("classes", "predicates"))
+
+
+def _logits(some: Tensor, which: Tensor, exponents: Tensor) -> Tensor:
+    a, b = exponents
+    return torch.cat([a * some[:, :1], a * some[:, 1:] + b * which], 1)
+
+
+def _prior(levels: list[Tensor], strengths: Tensor) -> tuple[Tensor, Tensor]:
+    none_or_some = [torch.stack([counts[:, 0], counts[:, 1:].sum(1)], 1) for counts in levels]
+    named = [counts[:, 1:] for counts in levels]
+    return _smoothed(*none_or_some, *strengths[0]).log(), _smoothed(*named, *strengths[1]).log()
+
+
+def _smoothed(
+    pair: Tensor, subject: Tensor, target: Tensor, overall: Tensor, of_pair: Tensor, of_class: Tensor
+) -> Float[Tensor, "pair outcome"]:
+    """Distributions from counts [pair, outcome]: each level's drawn toward the level above it, the last to uniform."""
+
+    def toward(base: Tensor, counts: Tensor, strength: Tensor | float) -> Tensor:
+        return (counts + strength * base) / (counts.sum(1, keepdim=True) + strength)
+
+    every = toward(torch.full_like(overall, 1 / overall.shape[1]), overall, 1.0)
+    mean = (toward(every, subject, of_class) + toward(every, target, of_class)) / 2
+    return toward(mean, pair, of_pair)
+
+
+# Fitting --------------------------------------------------------------------------------------------------------------
+
+
+def fit(images: Annotations, rows: np.ndarray | None = None) -> Predictor:
+    """The predictor of the images at `rows` (default: all). The same images give the same predictor.
+
+    Strengths and weights are fit in five folds, which the images' ids choose: to each fold, with the others' counts.
+    """
+    rows = np.arange(len(images)) if rows is None else rows
+    fold_of = images.draws()[rows] // 10 % FOLDS  # the last digit may have parted the images before
+    folds = [rows[fold_of == fold] for fold in range(FOLDS)]
+    tables = [_counted(images, some) for some in folds]
+
+    def of(tables: Sequence[Table], *fitted: Tensor) -> Predictor:
+        return Predictor(images.classes, images.predicates, *_merged(tables), *fitted)
+
+    ones, zeros = torch.ones(2), torch.zeros(PAIR_FEATURES, len(images.predicates))
+    others = [of(tables[:fold] + tables[fold + 1 :], torch.ones(2, 2), ones, zeros) for fold in range(FOLDS)]
+    strengths = _strengths(others, tables)
+    others = [replace(other, strengths=strengths) for other in others]
+    return of(tables, strengths, *_weights(images, folds, others))
+
+
+def _counted(images: Annotations, rows: np.ndarray) -> Table:
+    """How often each (subject class, object class, predicate) is in the images at `rows`, by its key."""
+    names, size, tables = len(images.classes) + 1, len(images.predicates), []
+    for block in images.blocks(rows):
+        image, subject, target, predicate = block.observations().T
+        pair = block.labels[image, subject] * names + block.labels[image, target]
+        keys, counts = (pair * size + predicate).unique(return_counts=True)
+        tables.append((keys, counts.float()))
+    return _merged(tables)
+
+
+def _merged(tables: Sequence[Table]) -> Table:
+    keys = torch.cat([torch.zeros(0, dtype=torch.long), *(keys for keys, _ in tables)])
+    counts = torch.cat([torch.zeros(0), *(counts for _, counts in tables)])
+    keys, place = keys.unique(return_inverse=True)
+    return keys, torch.zeros(len(keys)).index_add(0, place, counts)
+
+
+def _strengths(others: Sequence[Predictor], tables: Sequence[Table]) -> Float[Tensor, "factor level"]:
+    """Those under which each fold's counts are likeliest, given the other folds'. The factors' are chosen apart."""
+    grid = torch.tensor(list(product(STRENGTHS, STRENGTHS)))
+    losses = torch.zeros(2, len(grid))
+    for other, (keys, counts) in zip(others, tables, strict=True):
+        names, size = len(other.classes) + 1, len(other.predicates)
+        pair = (keys // size).unique()
+        pair = pair[torch.randperm(len(pair), generator=torch.Generator().manual_seed(0))[: TABLE // size]]
+        levels = other._levels(pair // names, pair % names)
+        held = replace(other, keys=keys, counts=counts)._seen(pair // names, pair % names)
+        for place, strengths in enumerate(grid):
+            some, which = _prior(levels, strengths.expand(2, 2))
+            losses[0, place] -= (held[:, 0] * some[:, 0] + held[:, 1:].sum(1) * some[:, 1]).sum()
+            losses[1, place] -= (held[:, 1:] * which).sum()
+    return grid[losses.argmin(1)]
+
+
+def _weights(
+    images: Annotations, folds: Sequence[np.ndarray], others: Sequence[Predictor]
+) -> tuple[Float[Tensor, " factor"], Float[Tensor, "feature predicate"]]:
+    """Exponents and weights of maximum likelihood, under a unit normal prior of the weights, by L-BFGS.
+
+    Where there are more relations or more pairs without one than `SAMPLES`, so many are drawn, and weigh more.
+    """
+    size, random = len(images.predicates), torch.Generator().manual_seed(0)
+    every = torch.stack([other.marginals[0].sum(0) for other in others]).sum(0) / (FOLDS - 1)
+    rate = (min(SAMPLES, TABLE // size) / torch.stack([every[0], every[1:].sum()]).clamp(min=1)).clamp(max=1)
+    parts = []
+    for rows, other in zip(folds, others, strict=True):
+        for block in images.blocks(rows):
+            seen = block.observations()
+            chosen = rate[(seen[:, 3] > 0).long()]
+            drawn = torch.rand(len(seen), generator=random) < chosen
+            image, subject, target, predicate = seen[drawn].T
+            prior = other.prior(block.labels[image, subject], block.labels[image, target])
+            features = pair_features(block.boxes[image, subject], block.boxes[image, target])
+            parts.append((*prior, features, predicate, 1 / chosen[drawn]))
+    some, which, features, predicate, weight = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    exponents = torch.ones(2, requires_grad=True)
+    weights = torch.zeros(PAIR_FEATURES, size, requires_grad=True)
+    optimizer = torch.optim.LBFGS([exponents, weights], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = _logits(some, which, exponents) + features @ weights
+        losses = F.cross_entropy(logits, predicate, reduction="none")
+        loss = (losses @ weight + weights.square().sum() / 2) / weight.sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return exponents.detach(), weights.detach()

@@ -1,0 +1,144 @@
+"""How well predicted relations are: recall of the annotated ones, and calibration.
+
+PredCls of the field (Lu et al. 2016, Xu et al. 2017): boxes and classes are given, and all relations of an image's
+pairs are ranked by their probability. Ties count against the model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from regard.files import InputError
+from regard.regions.annotations import Annotations, pairs_of
+from regard.regions.predicates import Predictor, fit
+
+TOPS = (20, 50, 100)
+PAIRS = 2**22  # probabilities held at once
+
+
+def found(
+    scores: Float[Tensor, "image region region predicate"],
+    annotated: Bool[Tensor, "image region region predicate"],
+    tops: Sequence[int],
+    constrained: bool = True,
+) -> Int[Tensor, "image top"]:
+    """How many of each image's annotated relations are among its `tops` best scored ones.
+
+    A score below 0 is no candidate. `constrained`: only a pair's best predicate is a candidate (the graph constraint).
+    """
+    if constrained:
+        best = scores.amax(-1, keepdim=True)
+        tied = scores == best
+        annotated = (tied & annotated).any(-1) & ~(tied & ~annotated).any(-1)
+        scores = best[..., 0]
+    scores, annotated = scores.flatten(1), annotated.flatten(1)
+    best = scores.topk(min(max(tops), scores.shape[1])).values
+    out = []
+    for top in tops:
+        last = best[:, min(top, best.shape[1]) - 1, None]
+        level = (scores == last) & (last >= 0)
+        room = top - (scores > last).sum(1) - (level & ~annotated).sum(1)  # of those level, annotated ones come last
+        out.append((annotated & (scores > last)).sum(1) + room.clamp(min=0).minimum((level & annotated).sum(1)))
+    return torch.stack(out, 1)
+
+
+def calibration_error(sure: Float[Tensor, " answer"], right: Bool[Tensor, " answer"], bins: int = 15) -> float:
+    """Expected calibration error (Naeini et al. 2015): between confidence and accuracy, over bins of equal width."""
+    bin_of = (sure * bins).long().clamp(max=bins - 1)
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, bin_of, sure.double() - right.double())
+    return float(gaps.abs().sum() / max(len(sure), 1))
+
+
+@dataclass(frozen=True)
+class Recall:
+    """In percent, by how many relations of an image are looked at."""
+
+    mean: dict[int, float]  # over images
+    total: dict[int, float]  # of all relations together
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of a predictor on annotated images; the expected calibration errors are in percent."""
+
+    images: int  # that have relations
+    relations: int
+    constrained: Recall  # one predicate a pair
+    free: Recall  # any number
+    related_error: float  # of P(some relation), over all pairs
+    predicate_error: float  # of the best predicate's P given some relation, over related pairs
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None = None) -> Measured:
+    """PredCls on the images at `rows` (default: all), whose names are numbered as the predictor's.
+
+    Images without relations count for calibration alone. Raises InputError where none has any.
+    """
+    if not len(images.relations):
+        raise InputError(f"{images}: want some that are in the predictor's names.")
+    rows, parts = np.arange(len(images)) if rows is None else rows, []
+    for block in images.blocks(rows, PAIRS // len(predictor.predicates)):
+        probabilities, pairs = predictor.probabilities(block.boxes, block.labels), pairs_of(block.labels)
+        answers = block.answers(len(predictor.predicates) - 1)
+        scores = probabilities[..., 1:].masked_fill(~pairs[..., None], -1)
+        hits = torch.stack([found(scores, answers, TOPS, constrained) for constrained in (True, False)], 1)
+        related, (best, which) = scores[pairs].sum(-1), scores[pairs].max(-1)
+        answered = answers[pairs]
+        some = answered.any(-1)
+        right = answered.gather(1, which[:, None])[some, 0]
+        parts.append((hits, answers.flatten(1).sum(1), related, some, (best / related)[some], right))
+    hits, counts, related, some, sure, right = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    hits, counts = hits[counts > 0].double(), counts[counts > 0]
+    mean, total = (hits / counts[:, None, None]).mean(0), hits.sum(0) / counts.sum()
+    constrained, free = (
+        Recall(*(dict(zip(TOPS, (100 * values).tolist(), strict=True)) for values in ways))
+        for ways in zip(mean, total, strict=True)
+    )
+    errors = (100 * calibration_error(*answers) for answers in ((related, some), (sure, right)))
+    return Measured(len(counts), int(counts.sum()), constrained, free, *errors)
+
+
+def measure_held_out(images: Annotations) -> dict[str, Measured]:
+    """What a predictor fit to nine images of ten reaches on the tenth, by rung. Raises InputError for too few."""
+    rest, held = images.parted()
+    has = np.isin(images.relations[:, 0], held)
+    if not has.any() or has.all():
+        raise InputError(f"{images}: too few to hold one image in ten out. Want some dozens of images.")
+    return {name: measure(rung, images, held) for name, rung in rungs(fit(images, rest)).items()}
+
+
+def rungs(predictor: Predictor) -> dict[str, Predictor]:
+    """The predictor and what it stands on: frequencies of predicates, then of pairs of classes, then its own."""
+    frequencies = replace(
+        predictor, exponents=torch.ones_like(predictor.exponents), weights=torch.zeros_like(predictor.weights)
+    )
+    everywhere = replace(frequencies, strengths=torch.full_like(predictor.strengths, 1e12))
+    return {"predicates alone": everywhere, "pairs of classes": frequencies, "with the boxes": predictor}
+
+
+def render(rows: dict[str, Measured]) -> str:
+    """A table of recalls and calibration errors, in percent."""
+    last = list(rows.values())[-1]
+    tops = "".join(f"{f'R@{top}':>7}" for top in TOPS)
+    lines = [
+        f"PredCls recall in percent on {last.images:,} images with {last.relations:,} relations",
+        f"{'':18}{'one predicate a pair':>21}   {'any number':>21}",
+        f"{'':18}{tops}   {tops}",
+    ]
+    for name, row in rows.items():
+        both = row.constrained, row.free
+        for label, ways in ((name, [way.mean for way in both]), ("  all together", [way.total for way in both])):
+            lines.append(f"{label:18}" + "   ".join("".join(f"{way[top]:7.1f}" for top in TOPS) for way in ways))
+    lines.append(
+        f"Expected calibration error: {last.related_error:.1f} of whether a pair is related, "
+        f"{last.predicate_error:.1f} of which predicate"
+    )
+    return "\n".join(lines)
