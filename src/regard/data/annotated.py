@@ -1,0 +1,163 @@
+"""Annotated relations from where they are: Visual Genome, a data folder, or scene graphs with boxes."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from regard.data.graphs import Graph, SceneGraphs
+from regard.data.layout import PIXELS, read_json
+from regard.data.split import Split
+from regard.files import InputError
+from regard.regions.annotations import Annotations, plain
+
+
+class Image(NamedTuple):
+    """One image's annotations. A region whose class is "none" is no object."""
+
+    id: str
+    boxes: np.ndarray  # float32 [region, 4], fractions of the image
+    classes: Sequence[str]
+    relations: Sequence[tuple[int, str, int]]  # subject, predicate, object
+
+
+def annotations(sources: Sequence[Path], split: str) -> Annotations:
+    """The images of all sources that have relations, in the numbers of one list of classes and one of predicates.
+
+    Raises InputError where no image has any, and what `images` raises.
+    """
+    classes: dict[str, int] = defaultdict(lambda: len(classes))
+    predicates: dict[str, int] = defaultdict(lambda: len(predicates))
+    classes["none"], predicates["none"]  # both are number 0
+    ids: list[str] = []
+    boxes, labels, relations, sizes = [], [], [], [0]
+    for image in (image for source in sources for image in images(source, split)):
+        triples = {(s, predicates[plain(p)], o) for s, p, o in image.relations if s != o}
+        if not triples:
+            continue
+        relations += [(len(ids), s, o, p) for s, p, o in sorted(triples)]
+        labels += [classes[plain(name)] for name in image.classes]
+        boxes.append(image.boxes)
+        ids.append(image.id)
+        sizes.append(len(image.boxes))
+    if not ids:
+        raise InputError(f"{', '.join(map(str, sources))}: no image has annotated relations. See docs/data.md.")
+    return Annotations(
+        tuple(ids),
+        np.cumsum(sizes),
+        np.concatenate(boxes),
+        np.array(labels, np.int64),
+        np.array(relations, np.int64),
+        tuple(classes),
+        tuple(predicates),
+    )
+
+
+def images(source: Path, split: str) -> Iterator[Image]:
+    """The images of `split` of a data folder, or of a JSON file: Visual Genome's relationships, or scene graphs.
+
+    A JSON file is read whole (Visual Genome's 0.7 GB take some GB of memory), and has no splits. Raises InputError.
+    """
+    if source.is_dir():
+        yield from _of_folder(source, split)
+        return
+    if not source.is_file():
+        raise InputError(f"{source} is not there: want a data folder, or a JSON file of annotated relations.")
+    records = read_json(source) if source.suffix == ".json" else None
+    if isinstance(records, list) and records and isinstance(records[0], dict) and "relationships" in records[0]:
+        yield from _of_visual_genome(source, records)
+    else:
+        del records
+        yield from _of_graphs(source)
+
+
+def _of_folder(folder: Path, split: str) -> Iterator[Image]:
+    opened = Split.open(folder, split)
+    if missing := [name for name in ("boxes", "labels", "relations") if name not in opened.fields]:
+        raise InputError(f"{folder} {split} has no {' and no '.join(missing)}: want regions with all three.")
+    assert opened.boxes is not None
+    assert opened.labels is not None
+    assert opened.relations is not None
+    triples = opened.relations
+    for rows in opened.boxes.blocks():
+        boxes, labels = opened.boxes.read(rows).astype(np.float32), read_labels(opened, rows)
+        for row, box, label in zip(rows.tolist(), boxes, labels.tolist(), strict=True):
+            count = opened.num_regions if opened.region_counts is None else int(opened.region_counts[row])
+            at = slice(*triples.bounds[row : row + 2])
+            columns = (triples.source[at], triples.label[at], triples.target[at], triples.confidence[at])
+            relations = [
+                (s, triples.names[p], o)
+                for s, p, o, sure in zip(*(column.tolist() for column in columns), strict=True)
+                if sure >= opened.relation_threshold and max(s, o) < count
+            ]
+            yield Image(opened.ids[row], box[:count], [opened.classes[k] for k in label[:count]], relations)
+
+
+def read_labels(split: Split, rows: np.ndarray) -> np.ndarray:
+    """int64 [image, region], zero beyond an image's regions. Raises InputError where a number has no name."""
+    assert split.labels is not None
+    labels = split.labels.read(rows).astype(np.int64)
+    if split.region_counts is not None:
+        labels *= np.arange(split.num_regions) < split.region_counts[rows, None]
+    if wrong := sorted(set(labels.ravel().tolist()) - set(range(len(split.classes)))):
+        raise InputError(
+            f"{split.folder} {split.name} has the label {wrong[0]}, of {len(split.classes) - 1} class names."
+        )
+    return labels
+
+
+def _of_visual_genome(path: Path, records: list[dict[str, Any]]) -> Iterator[Image]:
+    """Regions are the things that relations are of; `image_data.json` beside the file says how large images are."""
+    sizes = _sizes(path.with_name("image_data.json"))
+    for place, record in enumerate(records):
+        try:
+            things: dict[int, tuple[int, str, list[float]]] = {}
+            relations = []
+            for relation in record["relationships"]:
+                ends = []
+                for thing in (relation["subject"], relation["object"]):
+                    name = thing["name"] if "name" in thing else thing["names"][0]
+                    corner = [thing["x"], thing["y"], thing["x"] + thing["w"], thing["y"] + thing["h"]]
+                    ends.append(things.setdefault(thing["object_id"], (len(things), name, corner))[0])
+                relations.append((ends[0], relation["predicate"], ends[1]))
+            boxes = np.array([corner for _, _, corner in things.values()], np.float32).reshape(-1, 4)
+            name = record["image_id"]
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise InputError(
+                f"{path}, image {place} is not Visual Genome's ({type(error).__name__}: {error}). Copy it again."
+            ) from None
+        yield Image(str(name), _fractions(boxes, sizes.get(name)), [name for _, name, _ in things.values()], relations)
+
+
+def _sizes(path: Path) -> dict[int, Sequence[Any]]:
+    """Width and height by image id, where there is such a file."""
+    try:
+        return {each["image_id"]: (each["width"], each["height"]) for each in read_json(path)} if path.exists() else {}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is not Visual Genome's ({type(error).__name__}: {error}). Copy it again.") from None
+
+
+def _of_graphs(path: Path) -> Iterator[Image]:
+    for name, record in SceneGraphs.load([path]).records.items():
+        graph = Graph(record)
+        if not graph.relations:
+            continue
+        relations = [(s, p, o) for s, p, o, sure in graph.relations if sure >= Split.relation_threshold]
+        try:
+            boxes = np.array(record["boxes"], np.float32).reshape(len(graph.labels), 4)
+            boxes = _fractions(boxes, record.get("size") or record.get("size_estimate"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}, {name}: {type(error).__name__}, {error}. Want `boxes`, x1 y1 x2 y2 of each label, and "
+                "perhaps `size`, width and height."
+            ) from None
+        yield Image(name, boxes, graph.labels, relations)
+
+
+def _fractions(boxes: np.ndarray, size: Sequence[Any] | None) -> np.ndarray:
+    """Of pixels; of an image of unknown size, fractions of what the boxes reach. Fractions stay as they are."""
+    if not boxes.size or (size is None and boxes.max() <= PIXELS):
+        return boxes
+    return boxes / np.maximum(np.tile(boxes.max(0)[2:] if size is None else size, 2), 1).astype(np.float32)
