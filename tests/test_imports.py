@@ -32,7 +32,10 @@ def loaded_by(code: str) -> set[str]:
     return HEAVY & set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["data", "scenes", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["train", "--help"], ["data", "scenes", "--help"], ["relations", "fit", "--help"]],
+)
 def test_help_answers_without_torch(arguments):
     ended = (
         f"sys.argv = ['regard', *{arguments}]\ntry: main()\nexcept SystemExit as end: assert end.code == 0, end.code"

@@ -1,0 +1,95 @@
+"""Relations that a predictor finds between labelled boxes: `regard relations predict FILE DIR`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regard.data.annotated import read_labels
+from regard.data.layout import Files, data_folder, splits_of
+from regard.data.relations import IMAGE_FILE, Triples
+from regard.data.split import Split
+from regard.files import InputError
+from regard.regions.annotations import numbers, pairs_of
+from regard.regions.predicates import Predictor
+
+MOST = 25  # of an image, where no number is asked for: what published graphs have
+BLOCK = 2**22  # probabilities held at once
+
+
+def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iterator[str]:
+    """Write `{split}_relations.npz` of every split that has boxes and labels and no relations; says what was done.
+
+    `keep` is as for `predicted`. Splits share the names of those that have relations. Raises InputError where there is
+    nothing to predict for, or a split's relations have other predicates than the predictor.
+    """
+    if not (splits := splits_of(folder)):
+        raise InputError(f"{folder} holds no *_ims.npy: give a data folder, as `regard data convert` writes it.")
+    names, lacking = predictor.predicates, 0
+    paths = {split: Files(data_folder(folder), split).path("relations.npz") for split in splits}
+    for split in (split for split, path in paths.items() if path.exists()):
+        names = Split.open(folder, split).predicates
+        missing = np.flatnonzero(numbers(predictor.predicates, names)[1:] == 0)
+        if len(missing) and not all(path.exists() for path in paths.values()):
+            raise InputError(
+                f"{paths[split]} knows no predicate {predictor.predicates[missing[0] + 1]!r}, and splits share their "
+                f"predicates: remove it to predict the relations of all splits."
+            )
+    for split, path in paths.items():
+        if path.exists():
+            yield f"{split}: keeps {path}"
+            continue
+        opened = Split.open(folder, split)
+        if without := [name for name in ("boxes", "labels") if name not in opened.fields]:
+            lacking += 1
+            yield f"{split}: has no {' and no '.join(without)}, so none are predicted"
+            continue
+        found = predicted(predictor, opened, keep)
+        places = numbers(predictor.predicates, names)
+        replace(found, label=places[found.label], names=names).save(path, IMAGE_FILE)
+        sure = float((found.confidence >= opened.relation_threshold).mean()) if len(found.label) else 0.0
+        yield (
+            f"{split}: {len(found.label) / opened.num_images:.2f} relations an image, predicted from labels and boxes; "
+            f"{sure:.0%} of them at least {opened.relation_threshold} sure, which are those that are read"
+        )
+    if lacking == len(splits):
+        raise InputError(
+            f"{folder} has no split with boxes and labels, from which relations are predicted: see docs/data.md."
+        )
+
+
+def predicted(predictor: Predictor, split: Split, keep: int | None = None) -> Triples:
+    """The `keep` most probable pairs of each image, by P(predicate, some relation) of their best predicate.
+
+    By default as many as the image is expected to have (the sum of P(some relation), rounded), 25 at most. Confidence
+    is P(predicate | some relation). Reads no features. Raises InputError where the predictor knows none of the classes.
+    """
+    assert split.boxes is not None
+    classes = numbers(split.classes, predictor.classes, unknown=len(predictor.classes))
+    if not (np.unique(classes) % len(predictor.classes)).any():
+        raise InputError(
+            f"{split.folder} {split.name} has no class that the predictor knows: want names such as "
+            f"{', '.join(predictor.classes[1:4])}."
+        )
+    width, parts = split.num_regions, []
+    step = max(1, BLOCK // (width**2 * len(predictor.predicates)))
+    for start in range(0, split.num_images, step):
+        rows = np.arange(start, min(start + step, split.num_images))
+        labels = torch.from_numpy(classes[read_labels(split, rows)])
+        boxes = torch.from_numpy(split.boxes.read(rows).astype(np.float32))
+        named = predictor.probabilities(boxes, labels)[..., 1:].flatten(1, 2)  # [image, pair, predicate]
+        best, which = named.max(-1)
+        related = named.sum(-1)
+        room = related.sum(1).round().clamp(max=MOST) if keep is None else torch.full((len(rows),), float(keep))
+        scores = best.masked_fill(~pairs_of(labels).flatten(1), -1)
+        ranked, order = torch.sort(scores, dim=1, descending=True, stable=True)
+        taken = (ranked >= 0) & (torch.arange(width**2) < room[:, None])
+        image, pair = taken.nonzero()[:, 0], order[taken]
+        sure = best[image, pair] / related[image, pair]
+        parts.append((image + start, pair // width, pair % width, which[image, pair] + 1, sure))
+    item, source, target, label, confidence = (torch.cat(columns).numpy() for columns in zip(*parts, strict=True))
+    return Triples.of(
+        item, source, target, label, predictor.predicates, split.num_images, confidence.astype(np.float16)
+    )
