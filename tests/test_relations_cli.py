@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from regard.data import Split, check
+from regard.regions.predicates import Predictor
 from test_cli import refused, regard
 
 NUMBERS = r"(?: +\d+\.\d){3}"
@@ -115,6 +116,17 @@ def test_splits_without_any_have_the_predictors_names(predictor, data):
     names = {Split.open(data, split).predicates for split in ("train", "dev", "test")}
     assert len(names) == 1
     assert names.pop()[0] == "none"
+
+
+def test_certainty_that_nothing_is_related_gives_no_nan(predictor, data):
+    sure = Predictor.load(predictor)
+    sure.weights[:, 0] += 1000
+    sure.save(data / "sure")
+    assert regard("relations", "predict", data / "sure", data, "--keep", 2).code == 0
+    assert np.isfinite(Split.open(data, "test").relations.confidence).all()
+    told = regard("relations", "measure", data / "sure", data, "--split", "train", "--json", data / "sure.json")
+    assert told.code == 0, told.err
+    assert np.isfinite(json.loads((data / "sure.json").read_text())["with the boxes"]["predicate_error"])
 
 
 def test_a_split_without_boxes_is_passed_over(predictor, data):

@@ -81,7 +81,7 @@ def predicted(predictor: Predictor, split: Split, keep: int | None = None) -> Tr
         boxes = torch.from_numpy(split.boxes.read(rows).astype(np.float32))
         named = predictor.probabilities(boxes, labels)[..., 1:].flatten(1, 2)  # [image, pair, predicate]
         best, which = named.max(-1)
-        related = named.sum(-1)
+        related = named.sum(-1).clamp(min=1e-30)  # certain of none, it may be 0
         room = related.sum(1).round().clamp(max=MOST) if keep is None else torch.full((len(rows),), float(keep))
         scores = best.masked_fill(~pairs_of(labels).flatten(1), -1)
         ranked, order = torch.sort(scores, dim=1, descending=True, stable=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 BLOCK = 2**20  # pairs of regions held at once, padding included
@@ -28,8 +28,8 @@ class Block:
         none = free.nonzero()
         return torch.cat([self.relations, torch.cat([none, none.new_zeros(len(none), 1)], 1)])
 
-    def answers(self, num_predicates: int) -> Tensor:
-        """bool [image, region, region, predicate]: which relations are annotated, of predicates from 1."""
+    def answers(self, num_predicates: int) -> Bool[Tensor, "image region region predicate"]:
+        """Which relations are annotated, of predicates from 1."""
         count, width = self.labels.shape
         out = torch.zeros(count, width, width, num_predicates, dtype=torch.bool)
         image, subject, target, predicate = self.relations.T
@@ -110,8 +110,8 @@ class Annotations:
             yield Block(*map(torch.from_numpy, (boxes, labels, relations)))
 
 
-def pairs_of(labels: Int[Tensor, "image region"]) -> Tensor:
-    """bool [image, region, region]: which pairs are of two different objects."""
+def pairs_of(labels: Int[Tensor, "image region"]) -> Bool[Tensor, "image region region"]:
+    """Which pairs are of two different objects."""
     objects = labels > 0
     return objects[:, :, None] & objects[:, None, :] & ~torch.eye(labels.shape[1], dtype=torch.bool)
 

@@ -94,7 +94,7 @@ def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None =
         answered = answers[pairs]
         some = answered.any(-1)
         right = answered.gather(1, which[:, None])[some, 0]
-        parts.append((hits, answers.flatten(1).sum(1), related, some, (best / related)[some], right))
+        parts.append((hits, answers.flatten(1).sum(1), related, some, (best / related.clamp(min=1e-30))[some], right))
     hits, counts, related, some, sure, right = (torch.cat(columns) for columns in zip(*parts, strict=True))
     hits, counts = hits[counts > 0].double(), counts[counts > 0]
     mean, total = (hits / counts[:, None, None]).mean(0), hits.sum(0) / counts.sum()
