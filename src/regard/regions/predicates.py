@@ -63,14 +63,10 @@ class Predictor:
         count, width = labels.shape
         out = boxes.new_zeros(count, width, width, len(self.predicates))
         out[..., 0] = 1
-        logits = self.logits(labels[image, subject], labels[image, target])
-        logits += pair_features(boxes[image, subject], boxes[image, target]) @ self.weights
-        out[image, subject, target] = logits.softmax(-1)
+        prior = self.prior(labels[image, subject], labels[image, target])
+        features = pair_features(boxes[image, subject], boxes[image, target])
+        out[image, subject, target] = (_logits(*prior, self.exponents) + features @ self.weights).softmax(-1)
         return out
-
-    def logits(self, subject: Int[Tensor, " pair"], target: Int[Tensor, " pair"]) -> Float[Tensor, "pair predicate"]:
-        """Of classes alone: both factors' logarithms, each times its exponent."""
-        return _logits(*self.prior(subject, target), self.exponents)
 
     def prior(
         self, subject: Int[Tensor, " pair"], target: Int[Tensor, " pair"]
