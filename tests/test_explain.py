@@ -9,7 +9,8 @@ from torch import nn
 import made as small
 from regard.batch import Fragments, Images
 from regard.explain import Alignment, draw
-from regard.explain.picture import COLOURS, PLAIN, answers_of, broken, free_place, tag
+from regard.explain.page import COLOURS, PLAIN, broken, free_place
+from regard.explain.picture import answers_of, tag
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.words import Vocabulary
@@ -122,7 +123,7 @@ def test_lines_are_no_wider_than_the_page():
 
 def test_tags_lie_in_the_frame_and_over_no_other():
     rng = np.random.default_rng(0)
-    frame, taken = (1.0, 2.0, 6.0, 4.0), []
+    frame, taken = (1.0, 2.0, 7.0, 6.0), []
     for _ in range(25):
         box = np.sort(rng.uniform(size=(2, 2)), axis=0).ravel() * [6, 4, 6, 4] + [1, 2, 1, 2]
         width = rng.uniform(0.4, 1.5)

@@ -6,28 +6,36 @@ the heat map and their words share; a word is the paler the less its region answ
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from regard.explain.alignment import Alignment
-from regard.files import InputError, replacing
+from regard.explain.page import (
+    COLOURS,
+    GAP,
+    INK,
+    MARGIN,
+    PANEL,
+    PAPER,
+    PLAIN,
+    Marked,
+    broken,
+    canvas,
+    draw_regions,
+    mixed,
+    opened,
+    save,
+    text_size,
+    write,
+)
 
-COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
-PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
 # A list of words reads better as a sentence.
 SMALL_WORDS = {*"a an the and or of in on at to by with for from is are as it its his her their".split()}  # noqa: SIM905
-DPI = 120
-PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length below
 LINE = 0.42  # of the sentence
 
 
@@ -51,12 +59,7 @@ def draw(
     Without a photograph the boxes lie on a plain canvas, `aspect` times as wide as high; without boxes either, the
     heat map stands alone. Raises InputError where the photograph cannot be read.
     """
-    if isinstance(photograph, str | os.PathLike):
-        try:
-            with Image.open(photograph) as opened:
-                photograph = opened.convert("RGB")
-        except OSError as error:
-            raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
+    photograph = opened(photograph)
     if photograph is not None:
         aspect = photograph.width / photograph.height
     answers = answers_of(alignment)
@@ -71,11 +74,12 @@ def draw(
     relations = [f"{_arrow(each.told)}      {_arrow(each.seen)}      {each.score:.2f}" for each in alignment.relations]
     height = MARGIN + body + GAP + LINE * len(lines) + 0.3 * (len(relations) + bool(relations)) + 0.3 + MARGIN
 
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # one canvas, in inches from the top left
-    axes.set_axis_off()
+    axes = canvas(width, height)
     if image[0]:
-        draw_image(axes, alignment, answers, photograph, (MARGIN, MARGIN + (body - image[1]) / 2, *image))
+        marked = [Marked(each.region, each.colour, tag(alignment, each)) for each in answers if each.colour != PLAIN]
+        top = MARGIN + (body - image[1]) / 2
+        place = (MARGIN, top, MARGIN + image[0], top + image[1])
+        draw_regions(axes, alignment.boxes, marked, photograph, place)
     heat.draw(axes, width - MARGIN - heat.width, MARGIN + (body - heat.height) / 2)
     draw_sentence(axes, alignment, answers, lines, MARGIN + body + GAP)
     for number, text in enumerate(relations):
@@ -83,8 +87,7 @@ def draw(
         write(axes, MARGIN + 0.1, y, text, 10.5, INK)
     told = "each word in the colour of the region that answers it best"
     write(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {told}", 9.0, PLAIN, va="bottom")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save(axes, path)
 
 
 def answers_of(alignment: Alignment) -> list[Answer]:
@@ -96,74 +99,12 @@ def answers_of(alignment: Alignment) -> list[Answer]:
     return [Answer(region, words_of[region], colour) for region, colour in zip(order, colours, strict=False)]
 
 
-def draw_image(
-    axes: Axes,
-    alignment: Alignment,
-    answers: list[Answer],
-    photograph: Image.Image | None,
-    place: tuple[float, float, float, float],
-) -> None:
-    """The photograph or a plain canvas; all regions' outlines, thick and with their words for those of a colour."""
-    left, top, width, height = place
-    if photograph is None:
-        axes.add_patch(Rectangle((left, top), width, height, facecolor=PAPER, edgecolor="none"))
-    else:
-        small = photograph.resize((round(width * 2 * DPI), round(height * 2 * DPI)), Image.Resampling.LANCZOS)
-        axes.imshow(np.asarray(small), extent=(left, left + width, top + height, top), aspect="auto", zorder=0)
-    if alignment.boxes is None:
-        return
-
-    inset = 0.02
-    corners = alignment.boxes.clip(0, 1) * [width, height, width, height] + [left, top, left, top]
-    corners += [inset, inset, -inset, -inset]
-    outline = "#ffffff" if photograph is not None else "#c9c5bb"
-    for box in corners:
-        _box(axes, box, outline, 0.7, alpha=0.55)
-    coloured = [answer for answer in answers if answer.colour != PLAIN]
-    for answer in reversed(coloured):  # the strongest on top
-        _box(axes, corners[answer.region], "white", 4.2, alpha=0.8)
-        _box(axes, corners[answer.region], answer.colour, 2.4)
-
-    taken: list[tuple[float, float, float, float]] = []
-    for answer in coloured:
-        text = tag(alignment, answer)
-        size = text_size(text, 9.0, "bold")
-        tag_width, tag_height = size[0] + 0.14, 0.2
-        x, y = free_place(corners[answer.region], (tag_width, tag_height), place, taken)
-        taken.append((x, y, x + tag_width, y + tag_height))
-        ground = Rectangle((x, y), tag_width, tag_height, facecolor=answer.colour, edgecolor="white", lw=0.6, zorder=4)
-        axes.add_patch(ground)
-        write(axes, x + 0.07, y + tag_height / 2, text, 9.0, "white", weight="bold", zorder=5)
-
-
 def tag(alignment: Alignment, answer: Answer) -> str:
     """The region's number and the three words that it answers most; small words where there are no others."""
     weights, words = alignment.weights[answer.region], alignment.words
     telling = [word for word in answer.words if words[word] not in SMALL_WORDS] or answer.words
     most = sorted(telling, key=lambda word: -weights[word])[:3]
     return f"{answer.region}  " + " ".join(words[word] for word in sorted(most)) + " …" * (len(telling) > 3)
-
-
-def free_place(
-    box: Float[np.ndarray, "4"],
-    size: tuple[float, float],
-    frame: tuple[float, float, float, float],
-    taken: list[tuple[float, float, float, float]],
-) -> tuple[float, float]:
-    """Where a tag of this size goes: in a corner of the box, or outside one that it would hide; over no other tag."""
-    (width, height), (left, top, frame_width, frame_height) = size, frame
-    x1, y1, x2, y2 = box
-    lowest, rightmost = top + frame_height - height, left + frame_width - width
-    corners = [(x1, y1), (x2 - width, y1), (x1, y2 - height), (x2 - width, y2 - height)]
-    if x2 - x1 < width or y2 - y1 < 2 * height:
-        corners = [(x1, y1 - height), (x1, y2), *corners]
-    for step in range(60):  # where all are taken, a little lower
-        for x, y in corners:
-            x, y = min(max(x, left), rightmost), max(y, top) + step * height / 2
-            clear = all(x >= right or x + width <= x0 or y >= low or y + height <= y0 for x0, y0, right, low in taken)
-            if y <= lowest and clear:
-                return x, y
-    return x1, y1
 
 
 class HeatMap:
@@ -233,40 +174,3 @@ def draw_sentence(
 def _arrow(relation: tuple[str, str, str]) -> str:
     subject, predicate, other = relation
     return f"{subject or '·'} –{predicate or ' '}→ {other or '·'}"
-
-
-def broken(widths: list[float], width: float) -> list[list[tuple[int, float]]]:
-    """Words of these widths in lines no wider than `width`: of each line, the words' numbers and where they begin."""
-    lines: list[list[tuple[int, float]]] = [[]]
-    x = 0.0
-    for word, wide in enumerate(widths):
-        if x + wide > width and lines[-1]:
-            lines.append([])
-            x = 0.0
-        lines[-1].append((word, x))
-        x += wide
-    return lines
-
-
-def mixed(colour: str, strength: float) -> tuple[float, float, float]:
-    """The colour on white, as if of that opacity."""
-    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
-    return red, green, blue
-
-
-def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, float]:
-    """Width and height of a text in inches."""
-    renderer = FigureCanvasAgg(Figure(dpi=DPI)).get_renderer()
-    font = FontProperties(size=size, weight=weight)
-    width, height, _ = renderer.get_text_width_height_descent(text, font, ismath=False)
-    return width / DPI, height / DPI
-
-
-def write(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
-    options = {"va": "center_baseline", "zorder": 3, **options}
-    axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
-
-
-def _box(axes: Axes, box: Float[np.ndarray, "4"], colour: str, line: float, alpha: float = 1.0) -> None:
-    x1, y1, x2, y2 = box
-    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, lw=line, alpha=alpha, zorder=3))

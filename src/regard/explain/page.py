@@ -1,0 +1,181 @@
+"""What the pictures share: colours, texts, a canvas in inches, the photograph with its boxes and their tags."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from regard.files import InputError, replacing
+
+COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
+PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"
+DPI = 120
+PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length of a picture
+LARGEST = 2**16 - 1  # dots that matplotlib draws in a row
+
+Rect = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A region whose box has a colour and a tag."""
+
+    region: int
+    colour: str
+    tag: str
+
+
+def opened(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
+    """The photograph, read where it is a path. Raises InputError where it cannot be read."""
+    if not isinstance(photograph, str | os.PathLike):
+        return photograph
+    try:
+        with Image.open(photograph) as file:
+            return file.convert("RGB")
+    except OSError as error:
+        raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
+
+
+def canvas(width: float, height: float) -> Axes:
+    """White paper of that size, in inches from the top left. Raises InputError where it is too large to be drawn."""
+    if max(width, height) * DPI > LARGEST:
+        raise InputError(
+            f"The picture would be {width * DPI:.0f} x {height * DPI:.0f} dots, and {LARGEST} can be drawn: "
+            "ask for less in one picture."
+        )
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return axes
+
+
+def save(axes: Axes, path: str | os.PathLike[str]) -> None:
+    """Write the canvas as PNG, whole or not at all."""
+    assert isinstance(axes.figure, Figure)
+    with replacing(path) as temporary, _any_script():
+        axes.figure.savefig(temporary, format="png")
+
+
+def draw_regions(
+    axes: Axes,
+    boxes: Float[np.ndarray, "region 4"] | None,
+    marked: Sequence[Marked],
+    photograph: Image.Image | None,
+    place: Rect,
+) -> None:
+    """The photograph or a plain canvas; all regions' outlines, thick and with their tag for those that are marked."""
+    left, top, right, bottom = place
+    width, height = right - left, bottom - top
+    if photograph is None:
+        axes.add_patch(Rectangle((left, top), width, height, facecolor=PAPER, edgecolor="none"))
+    else:
+        small = photograph.resize((round(width * 2 * DPI), round(height * 2 * DPI)), Image.Resampling.LANCZOS)
+        axes.imshow(np.asarray(small), extent=(left, right, bottom, top), aspect="auto", zorder=0)
+    if boxes is None:
+        return
+
+    inset = 0.02
+    corners = boxes.clip(0, 1) * [width, height, width, height] + [left, top, left, top]
+    corners += [inset, inset, -inset, -inset]
+    outline = "#ffffff" if photograph is not None else "#c9c5bb"
+    for box in corners:
+        _box(axes, box, outline, 0.7, alpha=0.55)
+    for each in reversed(marked):  # the first on top
+        _box(axes, corners[each.region], "white", 4.2, alpha=0.8)
+        _box(axes, corners[each.region], each.colour, 2.4)
+
+    taken: list[Rect] = []
+    for each in marked:
+        tag_width, tag_height = text_size(each.tag, 9.0, "bold")[0] + 0.14, 0.2
+        x, y = free_place(corners[each.region], (tag_width, tag_height), place, taken)
+        taken.append((x, y, x + tag_width, y + tag_height))
+        ground = Rectangle((x, y), tag_width, tag_height, facecolor=each.colour, edgecolor="white", lw=0.6, zorder=4)
+        axes.add_patch(ground)
+        write(axes, x + 0.07, y + tag_height / 2, each.tag, 9.0, "white", weight="bold", zorder=5)
+
+
+def free_place(
+    box: Float[np.ndarray, "4"], size: tuple[float, float], frame: Rect, taken: Sequence[Rect]
+) -> tuple[float, float]:
+    """Where a tag of this size goes: in a corner of the box, or outside one that it would hide; over no other tag."""
+    (width, height), (left, top, right, bottom) = size, frame
+    x1, y1, x2, y2 = box.tolist()
+    lowest, rightmost = bottom - height, right - width
+    corners = [(x1, y1), (x2 - width, y1), (x1, y2 - height), (x2 - width, y2 - height)]
+    if x2 - x1 < width or y2 - y1 < 2 * height:
+        corners = [(x1, y1 - height), (x1, y2), *corners]
+    for step in range(60):  # where all are taken, a little lower
+        for x, y in corners:
+            x, y = min(max(x, left), rightmost), max(y, top) + step * height / 2
+            if y <= lowest and not any(overlapping((x, y, x + width, y + height), other) for other in taken):
+                return x, y
+    return x1, y1
+
+
+def overlapping(one: Rect, other: Rect) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def broken(widths: Sequence[float], width: float) -> list[list[tuple[int, float]]]:
+    """Things of these widths in lines no wider than `width`: of each line, their numbers and where they begin."""
+    lines: list[list[tuple[int, float]]] = [[]]
+    x = 0.0
+    for number, wide in enumerate(widths):
+        if x + wide > width and lines[-1]:
+            lines.append([])
+            x = 0.0
+        lines[-1].append((number, x))
+        x += wide
+    return lines
+
+
+def mixed(colour: str, strength: float) -> tuple[float, float, float]:
+    """The colour on white, as if of that opacity."""
+    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
+    return red, green, blue
+
+
+@lru_cache(4096)
+def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, float]:
+    """Width and height of a text in inches."""
+    with _any_script():
+        font = FontProperties(size=size, weight=weight)
+        width, height, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)
+    return width / DPI, height / DPI
+
+
+def write(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
+    options = {"va": "center_baseline", "zorder": 3, **options}
+    axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
+
+
+@cache
+def _renderer() -> RendererAgg:
+    return FigureCanvasAgg(Figure(dpi=DPI)).get_renderer()
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Of a script or an emoji that matplotlib's own font lacks, the font's empty boxes are drawn, without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support .* natively", UserWarning)
+        yield
+
+
+def _box(axes: Axes, box: Float[np.ndarray, "4"], colour: str, line: float, alpha: float = 1.0) -> None:
+    x1, y1, x2, y2 = box
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, lw=line, alpha=alpha, zorder=3))
