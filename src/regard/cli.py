@@ -53,6 +53,7 @@ def _writable(type_: Any, path: Path | None) -> None:
 
 
 Json = Annotated[Path | None, Parameter(name="--json", validator=_writable)]
+Png = Annotated[Path | None, Parameter(validator=_writable)]
 Scores = Annotated[Path | None, Parameter(validator=_writable)]
 Graphs = Annotated[tuple[Path, ...], Parameter(negative="")]
 Protocol = Literal["full", "5fold"]
@@ -487,7 +488,7 @@ def bench(
     dim: int = 0,
     precision: Literal["float32", "bfloat16"] = "float32",
     json_: Json = None,
-    png: Annotated[Path | None, Parameter(validator=_writable)] = None,
+    png: Png = None,
     device: str = "auto",
 ) -> None:
     """Measure how fast each model scores, encodes and trains, beside what the machine could do and the field's loop.
@@ -694,27 +695,50 @@ def scenes(
 
 
 @words_app.command(name="parse")
-def parse_words(*sentences: str, by: Literal["own", "spacy"] = "own") -> None:
-    """Say what is in sentences: things, what they are like, and who does what to whom.
+def parse_words(
+    *sentences: str,
+    file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    by: Literal["own", "spacy"] = "own",
+    json_: Json = None,
+    png: Png = None,
+) -> None:
+    """Say what is in sentences: tokens, things, what they are like, and who does what to whom.
 
     Parameters
     ----------
     sentences
         One or more, each in quotes.
+    file
+        A text file of sentences, one a line; - is standard input.
     by
         own: the small parser that comes with Regard. spacy: spaCy's English model, where it is installed.
+    json_
+        Write all of it there, with the edges between words and their roles.
+    png
+        Draw the sentences' graphs there.
     """
+    from regard.data.lines import Lines
     from regard.words import parser
 
+    if file is not None:
+        sentences += tuple(sys.stdin.read().splitlines() if str(file) == "-" else Lines(file))
     if not sentences:
         raise InputError('Give at least one sentence, in quotes: regard words parse "a man rides a horse".')
-    for sentence, found in zip(sentences, parser(by)(sentences), strict=True):
+    parses = parser(by)(sentences)
+    for sentence, found in zip(sentences, parses, strict=True):
         console.print(sentence, markup=False)
-        console.print(f"  things      {', '.join(found.things) or '-'}", markup=False)
         attributes = "; ".join(f"{thing}: {what}" for thing, what in found.attributes)
-        console.print(f"  attributes  {attributes or '-'}", markup=False)
+        console.print(f"  tokens        {' '.join(found.words) or '-'}", markup=False)
+        console.print(f"  noun phrases  {', '.join(found.noun_phrases) or '-'}", markup=False)
+        console.print(f"  attributes    {attributes or '-'}", markup=False)
         for triple in found.triples:
-            console.print(f"  relation    {' | '.join(triple)}", markup=False)
+            console.print(f"  relation      {' | '.join(triple)}", markup=False)
+    told = zip(sentences, parses, strict=True)
+    _write_json(json_, [{"sentence": sentence, **found.to_dict()} for sentence, found in told])
+    if png:
+        from regard.explain import draw_sentences
+
+        draw_sentences(sentences, parses, png)
 
 
 @relations_app.command

@@ -1,6 +1,7 @@
-"""Which region answers which word: the data of a pair, and a picture of it."""
+"""Which region answers which word, what is in an image and in a sentence: as data, and as pictures."""
 
 from regard.explain.alignment import Alignment
 from regard.explain.picture import draw
+from regard.explain.sentences import draw_sentences
 
-__all__ = ["Alignment", "draw"]
+__all__ = ["Alignment", "draw", "draw_sentences"]

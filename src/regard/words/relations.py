@@ -47,29 +47,66 @@ class Parse:
 
     @property
     def things(self) -> list[str]:
-        return [self.name(word) for word, kind in enumerate(self.kinds) if KINDS[kind] == "thing"]
+        return [self.name(word) for word in self.places]
+
+    @property
+    def places(self) -> list[int]:
+        """Where the things stand."""
+        return [word for word, kind in enumerate(self.kinds) if KINDS[kind] == "thing"]
 
     @property
     def attributes(self) -> list[tuple[str, str]]:
         """(thing, what it is like)."""
         pairs = [(head, word) for head, word, role in self.edges if role == ATTRIBUTE]
-        return [(self.name(head), self.name(word)) for head, word in pairs if not self._possessor(word)]
+        return [(self.name(head), self.name(word)) for head, word in pairs if not self.possessor(word)]
+
+    @property
+    def noun_phrases(self) -> list[str]:
+        """Each thing with what belongs to it just before it, as the caption has it: "black and white dog"."""
+        phrases = []
+        for thing in self.places:
+            own = {*self.dependents(thing, ATTRIBUTE), *self.dependents(thing, MODIFIER)}
+            own |= {part for word in own for part in self.dependents(word, MODIFIER)}
+            first = thing
+            for place in range(thing - 1, -1, -1):
+                if place in own and first - place <= 2:  # one word may stand between: "a black and white dog"
+                    first = place
+            phrases.append(" ".join(self.words[first : thing + 1]))
+        return phrases
+
+    @property
+    def links(self) -> list[tuple[int, str, int]]:
+        """(subject, predicate, object): the places of the two, and what is said of them."""
+        found = []
+        for word, said in enumerate(self.words):
+            for subject in self.dependents(word, SUBJECT):
+                found += [(subject, MEANT.get(said, self.name(word)), thing) for thing in self.dependents(word, OBJECT)]
+        owners = [(head, word) for head, word, role in self.edges if role == ATTRIBUTE and self.possessor(word)]
+        return found + [(word, MEANT["'s"], head) for head, word in owners]
 
     @property
     def triples(self) -> list[tuple[str, str, str]]:
         """(subject, predicate, object)."""
-        found = []
-        for word, said in enumerate(self.words):
-            for subject in self.dependents(word, SUBJECT):
-                for thing in self.dependents(word, OBJECT):
-                    found.append((self.name(subject), MEANT.get(said, self.name(word)), self.name(thing)))
-        for head, word, role in self.edges:
-            if role == ATTRIBUTE and self._possessor(word):
-                found.append((self.words[word].removesuffix("'s").removesuffix("'"), MEANT["'s"], self.name(head)))
-        return found
+        return [(self.thing(one), said, self.thing(other)) for one, said, other in self.links]
 
-    def _possessor(self, word: int) -> bool:
+    def thing(self, word: int) -> str:
+        """The name of a subject or an object: of "the man's", man."""
+        return self.words[word].removesuffix("'s").removesuffix("'") if self.possessor(word) else self.name(word)
+
+    def possessor(self, word: int) -> bool:
         return self.words[word].endswith(("'s", "'"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it for JSON: words and their kinds, edges by places of words with the names of their roles."""
+        return {
+            "tokens": list(self.words),
+            "kinds": [KINDS[kind] for kind in self.kinds],
+            "things": self.things,
+            "noun_phrases": self.noun_phrases,
+            "attributes": self.attributes,
+            "triples": self.triples,
+            "edges": [{"head": head, "dependent": word, "role": ROLES[role]} for head, word, role in self.edges],
+        }
 
 
 # A parse of each caption, over the words that `regard.words.tokenize` gives.
