@@ -103,3 +103,4 @@ def test_an_error_names_the_path_that_was_asked_for(tmp_path):
 def test_the_nearest_name_or_all_of_them():
     assert nearest("cmsie", ["scan", "cmsei"]) == "Did you mean 'cmsei'?"
     assert nearest("vgg", {"scan", "cmsei"}) == "Choose one of: cmsei, scan."
+    assert nearest("vgg", map(str, range(1000))).endswith("123, 124, …")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+MANY = 30  # choices that one line names
+
 
 class InputError(ValueError):
     """Bad input: what was given, what was expected, what to do. On the command line, one line and exit code 2."""
@@ -20,7 +22,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """`Did you mean 'x'?`, or the choices when none is near: the end of an error about an unknown name."""
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}?" if near else f"Choose one of: {', '.join(choices)}."
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Choose one of: {', '.join(choices[:MANY])}{', …' if len(choices) > MANY else '.'}"
 
 
 @contextmanager
