@@ -111,9 +111,7 @@ def main() -> None:
                 "detector": hub["RT-DETR R18"], "features": hub["DINOv2 small"], "pool": "map",
             },
         }  # fmt: skip
-        print(
-            f"{hardware('cpu')}; {len(names)} photographs"
-        )
+        print(f"{hardware('cpu')}; {len(names)} photographs")
         print(f"{'':38} {'photographs/s':>13} {'ms each':>8} {'forward ms':>10} {'overhead':>9}")
         for number, (title, given) in enumerate(chosen.items()):
             extractor = Options(**given).extractor("cpu")

@@ -21,6 +21,7 @@ from regard.extract import Options, extract, told
 from regard.extract.store import Store
 from regard.files import InputError
 from regard.regions.extractor import Composed
+from regard.regions.geometry import RELATION_CLASSES
 from regard.regions.photographs import opened
 
 SHADES = {"red": (200, 20, 20), "green": (20, 160, 40), "blue": (30, 40, 200), "grey": (128, 128, 128)}
@@ -161,14 +162,19 @@ def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos
     out = tmp_path / "data"
     extract(photos, out, relations="none")
     assert not (out / "test_relations.npz").exists()
+    extract(photos, out, relations="boxes")
+    assert Split.open(out, "test").predicates == RELATION_CLASSES
     (out / "test_relations.npz").write_bytes(b"mine")
     extract(photos, out, relations="boxes")
+    extract(photos, out)
     assert (out / "test_relations.npz").read_bytes() == b"mine"
     draw(photos / "new.png", "red", 9)
     extract(photos, out)
-    assert Split.open(out, "test").relations is not None
-    with pytest.raises(InputError, match="There are no relations 'all'"):
+    assert Split.open(out, "test").predicates == RELATION_CLASSES
+    with pytest.raises(InputError, match="There are no relations 'all': want boxes, none, or a file of"):
         extract(photos, out, relations="all")
+    with pytest.raises(InputError, match="is no predictor of relations"):
+        extract(photos, out, relations=str(photos / "red.png"))
 
 
 def test_two_files_of_one_content_are_one_photograph(photos, table, tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from regard.files import InputError, replacing
+from regard.regions import photographs
 
 COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
 PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"
 DPI = 120
 PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length of a picture
+SIDE = round(2 * PANEL * DPI)  # pixels of a photograph that are drawn
 LARGEST = 2**16 - 1  # dots that matplotlib draws in a row
 
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
@@ -39,14 +42,14 @@ class Marked:
 
 
 def opened(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
-    """The photograph, read where it is a path. Raises InputError where it cannot be read."""
+    """The photograph, upright, read where it is a path. Raises InputError where it cannot be read."""
     if not isinstance(photograph, str | os.PathLike):
         return photograph
     try:
-        with Image.open(photograph) as file:
-            return file.convert("RGB")
+        data = Path(photograph).read_bytes()
     except OSError as error:
         raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
+    return photographs.opened(f"The photograph {photograph}", data, SIDE)[0]
 
 
 def canvas(width: float, height: float) -> Axes:

@@ -22,8 +22,11 @@ from PIL import Image
 
 from regard.data.captions import Captions
 from regard.data.geometric import relate
-from regard.data.layout import PHOTOGRAPHS
+from regard.data.layout import PHOTOGRAPHS, Files
 from regard.data.lines import write_lines
+from regard.data.predicted import predicted
+from regard.data.relations import IMAGE_FILE
+from regard.data.split import Split
 from regard.extract.gather import Report, gather
 from regard.extract.options import Options
 from regard.extract.store import Seen, Store, read_settings, write_settings
@@ -31,6 +34,7 @@ from regard.files import InputError, Stopped, replacing
 from regard.process import stoppable
 from regard.regions.extractor import Extractor
 from regard.regions.photographs import opened, photographs_in
+from regard.regions.predicates import Predictor
 
 __all__ = ["Options", "Report", "extract", "told"]
 
@@ -57,7 +61,8 @@ def extract(
 
     `given` are fields of Options; what is not given is as before, else as the data folder `like` was extracted, else
     the default. So are `captions` (a table, see
-    Captions.read), `split` (see gather) and `relations`: "boxes" (geometric) or "none". `extractor` makes another than
+    Captions.read), `split` (see gather) and `relations`: "boxes" (geometric), "none", or a file of
+    `regard relations fit`; to name others than before makes all anew. `extractor` makes another than
     the options name. Under torchrun the processes divide the work, and the first of them writes the splits.
     `progress(done, total)` is told of photographs. Files that cannot be read are in the report. Raises InputError, and
     Stopped after Ctrl-C or SIGTERM, when what was extracted is kept.
@@ -71,6 +76,9 @@ def extract(
     if like and not settings:
         settings = _settings_of(like)
     options = Options.settled(given or {}, settings.get("options", {}), out)
+    if relations and Path(relations).is_file():
+        relations = str(Path(relations).absolute())
+    again = relations is not None and relations != settings.get("relations")
     told = {"captions": captions and str(captions.absolute()), "split": split, "relations": relations}
     settings |= {"photographs": str(photographs.absolute()), "options": asdict(options)}
     settings |= {name: value if value is not None else settings.get(name) for name, value in told.items()}
@@ -107,7 +115,7 @@ def extract(
     if rank == 0:
         store.load()
         write_settings(store.folder, settings)
-        found = gather(out, store, names, settings.get("classes", ()), table, settings["split"], relating)
+        found = gather(out, store, names, settings.get("classes", ()), table, settings["split"], relating, again)
         found.extracted = report.extracted
         report = found
         with replacing(out / SKIPPED) as temporary:
@@ -124,10 +132,18 @@ def _settings_of(like: Path) -> dict[str, Any]:
 
 
 def _relating(name: str) -> Callable[[Path, str], object] | None:
-    """What makes the relations of a split."""
-    if name not in ("boxes", "none"):
-        raise InputError(f"There are no relations {name!r}: want boxes or none.")
-    return relate if name == "boxes" else None
+    """What makes the relations of a split. Raises InputError for an unknown name, and a file that is no predictor."""
+    if name in ("boxes", "none"):
+        return relate if name == "boxes" else None
+    if not Path(name).is_file():
+        raise InputError(f"There are no relations {name!r}: want boxes, none, or a file of `regard relations fit`.")
+    predictor = Predictor.load(name)
+
+    def relating(folder: Path, split: str) -> None:
+        found = predicted(predictor, Split.open(folder, split))
+        found.save(Files(folder, split).path("relations.npz"), IMAGE_FILE)
+
+    return relating
 
 
 def _same_models(settings: dict[str, Any], options: Options, out: Path) -> None:

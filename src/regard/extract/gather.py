@@ -41,13 +41,14 @@ def gather(
     table: Captions | None,
     split: str | None,
     relations: Callable[[Path, str], object] | None = relate,
+    again: bool = False,
 ) -> Report:
     """Write the splits of the photographs `names`, from what the store holds of them.
 
     Without a table of captions all are one split, `test` unless `split` names another. With one, the splits are those
     of its rows, else all `split`, else eight in ten train, one dev and one test: by the hash of the photograph, so that
     it stays where it is when others come. Splits whose photographs and sentences are the same as before are kept, with
-    their relations. Raises InputError where no photograph could be read.
+    their relations, unless those are wanted `again`. Raises InputError where no photograph could be read.
     """
     report = Report()
     first: dict[int, str] = {}  # the name of each row
@@ -90,6 +91,8 @@ def gather(
     for where, members in chosen.items():
         files, sentences = Files(out, where), [said_of[name] for name in members]
         _write(files, store, members, np.array([row_of[name] for name in members]), sentences, len(classes) > 1)
+        if again:
+            files.path("relations.npz").unlink(missing_ok=True)
         if relations and not files.path("relations.npz").exists():
             relations(out, where)
         if any(sentences) and not files.path("text_relations.npz").exists():

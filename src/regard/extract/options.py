@@ -19,6 +19,7 @@ from regard.regions.onnx import OnnxBackbone, OnnxDetector
 from regard.regions.pixels import Pixels
 
 GRID, COLOURS = "grid", "colours"
+FILES = ("detector", "features", "project", "classes")  # or names, of the first two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class Options:
     def settled(cls, given: dict[str, Any], stored: dict[str, Any], out: Path) -> "Options":
         """What is given, else as stored, else the defaults. Raises InputError where given and stored differ."""
         known = {field.name for field in fields(cls)}
+        given = {name: str(Path(value).absolute()) if name in FILES and Path(value).exists() else value
+                 for name, value in given.items()}  # fmt: skip
         before = {name: value for name, value in stored.items() if name in known}
         for name, value in given.items():
             if before and before.get(name) != value:
@@ -74,7 +77,7 @@ class Options:
 
     def fingerprint(self) -> dict[str, str]:
         """A hash of each local file that the features depend on, to tell a model that was exchanged under its name."""
-        named = [Path(name) for name in (self.detector, self.features, self.project, self.classes) if name]
+        named = [Path(value) for value in (getattr(self, name) for name in FILES) if value]
         files = [path if path.is_file() else path / "config.json" for path in named]
         return {
             str(path): hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() for path in files if path.is_file()
