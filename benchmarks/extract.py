@@ -115,14 +115,16 @@ def main() -> None:
         print(f"{'':38} {'photographs/s':>13} {'ms each':>8} {'forward ms':>10} {'overhead':>9}")
         for number, (title, given) in enumerate(chosen.items()):
             extractor = Options(**given).extractor("cpu")
-            extractor(pictures[:2])
-            started = time.perf_counter()
-            extract(folder / "photos", folder / f"out{number}", given, extractor=lambda _: extractor)  # noqa: B023
-            each = (time.perf_counter() - started) / len(names)
-            with timed() as seconds:
-                for at in range(0, len(pictures), 8):
-                    extractor(pictures[at : at + 8])
-            forward = sum(seconds) / len(names)
+            wholes, forwards = [], []
+            for turn in range(2):  # the better of two each, by turns
+                with timed() as seconds:
+                    for at in range(0, len(pictures), 8):
+                        extractor(pictures[at : at + 8])
+                forwards.append(sum(seconds) / len(names))
+                started = time.perf_counter()
+                extract(folder / "photos", folder / f"out{number}-{turn}", given, extractor=lambda _: extractor)  # noqa: B023
+                wholes.append((time.perf_counter() - started) / len(names))
+            each, forward = min(wholes), min(forwards)
             print(f"{title:38} {1 / each:13.1f} {each * 1e3:8.1f} {forward * 1e3:10.1f} {1 - forward / each:8.0%}")
 
 

@@ -77,10 +77,10 @@ def extract(
         settings = _settings_of(like)
     options = Options.settled(given or {}, settings.get("options", {}), out)
     if relations and Path(relations).is_file():
-        relations = str(Path(relations).absolute())
+        relations = os.path.abspath(relations)
     again = relations is not None and relations != settings.get("relations")
-    told = {"captions": captions and str(captions.absolute()), "split": split, "relations": relations}
-    settings |= {"photographs": str(photographs.absolute()), "options": asdict(options)}
+    told = {"captions": captions and os.path.abspath(captions), "split": split, "relations": relations}
+    settings |= {"photographs": os.path.abspath(photographs), "options": asdict(options)}
     settings |= {name: value if value is not None else settings.get(name) for name, value in told.items()}
     table = Captions.read(Path(settings["captions"])) if settings["captions"] else None
     if table:

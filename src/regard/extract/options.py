@@ -1,6 +1,7 @@
 """How photographs are extracted: what the user named, as an extractor; remembered, so that a second run adds alike."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,7 +43,7 @@ class Options:
     def settled(cls, given: dict[str, Any], stored: dict[str, Any], out: Path) -> "Options":
         """What is given, else as stored, else the defaults. Raises InputError where given and stored differ."""
         known = {field.name for field in fields(cls)}
-        given = {name: str(Path(value).absolute()) if name in FILES and Path(value).exists() else value
+        given = {name: os.path.abspath(value) if name in FILES and Path(value).exists() else value
                  for name, value in given.items()}  # fmt: skip
         before = {name: value for name, value in stored.items() if name in known}
         for name, value in given.items():

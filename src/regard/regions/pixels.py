@@ -14,16 +14,17 @@ from regard.files import InputError, nearest
 
 @dataclass(frozen=True)
 class Pixels:
-    """Values of a model's input: (0..255 - mean) / std, a number a colour, RGB or BGR."""
+    """Values of a model's input: (0..255 - mean) / std, a number a colour of RGB; or of BGR."""
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     bgr: bool = False
 
     def __call__(self, pictures: Float[np.ndarray, "*item 3 y x"]) -> Float[np.ndarray, "*item 3 y x"]:
-        mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
-        out = (pictures - mean) / std
-        return out[..., ::-1, :, :] if self.bgr else out
+        out = pictures[..., ::-1, :, :] if self.bgr else pictures
+        if any(self.mean):
+            out = out - np.array(self.mean, np.float32).reshape(3, 1, 1)
+        return out if self.std == (1.0, 1.0, 1.0) else out / np.array(self.std, np.float32).reshape(3, 1, 1)
 
     @classmethod
     def named(cls, name: str) -> "Pixels":
@@ -66,15 +67,15 @@ def crops(
     photograph: Image.Image, boxes: Float[np.ndarray, "region 4"], width: int, height: int
 ) -> Float[np.ndarray, "region 3 height width"]:
     """Each box of the photograph, scaled to `width` x `height`: RGB, 0 to 255."""
-    out = np.empty((len(boxes), height, width, 3), np.uint8)
+    out = np.empty((len(boxes), 3, height, width), np.float32)
     size = np.tile(photograph.size, 2)
     for place, box in zip(out, boxes * size, strict=True):
         x1, y1, x2, y2 = box.clip(0, size).tolist()
         x1, y1 = min(x1, size[0] - 1.0), min(y1, size[1] - 1.0)  # a pixel at least
         part = (x1, y1, max(x2, x1 + 1.0), max(y2, y1 + 1.0))
         crop = photograph.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
-        place[:] = np.asarray(crop)
-    return out.transpose(0, 3, 1, 2).astype(np.float32)
+        place[:] = np.asarray(crop).transpose(2, 0, 1)
+    return out
 
 
 def squashed(photograph: Image.Image, width: int, height: int) -> Float[np.ndarray, "3 height width"]:
@@ -86,6 +87,7 @@ def letterboxed(photograph: Image.Image, width: int, height: int) -> tuple[Float
     """The photograph at the top left of a grey (114) canvas, as large as fits: RGB, 0 to 255; and its scale."""
     scale = min(width / photograph.width, height / photograph.height)
     size = max(1, round(photograph.width * scale)), max(1, round(photograph.height * scale))
-    canvas = np.full((height, width, 3), 114, np.float32)
-    canvas[: size[1], : size[0]] = np.asarray(photograph.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
-    return canvas.transpose(2, 0, 1), scale
+    canvas = np.full((3, height, width), 114, np.float32)
+    fitted = np.asarray(photograph.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    canvas[:, : size[1], : size[0]] = fitted.transpose(2, 0, 1)
+    return canvas, scale
