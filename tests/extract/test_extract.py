@@ -363,7 +363,7 @@ def test_several_processes_divide_the_work(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "test   31 photographs" in done.stdout
     shards = sorted(path.name for path in (out / "photographs").glob("*.npy"))
-    assert [name[-5] for name in shards] == ["0", "1"]
+    assert sorted(name[-5] for name in shards) == ["0", "1"]
     assert {len(np.load(out / "photographs" / name)) for name in shards} <= {15, 16}
     extract(photos, tmp_path / "alone", {"regions": 4})
     one, other = (Split.open(folder, "test") for folder in (out, tmp_path / "alone"))
@@ -382,6 +382,16 @@ def test_another_folder_is_extracted_like_the_first(photos, tmp_path):
     with pytest.raises(InputError, match="that is no folder that `regard extract` wrote"):
         extract(photos, tmp_path / "third", like=photos)
     assert not (tmp_path / "third").exists()
+
+
+def test_two_commands_at_once_do_not_mix(photos, tmp_path):
+    store = Store(tmp_path / "data" / "photographs")
+    with (
+        store.alone(),
+        pytest.raises(InputError, match=r"Another process is extracting into .*: wait"),
+    ):
+        extract(photos, tmp_path / "data")
+    assert extract(photos, tmp_path / "data").extracted == 4
 
 
 def test_settings_name_everything_that_a_second_run_needs(photos, table, tmp_path):

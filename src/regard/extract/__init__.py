@@ -59,44 +59,37 @@ def extract(
 ) -> Report:
     """Extract the photographs under a folder into the data folder `out`, those alone that it does not have yet.
 
-    `given` are fields of Options; what is not given is as before, else as the data folder `like` was extracted, else
-    the default. So are `captions` (a table, see
-    Captions.read), `split` (see gather) and `relations`: "boxes" (geometric), "none", or a file of
-    `regard relations fit`; to name others than before makes all anew. `extractor` makes another than
-    the options name. Under torchrun the processes divide the work, and the first of them writes the splits.
-    `progress(done, total)` is told of photographs. Files that cannot be read are in the report. Raises InputError, and
+    `given` are fields of Options, `captions` a table (Captions.read), `split` as for gather, `relations` "boxes"
+    (geometric), "none", or a file of `regard relations fit`, where others than before are made for all anew. What is
+    not given is as before, else as the data folder `like` was extracted, else the default. `extractor` makes another than
+    the options name. `progress(done, total)` is told of photographs; the report tells of files that cannot be read.
+    Under torchrun the processes divide the work, and the first of them writes the splits. Raises InputError, and
     Stopped after Ctrl-C or SIGTERM, when what was extracted is kept.
     """
     started = time.monotonic()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     names = photographs_in(photographs)
-    settings = read_settings(out / PHOTOGRAPHS)
-    if not settings and out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir())):
-        raise InputError(f"{out} exists and holds something else: give a new folder, or one that was extracted before.")
-    if like and not settings:
-        settings = _settings_of(like)
-    options = Options.settled(given or {}, settings.get("options", {}), out)
-    if relations and Path(relations).is_file():
-        relations = os.path.abspath(relations)
-    again = relations is not None and relations != settings.get("relations")
-    told = {"captions": captions and os.path.abspath(captions), "split": split, "relations": relations}
-    settings |= {"photographs": os.path.abspath(photographs), "options": asdict(options)}
-    settings |= {name: value if value is not None else settings.get(name) for name, value in told.items()}
+    before = _settings_before(out, like)
+    options = Options.settled(given or {}, before.get("options", {}), out)
+    settings = before | {"photographs": os.path.abspath(photographs), "options": asdict(options)}
+    for name, value in {"captions": captions, "split": split, "relations": relations}.items():
+        absolute = os.path.abspath(value) if value and Path(value).is_file() and name != "split" else value
+        settings[name] = str(absolute) if absolute is not None else before.get(name)
+    again = settings["relations"] != before.get("relations")
+    relating = _relating(settings["relations"] or "boxes")
     table = Captions.read(Path(settings["captions"])) if settings["captions"] else None
     if table:
         table.rows_of(names)  # a table of other photographs is told now, not after the work
-    relating = _relating(settings["relations"] or "boxes")
-    store = Store(out / PHOTOGRAPHS, rank)
-    if world > 1:
-        torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
 
+    store = Store(out / PHOTOGRAPHS, rank)
     report, model = Report(), None
-    with stoppable() as asked:
+    with store.alone(), stoppable() as asked:
+        if world > 1:
+            torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
         for batch in _batches(_unseen(photographs, names[rank::world], store, options.side, workers, asked, progress)):
             if model is None:
                 model = extractor(options) if extractor else options.extractor(device)
-                _same_models(settings, options, out)
-                settings["classes"] = list(model.classes)
+                settings |= {"classes": list(model.classes), "models": _same_models(before, options, out)}
                 write_settings(store.folder, settings)
             hashes, sizes, pictures = zip(*batch, strict=True)
             for hash_, size, regions in zip(hashes, sizes, model(pictures), strict=True):
@@ -108,27 +101,30 @@ def extract(
             store.flush(model.num_regions)
         if asked():
             raise Stopped(f"Stopped; what was extracted is kept in {out}. The same command goes on.")
-
-    if world > 1:
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-    if rank == 0:
-        store.load()
-        write_settings(store.folder, settings)
-        found = gather(out, store, names, settings.get("classes", ()), table, settings["split"], relating, again)
-        found.extracted = report.extracted
-        report = found
-        with replacing(out / SKIPPED) as temporary:
-            write_lines(temporary, [f"{ascii(name)[1:-1]}\t{why}" for name, why in report.skipped.items()])
-    report.seconds = time.monotonic() - started
-    return report
+        if world > 1:
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+        if rank == 0:
+            store.load()
+            write_settings(store.folder, settings)
+            gathered = gather(out, store, names, settings.get("classes", ()), table, settings["split"], relating, again)
+            report = replace(gathered, extracted=report.extracted)
+            with replacing(out / SKIPPED) as temporary:
+                write_lines(temporary, [f"{ascii(name)[1:-1]}\t{why}" for name, why in report.skipped.items()])
+    return replace(report, seconds=time.monotonic() - started)
 
 
-def _settings_of(like: Path) -> dict[str, Any]:
-    """What another folder's extraction has in common with one like it."""
-    if not (settings := read_settings(like / PHOTOGRAPHS)):
-        raise InputError(f"--like {like}: that is no folder that `regard extract` wrote.")
-    return {name: settings[name] for name in ("options", "relations", "models") if name in settings}
+def _settings_before(out: Path, like: Path | None) -> dict[str, Any]:
+    """How `out` was extracted, else what that has in common with `like`. Raises InputError where either is no such."""
+    if settings := read_settings(out / PHOTOGRAPHS):
+        return settings
+    if out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir())):
+        raise InputError(f"{out} exists and holds something else: give a new folder, or one that was extracted before.")
+    if like is None:
+        return {}
+    if settings := read_settings(like / PHOTOGRAPHS):
+        return {name: settings[name] for name in ("options", "relations", "models") if name in settings}
+    raise InputError(f"--like {like}: that is no folder that `regard extract` wrote.")
 
 
 def _relating(name: str) -> Callable[[Path, str], object] | None:
@@ -146,12 +142,12 @@ def _relating(name: str) -> Callable[[Path, str], object] | None:
     return relating
 
 
-def _same_models(settings: dict[str, Any], options: Options, out: Path) -> None:
-    """Raises InputError where a model's file is not the one that the folder was begun with."""
-    now, before = options.fingerprint(), settings.get("models", {})
-    if changed := [path for path in before if before[path] != now.get(path)]:
+def _same_models(before: dict[str, Any], options: Options, out: Path) -> dict[str, str]:
+    """The models' fingerprints. Raises InputError where one is not what the folder was begun with."""
+    now = options.fingerprint()
+    if changed := [path for path, found in before.get("models", {}).items() if found != now.get(path)]:
         raise InputError(f"{changed[0]} is another file than {out} was begun with: give a new folder, or the old file.")
-    settings["models"] = now
+    return now
 
 
 def told(report: Report, out: Path) -> str:

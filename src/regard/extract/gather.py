@@ -22,7 +22,7 @@ PARTS = ("ids.txt", "caps.txt", "image_of_text.npy", "boxes.npy", "sizes.npy", "
          "num_regions.npy", "relations.npz", "text_relations.npz")  # fmt: skip
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Report:
     """What `extract` made: how many photographs and sentences each split has, and which files were left out and why."""
 

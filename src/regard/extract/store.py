@@ -6,8 +6,10 @@ files-0.jsonl    what process 0 saw of each file, a line a file: its size and ti
 settings.json    how it was extracted
 """
 
+import fcntl
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +51,24 @@ class Store:
         for path in sorted(self.folder.glob("files-*.jsonl")):
             self.seen.update(_lines(path))
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the block runs no other process of this rank writes here. Raises InputError where one does already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f"lock-{self.rank}", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"Another process is extracting into {self.folder.parent}: wait until it ends."
+                ) from None
+            yield
+
     def saw(self, name: str, seen: Seen) -> None:
         """Keep what was seen of a file; it is read again only when its size or time change."""
         if self.seen.get(name) == seen:
             return
         self.seen[name] = seen
-        self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"files-{self.rank}.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"file": name, **vars(seen)}) + "\n")
 
