@@ -60,8 +60,8 @@ def extract(
     """Extract the photographs under a folder into the data folder `out`, those alone that it does not have yet.
 
     `given` are fields of Options, `captions` a table (Captions.read), `split` as for gather, `relations` "boxes"
-    (geometric), "none", or a file of `regard relations fit`, where others than before are made for all anew. What is
-    not given is as before, else as the data folder `like` was extracted, else the default. `extractor` makes another than
+    (geometric), "none", or a file of `regard relations fit`; to name others than before makes them anew. What is not
+    given is as before, else as the data folder `like` was extracted, else the default. `extractor` makes another than
     the options name. `progress(done, total)` is told of photographs; the report tells of files that cannot be read.
     Under torchrun the processes divide the work, and the first of them writes the splits. Raises InputError, and
     Stopped after Ctrl-C or SIGTERM, when what was extracted is kept.
