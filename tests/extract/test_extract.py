@@ -301,6 +301,7 @@ def test_rows_of_shards_are_those_of_one_array(tmp_path):
     whole = np.concatenate(parts)
     assert np.array_equal(shards.all(), whole[index])
     assert np.array_equal(shards.taking(np.array([3, 0])).read(np.array([1, 1, 0])), whole[[7, 7, 4]])
+    assert shards.read(np.zeros(0, np.int64)).shape == (0, 2, 3)
     with pytest.raises(InputError, match=r"Row 8 is asked of .*, which holds 8"):
         Shards(paths, np.array([8]))
     np.save(paths[1], parts[1].astype(np.float32))

@@ -3,7 +3,7 @@
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,12 +70,16 @@ class Rows(Column):
             raise IndexError(f"rows {rows.min()} to {rows.max()} asked of {self.path}, which has {len(self)}")
         lying = rows if self.index is None else self.index[rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        if not out.size:
-            return out
-        for place, row in zip(out.reshape(len(rows), -1).view(np.uint8), lying.tolist(), strict=True):
-            if os.preadv(self._descriptor, [place.data], self._start + row * len(place)) != len(place):
-                raise InputError(f"{self.path} became shorter while being read: row {row} is not whole. Copy it again.")
+        if out.size:
+            _read(self.path, self._descriptor, self._start, lying, out.reshape(len(rows), -1).view(np.uint8))
         return out
+
+
+def _read(path: Path, descriptor: int, start: int, rows: np.ndarray, places: Iterable[np.ndarray]) -> None:
+    """Rows of an open file whose numbers begin at `start`, each into its place."""
+    for place, row in zip(places, rows.tolist(), strict=True):
+        if os.preadv(descriptor, [place.data], start + row * len(place)) != len(place):
+            raise InputError(f"{path} became shorter while being read: row {row} is not whole. Copy it again.")
 
 
 class Shards(Column):
@@ -93,6 +97,7 @@ class Shards(Column):
             have = " and ".join(sorted({f"{dtype} {list(shape[1:])}" for shape, dtype, _ in headers})) or "no file"
             raise InputError(f"The .npy files of {self.path} hold {have}: want one.")
         shape, self.dtype, _ = headers[0]
+        self._starts = [start for _, _, start in headers]
         self.ends = np.cumsum([shape[0] for shape, _, _ in headers])
         if len(index) and (index.min() < 0 or index.max() >= self.ends[-1]):
             raise InputError(f"Row {index.max()} is asked of {self.path}, which holds {self.ends[-1]}.")
@@ -100,12 +105,22 @@ class Shards(Column):
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         lying = self.index[rows]
-        shard = np.searchsorted(self.ends, lying, "right")
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        if not out.size:
+            return out
+        shard = np.searchsorted(self.ends, lying, "right")
+        places = out.reshape(len(rows), -1).view(np.uint8)
         for number in np.unique(shard).tolist():
-            here = shard == number
+            here = np.flatnonzero(shard == number)
             first = self.ends[number - 1] if number else 0
-            out[here] = Rows(self.paths[number]).read(lying[here] - first)
+            with open(self.paths[number], "rb", buffering=0) as file:
+                _read(
+                    self.paths[number],
+                    file.fileno(),
+                    self._starts[number],
+                    lying[here] - first,
+                    [places[place] for place in here],
+                )
         return out
 
     def taking(self, index: np.ndarray | None) -> "Shards":
