@@ -149,6 +149,17 @@ def test_a_second_run_extracts_what_is_new_alone(photos, tmp_path, monkeypatch):
     assert not check(out).errors
 
 
+def test_sentences_that_move_from_one_photograph_to_the_next(photos, table, tmp_path):
+    out = tmp_path / "data"
+    table.write_text("file,sentence\nblue.png,one\nblue.png,two\nred.png,three\n")
+    extract(photos, out, captions=table, split="test")
+    table.write_text("file,sentence\nblue.png,one\nred.png,two\nred.png,three\n")
+    extract(photos, out)
+    split = Split.open(out, "test")
+    assert split.captions[:] == ["one", "two", "three"]
+    assert split.image_of_text.tolist() == [0, 1, 1]
+
+
 def test_a_changed_photograph_is_extracted_again(photos, tmp_path):
     out = tmp_path / "data"
     extract(photos, out)

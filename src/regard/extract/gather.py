@@ -50,24 +50,8 @@ def gather(
     it stays where it is when others come. Splits whose photographs and sentences are the same as before are kept, with
     their relations, unless those are wanted `again`. Raises InputError where no photograph could be read.
     """
-    report = Report()
-    first: dict[int, str] = {}  # the name of each row
-    same: dict[str, str] = {}
-    for name in names:
-        seen = store.seen.get(name)
-        row = store.row_of.get(seen.hash) if seen else None
-        if seen is None or row is None:
-            report.skipped[name] = (seen.error if seen else "") or f"{name} was not read."
-        elif row in first:
-            same[name] = first[row]
-            report.skipped[name] = f"{name} is the same photograph as {first[row]}."
-        else:
-            first[row] = name
-    if not first:
-        said = next(iter(report.skipped.values()))
-        raise InputError(f"None of {len(names)} photographs could be read; of the first: {said}")
-    row_of = {name: row for row, name in first.items()}
-
+    row_of, same, skipped = _read(names, store)
+    report = Report(skipped=skipped)
     said_of: dict[str, list[str]] = {name: [] for name in row_of}
     splits_of: dict[str, set[str]] = {name: set() for name in row_of}
     if table:
@@ -101,6 +85,27 @@ def gather(
     return report
 
 
+def _read(names: Sequence[str], store: Store) -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
+    """The row of each photograph; the other names of some, which are the same; and the names left out, with why."""
+    first: dict[int, str] = {}  # the name of each row
+    same: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    for name in names:
+        seen = store.seen.get(name)
+        row = store.row_of.get(seen.hash) if seen else None
+        if seen is None or row is None:
+            skipped[name] = (seen.error if seen else "") or f"{name} was not read."
+        elif row in first:
+            same[name] = first[row]
+            skipped[name] = f"{name} is the same photograph as {first[row]}."
+        else:
+            first[row] = name
+    if not first:
+        said = next(iter(skipped.values()))
+        raise InputError(f"None of {len(names)} photographs could be read; of the first: {said}")
+    return {name: row for row, name in first.items()}, same, skipped
+
+
 def _split_of(name: str, named: set[str], hash_: str, split: str | None, default: str | None) -> str:
     names = {OTHER_NAMES.get(own.lower(), own) for own in named if own}
     if len(names) > 1 and not split:
@@ -115,14 +120,15 @@ def _write(
 ) -> None:
     """A split. Its rows are written last, and are what makes it one: a split half-written is none."""
     texts = [text for own in sentences for text in own]
-    if _same(files, names, rows, texts):
+    image_of_text = np.repeat(np.arange(len(names), dtype=np.int32), [len(own) for own in sentences])
+    if _same(files, names, texts, {"rows": rows, "image_of_text": image_of_text}):
         return
     _remove(files)
     write_lines(files.path("ids.txt"), names)
     write_lines(files.path("caps.txt"), texts)
     counts = store.arrays["counts"][rows]
     arrays = {
-        "image_of_text": np.repeat(np.arange(len(names), dtype=np.int32), [len(own) for own in sentences]),
+        "image_of_text": image_of_text,
         "boxes": store.arrays["boxes"][rows],
         "sizes": store.arrays["sizes"][rows],
         "scores": store.arrays["scores"][rows],
@@ -136,9 +142,11 @@ def _write(
             np.save(file, values)
 
 
-def _same(files: Files, names: list[str], rows: np.ndarray, texts: list[str]) -> bool:
+def _same(files: Files, names: list[str], texts: list[str], arrays: dict[str, np.ndarray]) -> bool:
     """Whether the split is there as it would be written."""
-    if not files.path("rows.npy").exists() or not np.array_equal(Rows(files.path("rows.npy")).all(), rows):
+    if not files.path("rows.npy").exists():
+        return False
+    if not all(np.array_equal(Rows(files.path(f"{name}.npy")).all(), values) for name, values in arrays.items()):
         return False
     return list(Lines(files.path("ids.txt"))) == names and list(Lines(files.path("caps.txt"))) == texts
 
