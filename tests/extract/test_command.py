@@ -68,9 +68,10 @@ def test_heic_without_its_library_is_told(photos, tmp_path, monkeypatch):
     import sys
 
     (photos / "a.heic").write_bytes(b"something")
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for library in ("pi_heif", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, library, None)
     told = regard("extract", photos, "--out", tmp_path / "data", "--regions", 1)
-    assert "a.heic is HEIC, which needs pillow-heif: pip install 'regard[vision]'." in told.out
+    assert "a.heic is HEIC, which takes another library: pip install pi-heif." in told.out
 
 
 def test_a_full_disk_leaves_what_is_whole_and_the_same_command_goes_on(photos, tmp_path):

@@ -59,7 +59,7 @@ def test_kinds_of_file(form):
 
 
 def test_heic():
-    heif = pytest.importorskip("pillow_heif")
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif, which writes the test's file, is not installed")
     heif.register_heif_opener()
     image, size = opened("a.HEIC", encoded(halves(64, 64), "HEIF"))
     assert size == (64, 64)

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +116,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _learn_heif(name: str) -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        raise InputError(f"{name} is HEIC, which needs pillow-heif: pip install 'regard[vision]'.") from None
-    register_heif_opener()
+    """Teach Pillow HEIC, by a library that the user may have: their licences keep them out of Regard's own needs."""
+    for library in ("pi_heif", "pillow_heif"):
+        with suppress(ImportError):
+            return import_module(library).register_heif_opener()
+    raise InputError(f"{name} is HEIC, which takes another library: pip install pi-heif.")
