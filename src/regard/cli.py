@@ -465,9 +465,11 @@ def extract(
         Another data folder of this command: extract as it was, for a run that was trained on it.
     captions
         A table (CSV, TSV) with the columns file, sentence and perhaps split. Without a split, eight photographs in ten
-        are for training, one for validation, one for test.
+        are for training, one for validation, one for test. Photographs without a sentence are the split rest.
+        "none": no longer.
     split
-        All photographs are this split; without captions it is test.
+        All photographs, or with captions all that have some, are this split; without captions it is test. "none": no
+        longer.
     detector
         A .onnx file, a model of transformers (folder or name on the hub), or grid: windows alone, the default.
     features

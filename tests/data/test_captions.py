@@ -34,19 +34,31 @@ def test_splits_and_quotation_marks(tmp_path):
     table = read(tmp_path, 'file\tsentence\tsplit\na.jpg\t"Stop" says the sign\ttrain\nb.jpg\tan "x\ttest\n')
     assert table.sentences == ['"Stop" says the sign', 'an "x']
     assert table.splits == ["train", "test"]
+    table = read(tmp_path, 'file\tsentence\tsplit\na\t"a ""big"" dog"\tVal\nb\tone\u2028line\tTRAIN\n')
+    assert table.sentences == ['a "big" dog', "one line"]
+    assert table.splits == ["dev", "train"]
 
 
 def test_rows_find_their_photographs(tmp_path):
     table = read(tmp_path, "file,sentence\na.jpg,one\nx/b.jpg,two\nc,three\nd.jpg,four\ngone.jpg,five\na.jpg,six\n")
     names = ["a.jpg", "x/b.jpg", "y/b.jpg", "z/c.png", "p/d.jpg", "q/d.jpg"]
     assert table.rows_of(names) == {"a.jpg": [0, 5], "x/b.jpg": [1], "z/c.png": [2]}  # d.jpg might be either
+    other = read(tmp_path, "file,sentence\nimages/x/b.jpg,one\nw/a.jpg,two\nx/a.jpg,three\nA.JPG,four\nx\\b,five\n")
+    assert other.rows_of([*names[1:], "x/a.jpg"]) == {"x/b.jpg": [0, 4], "x/a.jpg": [2, 3]}  # w/a.jpg is not there
     with pytest.raises(InputError, match=r"names 'a.jpg' and so on, and none is a photograph of the folder"):
         table.rows_of(["other.jpg"])
 
 
 def test_bad_tables_are_told(tmp_path):
-    with pytest.raises(InputError, match=r"line 3 is 'b.jpg': want a photograph and a sentence, parted by"):
+    with pytest.raises(InputError, match=r"line 3 is 'b.jpg', 1 columns: want 2 columns"):
         read(tmp_path, "file,sentence\na.jpg,one\nb.jpg\n")
+    for head in ("file,sentence\n", ""):
+        with pytest.raises(InputError, match=r"3 columns: want 2 columns; a sentence with commas stands in quotation"):
+            read(tmp_path, head + "a.jpg,a bear sits, and looks\n")
+    with pytest.raises(InputError, match=r"after line 2: .* Is a quotation mark not closed"):
+        read(tmp_path, 'file,sentence\na.jpg,one\nb.jpg,"two\nc.jpg,three\n')
+    with pytest.raises(InputError, match=r"line 2: the split '../up'; want letters"):
+        read(tmp_path, "file,sentence,split\na.jpg,one,../up\n")
     with pytest.raises(InputError, match="holds no sentences"):
         read(tmp_path, "file,sentence\n")
     with pytest.raises(InputError, match=r"gone.csv is not there"):

@@ -15,14 +15,17 @@ import pytest
 import torch
 from PIL import Image
 
+import made
 from regard.data import Split, check
 from regard.data.rows import Shards
 from regard.extract import Options, extract, told
+from regard.extract.options import fingerprint
 from regard.extract.store import Store
 from regard.files import InputError
-from regard.regions.extractor import Composed
+from regard.regions.extractor import Composed, Regions
 from regard.regions.geometry import RELATION_CLASSES
 from regard.regions.photographs import opened
+from regard.regions.predicates import fit
 
 SHADES = {"red": (200, 20, 20), "green": (20, 160, 40), "blue": (30, 40, 200), "grey": (128, 128, 128)}
 
@@ -219,7 +222,9 @@ def test_files_that_cannot_be_read_are_reported_and_the_others_extracted(photos,
     assert report.skipped["empty.jpg"] == "empty.jpg is empty: copy it again."
     assert report.skipped["text.png"] == "text.png cannot be read: it is no image of a known kind."
     assert report.skipped["dangling.jpg"] == "dangling.jpg cannot be read: No such file or directory."
-    assert report.skipped["two\nlines.png"] == r"'two\nlines.png': its name is not plain UTF-8 of one line. Rename it."
+    assert report.skipped["two\nlines.png"] == (
+        r"'two\nlines.png': want a name in UTF-8, of one line, no spaces around it. Rename it."
+    )
     assert len(report.skipped) == 6
     lines = (out / "skipped.tsv").read_text("utf-8").splitlines()
     assert len(lines) == 6
@@ -286,7 +291,7 @@ def test_a_projection(photos, tmp_path):
         extract(photos, tmp_path / "new", {"project": str(tmp_path / "p.npz")})
     draw(photos / "new.png", "red", 9)
     np.savez(tmp_path / "p.npz", mean=mean + 1, components=components)
-    with pytest.raises(InputError, match=r"is another file than .* was begun with"):
+    with pytest.raises(InputError, match=r"is not what .* was begun with"):
         extract(photos, tmp_path / "data")
 
 
@@ -414,3 +419,117 @@ def test_settings_name_everything_that_a_second_run_needs(photos, table, tmp_pat
     assert settings["options"]["regions"] == 5
     assert (settings["captions"], settings["split"], settings["relations"]) == (str(table), "dev", "none")
     assert settings["classes"] == ["none"]
+
+
+def test_of_what_several_processes_saw_of_a_file_the_latest_counts(photos, tmp_path):
+    out = tmp_path / "data"
+    (photos / "blue.png").write_text("junk")
+    assert "blue.png" in extract(photos, out).skipped
+    (out / "photographs" / "files-0.jsonl").rename(out / "photographs" / "files-1.jsonl")  # another process's
+    draw(photos / "blue.png", "blue", 5)
+    draw(photos / "red.png", "green", 6)
+    assert extract(photos, out).extracted == 2
+    assert extract(photos, out).skipped == {}
+    want = Options().extractor("cpu")([opened("a", (photos / "red.png").read_bytes())[0]])[0]
+    assert np.allclose(Split.open(out, "test").images([3]).features[0], want.features, atol=1e-3)
+
+
+def test_a_bad_photographs_sentences_go_to_no_other(photos, table, tmp_path):
+    draw(photos / "dogs" / "1.png", "red", 11)
+    (photos / "cats").mkdir()
+    (photos / "cats" / "1.png").write_text("junk")
+    table.write_text("file,sentence\ncats/1.png,a cat sleeps\ndogs/1.png,a dog runs\nbirds/1.png,a bird\n")
+    report = extract(photos, tmp_path / "data", captions=table, split="test")
+    assert Split.open(tmp_path / "data", "test").captions[:] == ["a dog runs"]
+    assert report.unmatched == ["cats/1.png", "birds/1.png"]
+    assert "2 sentences are of no photograph that could be read, the first of cats/1.png" in told(report, tmp_path)
+
+
+def test_relations_named_anew_are_finished_by_the_next_run(photos, table, tmp_path, monkeypatch):
+    out = tmp_path / "data"
+    table.write_text("file,sentence,split\nred.png,a,train\nblue.png,b,dev\n")
+    extract(photos, out, captions=table)
+
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["regard.extract.gather"], "_write", fails)
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, out, relations="none")
+    monkeypatch.undo()
+    extract(photos, out)
+    assert not list(out.glob("*[!t]_relations.npz"))
+    assert (out / "train_text_relations.npz").exists()
+
+
+def test_a_predictor_that_knows_none_of_the_classes_spoils_nothing(photos, tmp_path):
+    out = tmp_path / "data"
+    extract(photos, out)
+    fit(made.annotated(60)).save(tmp_path / "predicates.safetensors")
+    before = files(out)
+    with pytest.raises(InputError, match=r"knows no class of these regions, but .* Take --relations boxes"):
+        extract(photos, out, relations=str(tmp_path / "predicates.safetensors"))
+    assert files(out) == before
+    extract(photos, out)
+
+
+def test_a_photograph_whose_features_are_not_finite_is_left_out(photos, tmp_path):
+    class Sometimes:
+        classes, feature_dim, num_regions = ("none",), 2, 1
+
+        def __call__(self, photographs):
+            value = [np.nan if photograph.getpixel((30, 20))[0] == 200 else 1.0 for photograph in photographs]
+            box, none = np.array([[0, 0, 1, 1]], np.float32), np.zeros(1)
+            return [Regions(box, none.astype(int), none, np.array([[each, 1.0]])) for each in value]
+
+    report = extract(photos, tmp_path / "data", extractor=lambda _: Sometimes())
+    assert report.skipped == {"red.png": "red.png: its features hold NaN, infinity or values beyond float16 (65,504)."}
+    assert report.splits == {"test": (3, 0)}
+
+
+def test_options_bind_once_something_was_extracted(photos, tmp_path):
+    out = tmp_path / "data"
+    with pytest.raises(ZeroDivisionError):
+        extract(photos, out, {"regions": 10}, extractor=lambda _: 1 / 0)
+    extract(photos, out, {"regions": 20})
+    extract(photos, out, split="dev")
+    assert extract(photos, out, split="none").splits == {"test": (4, 0)}
+
+
+def test_what_is_no_file_and_what_is_no_place_for_data(photos, tmp_path):
+    os.mkfifo(photos / "pipe.jpg")
+    report = extract(photos, tmp_path / "data", workers=-3)
+    assert report.skipped == {"pipe.jpg": "pipe.jpg is no file."}
+    for split in ("../evil", "a b", "x*"):
+        with pytest.raises(InputError, match="want letters, digits, - and _"):
+            extract(photos, tmp_path / "new", split=split)
+    (tmp_path / "own").mkdir()
+    photos.rename(tmp_path / "own" / "photographs")
+    with pytest.raises(InputError, match="exists and holds something else"):
+        extract(tmp_path / "own" / "photographs", tmp_path / "own")
+    shard = next((tmp_path / "data" / "photographs").glob("*.npy"))
+    shard.with_suffix(".npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"and its .npz are no whole shard \(.*\): remove both"):
+        extract(tmp_path / "own" / "photographs", tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"pool": "map"}, "--pool map is for"), ({"pixels": "raw"}, "--pixels raw")]
+)
+def test_options_that_mean_nothing_are_told(photos, tmp_path, given, said):
+    with pytest.raises(InputError, match=said):
+        extract(photos, tmp_path / "data", given)
+
+
+def test_a_model_exchanged_in_its_folder_is_noticed(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"one")
+    before = fingerprint(folder)
+    (folder / "model.safetensors").write_bytes(b"two")
+    assert fingerprint(folder) != before
+    (tmp_path / "a.onnx").write_bytes(b"x")
+    before = fingerprint(tmp_path / "a.onnx")
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    assert fingerprint(tmp_path / "a.onnx") != before

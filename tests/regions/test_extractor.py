@@ -78,7 +78,7 @@ def test_suppression_is_by_class_and_weak_or_broken_boxes_go():
 
 def test_the_order_of_regions():
     sure, unsure = [0.0, 0.0, 0.2, 0.3], [0.5, 0.5, 0.62, 0.6]
-    found = Finds((unsure, 2, 0.1), (sure, 1, 0.8), ([0, 0, 0.99, 0.99], 1, 0.9))  # the last is the whole again
+    found = Finds((unsure, 2, 0.1), (sure, 1, 0.8), ([0, 0, 0.21, 0.3], 1, 0.7))  # the last is the second again
     regions = Composed(found, Colours(), num_regions=40)(grey())[0]
     assert regions.features.shape == (40, Colours.dim)
     assert regions.boxes[0].tolist() == WHOLE
@@ -167,3 +167,15 @@ def test_pixels_as_models_read_them():
     assert np.allclose(Pixels.of_config({"do_normalize": False})(grey), 0.5)
     with pytest.raises(InputError, match=r"no pixels 'imagnet'. Did you mean 'imagenet'?"):
         Pixels.named("imagnet")
+
+
+def test_what_fills_the_image_keeps_its_name():
+    regions = Composed(Finds(([0, 0.05, 1, 1], 1, 0.9)), Colours(), windows=False)(grey())[0]
+    assert regions.labels.tolist() == [0, 1]
+
+
+def test_sure_detections_go_before_weak_ones():
+    many = [([x / 40, 0.0, x / 40 + 0.02, 0.3], 1, 0.9) for x in range(34)]
+    weak = [([x / 40, 0.5, x / 40 + 0.02, 0.8], 2, 0.06) for x in range(30)]
+    regions = Composed(Finds(*weak, *many), Colours(), windows=False)(grey())[0]
+    assert regions.labels.tolist() == [0] + [1] * 34 + [2]

@@ -1,16 +1,21 @@
 """Sentences of photographs from a table: CSV, TSV, or Flickr30K's `|`; one sentence a row."""
 
 import csv
+import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from regard.files import InputError
 
 FILE = ("file", "filename", "file_name", "image", "image_name", "photo", "photograph", "picture", "path")
 SENTENCE = ("sentence", "caption", "comment", "text", "description")
 SPLIT = ("split",)
+SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+OTHER_NAMES = {"val": "dev", "valid": "dev", "validation": "dev", "restval": "train", "training": "train"}
 
 
 @dataclass(frozen=True)
@@ -33,56 +38,83 @@ class Captions:
         except (OSError, UnicodeDecodeError) as error:
             why = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read as UTF-8 ({error})"
             raise InputError(f"{path} {why}. Give a table of photographs and sentences.") from None
-        lines = text.splitlines(keepends=True)
-        head = lines[0] if lines else ""
+        head = text.partition("\n")[0]
         mark = next((mark for mark in "\t|" if mark in head), ",")
-        quoting = csv.QUOTE_MINIMAL if mark == "," else csv.QUOTE_NONE  # a sentence may begin with a quotation mark
-        reader = csv.reader(lines, delimiter=mark, quoting=quoting, skipinitialspace=True)  # type: ignore[arg-type]
-        names = [name.strip().strip('"').lower() for name in next(csv.reader([head], delimiter=mark), [])]
-        columns = [
-            next((names.index(name) for name in known if name in names), None) for known in (FILE, SENTENCE, SPLIT)
-        ]
-        if columns[0] is None or columns[1] is None:
-            columns = [0, -1, None]
+        # Where tabs or bars part the columns, a sentence may begin with a quotation mark.
+        quoting: Any = csv.QUOTE_MINIMAL if mark == "," else csv.QUOTE_NONE
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=mark, quoting=quoting, skipinitialspace=True, strict=True
+        )
+        rows: list[tuple[int, list[str]]] = []
+        try:
+            for row in filter(lambda row: any(map(str.strip, row)), reader):
+                rows.append((reader.line_num, list(map(_plain, row))))
+        except csv.Error as error:
+            after = rows[-1][0] if rows else 0
+            raise InputError(f"{path}, after line {after}: {error}. Is a quotation mark not closed?") from None
+        names = [name.lower() for name in rows[0][1]] if rows else []
+        known = (FILE, SENTENCE, SPLIT)
+        places = [next((names.index(name) for name in some if name in names), None) for some in known]
+        width = len(names)
+        if places[0] is None or places[1] is None:
+            places, width = [0, 1, None], 2
         else:
-            next(reader)
-        found = []
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            try:
-                found.append([row[column].strip() if column is not None else "" for column in columns])
-                if len(row) < 2:
-                    raise IndexError
-            except IndexError:
-                want = "want a photograph and a sentence, parted by commas or tabs."
-                raise InputError(f"{path}, line {reader.line_num} is {mark.join(row)!r:.60}: {want}") from None
-        if not found:
+            del rows[0]
+        for line, row in rows:
+            while len(row) > width and not row[-1]:
+                row.pop()
+            if len(row) != width:
+                want = f"want {width} columns; a sentence with commas stands in quotation marks."
+                raise InputError(f"{path}, line {line} is {mark.join(row)!r:.60}, {len(row)} columns: {want}")
+        if not rows:
             raise InputError(f"{path} holds no sentences: want a table of photographs and sentences.")
-        files, sentences, splits = (list(column) for column in zip(*found, strict=True))
-        files = [re.sub(r"#\d+$", "", file) for file in files]
+        files, sentences, splits = ([row[place] if place is not None else "" for _, row in rows] for place in places)
+        for (line, _), name in zip(rows, splits, strict=True):
+            if name and not SPLIT_NAME.fullmatch(name):
+                raise InputError(f"{path}, line {line}: the split {name!r}; want letters, digits, - and _.")
         return cls(
-            path, files, [" ".join(sentence.split()) for sentence in sentences], None if columns[2] is None else splits
+            path,
+            [re.sub(r"#\d+$", "", file) for file in files],
+            [" ".join(sentence.split()) for sentence in sentences],
+            None if places[2] is None else [_usual(name) for name in splits],
         )
 
     def rows_of(self, names: Sequence[str]) -> dict[str, list[int]]:
-        """The table's rows of each photograph: by its path in the folder, else by its file name, with or without the
-        suffix, where that is one photograph's alone. Raises InputError where no row is any of these photographs'.
+        """The table's rows of each photograph, those with a sentence: by its path in the folder; else by the end of its
+        path, or by its path as the end of another, with or without the suffix, where that is one photograph's alone.
+        Raises InputError where no row is any photograph's.
         """
-        keys: dict[str, set[str]] = {}
+        exact, whole, ends = set(names), dict[str, set[str]](), dict[str, set[str]]()
         for name in names:
-            path = PurePosixPath(name)
-            for key in {name, path.name, path.stem}:
-                keys.setdefault(key, set()).add(name)
+            path = PurePosixPath(_key(name))
+            for own in {path, path.with_suffix("")} if path.name else {path}:
+                whole.setdefault(str(own), set()).add(name)
+                for first in range(len(own.parts)):
+                    ends.setdefault("/".join(own.parts[first:]), set()).add(name)
         found: dict[str, list[int]] = {}
         for row, (file, sentence) in enumerate(zip(self.files, self.sentences, strict=True)):
-            path = PurePosixPath(file.replace("\\", "/"))
-            for key in (str(path), path.name, path.stem):
-                own = keys.get(key, set())
-                if key in own or len(own) == 1:
-                    if sentence:
-                        found.setdefault(key if key in own else next(iter(own)), []).append(row)
-                    break
+            path = PurePosixPath(_key(file.replace("\\", "/")))
+            inner = ["/".join(path.parts[first:]) for first in range(1, len(path.parts))]
+            of = {file} if file in exact else whole.get(str(path)) or ends.get(str(path))
+            of = of or next((whole[end] for end in inner if end in whole), set())
+            if len(of) == 1 and sentence:
+                found.setdefault(next(iter(of)), []).append(row)
         if not found:
             raise InputError(f"{self.path} names {self.files[0]!r} and so on, and none is a photograph of the folder.")
         return found
+
+
+def _plain(cell: str) -> str:
+    """A cell without the quotation marks around it that a spreadsheet puts into tables with tabs."""
+    cell = cell.strip()
+    return cell[1:-1].replace('""', '"') if re.fullmatch(r'"(?:[^"]|"")*"', cell) else cell
+
+
+def _usual(split: str) -> str:
+    name = OTHER_NAMES.get(split.lower(), split.lower())
+    return name if name in ("train", "dev", "test") else split
+
+
+def _key(name: str) -> str:
+    """Equal for names that look alike: however accents are written, large letters or small."""
+    return unicodedata.normalize("NFC", name).casefold()

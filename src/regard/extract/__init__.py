@@ -15,26 +15,24 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
-from regard.data.captions import Captions
-from regard.data.geometric import relate
-from regard.data.layout import PHOTOGRAPHS, Files
+from regard.data.captions import SPLIT_NAME, Captions
+from regard.data.layout import PHOTOGRAPHS
 from regard.data.lines import write_lines
-from regard.data.predicted import predicted
-from regard.data.relations import IMAGE_FILE
-from regard.data.split import Split
 from regard.extract.gather import Report, gather
 from regard.extract.options import Options
+from regard.extract.relating import Relating
 from regard.extract.store import Seen, Store, read_settings, write_settings
 from regard.files import InputError, Stopped, replacing
 from regard.process import stoppable
-from regard.regions.extractor import Extractor
+from regard.regions.extractor import Extractor, Regions
 from regard.regions.photographs import opened, photographs_in
-from regard.regions.predicates import Predictor
 
 __all__ = ["Options", "Report", "extract", "told"]
 
@@ -69,56 +67,67 @@ def extract(
     started = time.monotonic()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     names = photographs_in(photographs)
-    before = _settings_before(out, like)
-    options = Options.settled(given or {}, before.get("options", {}), out)
-    settings = before | {"photographs": os.path.abspath(photographs), "options": asdict(options)}
-    for name, value in {"captions": captions, "split": split, "relations": relations}.items():
-        absolute = os.path.abspath(value) if value and Path(value).is_file() and name != "split" else value
-        settings[name] = str(absolute) if absolute is not None else before.get(name)
-    again = settings["relations"] != before.get("relations")
-    relating = _relating(settings["relations"] or "boxes")
-    table = Captions.read(Path(settings["captions"])) if settings["captions"] else None
+    before = _settings_before(photographs, out, like)
+    options = Options.settled(given or {}, before.get("options", {}), like if like and not out.exists() else out)
+    chosen = _chosen(before, captions, split, relations)
+    table = Captions.read(Path(chosen["captions"])) if chosen["captions"] else None
     if table:
         table.rows_of(names)  # a table of other photographs is told now, not after the work
+    relating = Relating(chosen["relations"])
+    settings = before | {"photographs": os.path.abspath(photographs), "options": asdict(options)}
 
     store = Store(out / PHOTOGRAPHS, rank)
-    report, model = Report(), None
+    num_before = len(store.row_of)
     with store.alone(), stoppable() as asked:
         if world > 1:
             torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-        for batch in _batches(_unseen(photographs, names[rank::world], store, options.side, workers, asked, progress)):
+        unseen = _unseen(photographs, names[rank::world], store, options.side, max(1, workers), asked, progress)
+        model: Extractor | None = None
+        for batch in _batches(unseen):
             if model is None:
                 model = extractor(options) if extractor else options.extractor(device)
                 settings |= {"classes": list(model.classes), "models": _same_models(before, options, out)}
-                write_settings(store.folder, settings)
-            hashes, sizes, pictures = zip(*batch, strict=True)
-            for hash_, size, regions in zip(hashes, sizes, model(pictures), strict=True):
-                store.add(hash_, size, regions)
-            report.extracted += len(batch)
+            found = model([photograph for *_, photograph in batch])
+            for (name, hash_, size, _), regions in zip(batch, found, strict=True):
+                if _fits(regions):
+                    store.add(hash_, size, regions)
+                else:
+                    why = f"{name}: its features hold NaN, infinity or values beyond float16 (65,504)."
+                    store.saw(name, replace(store.seen[name], hash="", error=why))
             if len(store.waiting) >= SHARD:
-                store.flush(model.num_regions)
+                _keep(store, settings, model)
         if model:
-            store.flush(model.num_regions)
+            _keep(store, settings, model)
         if asked():
             raise Stopped(f"Stopped; what was extracted is kept in {out}. The same command goes on.")
         if world > 1:
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
+        report = Report()
         if rank == 0:
             store.load()
-            write_settings(store.folder, settings)
-            gathered = gather(out, store, names, settings.get("classes", ()), table, settings["split"], relating, again)
-            report = replace(gathered, extracted=report.extracted)
+            relating.check(settings.get("classes", ()))
+            if before.get("related", relating.made_by) != relating.made_by:
+                for path in set(out.glob("*_relations.npz")) - set(out.glob("*_text_relations.npz")):
+                    path.unlink()
+            # From here on a plain run finishes what this one may leave unfinished.
+            write_settings(store.folder, settings | chosen | {"related": relating.made_by})
+            report = gather(out, store, names, settings.get("classes", ()), table, chosen["split"], relating.make)
+            report.extracted = len(store.row_of) - num_before
             with replacing(out / SKIPPED) as temporary:
                 write_lines(temporary, [f"{ascii(name)[1:-1]}\t{why}" for name, why in report.skipped.items()])
-    return replace(report, seconds=time.monotonic() - started)
+    report.seconds = time.monotonic() - started
+    return report
 
 
-def _settings_before(out: Path, like: Path | None) -> dict[str, Any]:
+def _settings_before(photographs: Path, out: Path, like: Path | None) -> dict[str, Any]:
     """How `out` was extracted, else what that has in common with `like`. Raises InputError where either is no such."""
     if settings := read_settings(out / PHOTOGRAPHS):
         return settings
-    if out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir())):
+    begun = [path.name for path in (out / PHOTOGRAPHS).glob("*")]
+    ours = all(name.startswith(("lock-", "files-")) or name.endswith((".npz", ".tmp")) for name in begun)
+    others = out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir()))
+    if others or not ours:
         raise InputError(f"{out} exists and holds something else: give a new folder, or one that was extracted before.")
     if like is None:
         return {}
@@ -127,27 +136,37 @@ def _settings_before(out: Path, like: Path | None) -> dict[str, Any]:
     raise InputError(f"--like {like}: that is no folder that `regard extract` wrote.")
 
 
-def _relating(name: str) -> Callable[[Path, str], object] | None:
-    """What makes the relations of a split. Raises InputError for an unknown name, and a file that is no predictor."""
-    if name in ("boxes", "none"):
-        return relate if name == "boxes" else None
-    if not Path(name).is_file():
-        raise InputError(f"There are no relations {name!r}: want boxes, none, or a file of `regard relations fit`.")
-    predictor = Predictor.load(name)
-
-    def relating(folder: Path, split: str) -> None:
-        found = predicted(predictor, Split.open(folder, split))
-        found.save(Files(folder, split).path("relations.npz"), IMAGE_FILE)
-
-    return relating
+def _chosen(before: dict[str, Any], captions: Path | None, split: str | None, relations: str | None) -> dict[str, str]:
+    """What may be chosen anew in every run: as given, else as before. "" is none."""
+    given = {"captions": captions, "split": split, "relations": relations}
+    chosen = {name: str((before.get(name) or "") if value is None else value) for name, value in given.items()}
+    for name in ("captions", "split"):
+        chosen[name] = "" if chosen[name] == "none" else chosen[name]
+    if chosen["split"] and not SPLIT_NAME.fullmatch(chosen["split"]):
+        raise InputError(f"--split {chosen['split']!r}: want letters, digits, - and _, such as train, dev or test.")
+    if chosen["captions"]:
+        chosen["captions"] = os.path.abspath(chosen["captions"])
+    relations = chosen["relations"] or "boxes"
+    return chosen | {"relations": os.path.abspath(relations) if Path(relations).is_file() else relations}
 
 
 def _same_models(before: dict[str, Any], options: Options, out: Path) -> dict[str, str]:
     """The models' fingerprints. Raises InputError where one is not what the folder was begun with."""
     now = options.fingerprint()
     if changed := [path for path, found in before.get("models", {}).items() if found != now.get(path)]:
-        raise InputError(f"{changed[0]} is another file than {out} was begun with: give a new folder, or the old file.")
+        raise InputError(f"{changed[0]} is not what {out} was begun with: give a new folder, or the model as it was.")
     return now
+
+
+def _fits(regions: Regions) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(regions.features.astype(np.float16)).all())
+
+
+def _keep(store: Store, settings: dict[str, Any], model: Extractor) -> None:
+    if store.waiting:
+        write_settings(store.folder, settings)
+        store.flush(model.num_regions)
 
 
 def told(report: Report, out: Path) -> str:
@@ -158,7 +177,10 @@ def told(report: Report, out: Path) -> str:
     for where, (images, texts) in report.splits.items():
         lines.append(f"  {where:6} {images:,} photographs, {texts:,} sentences")
     if report.unmatched:
-        lines.append(f"{report.unmatched:,} rows of the captions name no photograph that could be read")
+        lines.append(
+            f"{len(report.unmatched):,} sentences are of no photograph that could be read, the first of "
+            f"{report.unmatched[0]}"
+        )
     few = list(report.skipped.values())
     if few:
         lines.append(f"{len(few):,} files left out ({out / SKIPPED} lists them):")
@@ -167,7 +189,7 @@ def told(report: Report, out: Path) -> str:
     return "\n".join(lines)
 
 
-Unseen = tuple[str, tuple[int, int], Image.Image]  # hash, width and height, photograph
+Unseen = tuple[str, str, tuple[int, int], Image.Image]  # name, hash, width and height, photograph
 
 
 def _batches(found: Iterator[Unseen]) -> Iterator[list[Unseen]]:
@@ -188,7 +210,7 @@ def _unseen(
     taken: set[str] = set()
     waiting: deque[tuple[str, Future]] = deque()
     rest = iter(names)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         for done in range(len(names)):
             for name in islice(rest, 2 * BATCH + workers - len(waiting)):
                 waiting.append((name, pool.submit(_read, folder, name, store, side)))
@@ -199,7 +221,7 @@ def _unseen(
                 progress(done + 1, len(names))
             if photograph and seen.hash not in taken:
                 taken.add(seen.hash)
-                yield seen.hash, *photograph
+                yield name, seen.hash, *photograph
             if asked():
                 pool.shutdown(cancel_futures=True)
                 return
@@ -207,10 +229,14 @@ def _unseen(
 
 def _read(folder: Path, name: str, store: Store, side: int) -> tuple[Seen, tuple[tuple[int, int], Image.Image] | None]:
     """What a file is, and the photograph where it is one that the store does not have."""
+    if name.endswith("/"):
+        return Seen(0, 0, error=f"{name} is a folder that may not be read."), None
     if name != " ".join(name.splitlines()).strip() or not _is_utf8(name):
-        return Seen(0, 0, error=f"{name!r}: its name is not plain UTF-8 of one line. Rename it."), None
+        return Seen(0, 0, error=f"{name!r}: want a name in UTF-8, of one line, no spaces around it. Rename it."), None
     try:
         stat = (folder / name).stat()
+        if not S_ISREG(stat.st_mode):
+            return Seen(0, 0, error=f"{name} is no file."), None
         seen, before = Seen(stat.st_size, stat.st_mtime_ns), store.seen.get(name)
         if before and before.hash in store.row_of and (before.bytes, before.time) == (seen.bytes, seen.time):
             return before, None

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from regard.data.captions import Captions
-from regard.data.geometric import relate
 from regard.data.layout import Files
 from regard.data.lines import Lines, write_lines
 from regard.data.parsing import parse_split
@@ -17,7 +16,6 @@ from regard.files import InputError, replacing
 
 REST = "rest"  # the split of photographs without sentences, where others have some
 SHARES = {"train": 0.8, "dev": 0.9, "test": 1.0}  # of photographs, up to and with each
-OTHER_NAMES = {"val": "dev", "valid": "dev", "validation": "dev", "restval": "train", "training": "train"}
 PARTS = ("ids.txt", "caps.txt", "image_of_text.npy", "boxes.npy", "sizes.npy", "scores.npy", "labels.npy",
          "num_regions.npy", "relations.npz", "text_relations.npz")  # fmt: skip
 
@@ -30,7 +28,7 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
     extracted: int = 0  # in this run, by this process
     seconds: float = 0.0
-    unmatched: int = 0  # rows of the table of captions that name no photograph
+    unmatched: list[str] = field(default_factory=list)  # the file of each sentence of no photograph that was read
 
 
 def gather(
@@ -39,28 +37,29 @@ def gather(
     names: Sequence[str],
     classes: Sequence[str],
     table: Captions | None,
-    split: str | None,
-    relations: Callable[[Path, str], object] | None = relate,
-    again: bool = False,
+    split: str,
+    relate: Callable[[Path, str], object],
 ) -> Report:
     """Write the splits of the photographs `names`, from what the store holds of them.
 
-    Without a table of captions all are one split, `test` unless `split` names another. With one, the splits are those
-    of its rows, else all `split`, else eight in ten train, one dev and one test: by the hash of the photograph, so that
-    it stays where it is when others come. Splits whose photographs and sentences are the same as before are kept, with
-    their relations, unless those are wanted `again`. Raises InputError where no photograph could be read.
+    Without a table of captions all are one split, `test` unless `split` names another. With one, photographs without
+    sentences are the split `rest`, and the others `split` if it names one, else those of the table, else eight in ten
+    train, one dev and one test: by the hash of the photograph, so that it stays where it is when others come. Splits
+    whose photographs and sentences are as before are kept. `relate` makes the relations of those that have none. Raises
+    InputError where no photograph could be read.
     """
     row_of, same, skipped = _read(names, store)
     report = Report(skipped=skipped)
     said_of: dict[str, list[str]] = {name: [] for name in row_of}
     splits_of: dict[str, set[str]] = {name: set() for name in row_of}
     if table:
-        for name, rows in table.rows_of([*row_of, *same]).items():
-            said_of[same.get(name, name)] += [table.sentences[row] for row in rows]
-            if table.splits:
-                splits_of[same.get(name, name)] |= {table.splits[row] for row in rows}
-            report.unmatched -= len(rows)
-        report.unmatched += len(table.sentences)
+        used: set[int] = set()
+        for name, rows in table.rows_of(names).items():
+            if (first := same.get(name, name)) in row_of:
+                said_of[first] += [table.sentences[row] for row in rows]
+                splits_of[first] |= {table.splits[row] for row in rows} if table.splits else set()
+                used.update(rows)
+        report.unmatched = [file for row, file in enumerate(table.files) if row not in used and table.sentences[row]]
     chosen: dict[str, list[str]] = {}
     for name in row_of:
         hash_, default = store.seen[name].hash, None if table else "test"
@@ -75,10 +74,8 @@ def gather(
     for where, members in chosen.items():
         files, sentences = Files(out, where), [said_of[name] for name in members]
         _write(files, store, members, np.array([row_of[name] for name in members]), sentences, len(classes) > 1)
-        if again:
-            files.path("relations.npz").unlink(missing_ok=True)
-        if relations and not files.path("relations.npz").exists():
-            relations(out, where)
+        if not files.path("relations.npz").exists():
+            relate(out, where)
         if any(sentences) and not files.path("text_relations.npz").exists():
             parse_split(out, where)
         report.splits[where] = len(members), sum(map(len, sentences))
@@ -106,8 +103,8 @@ def _read(names: Sequence[str], store: Store) -> tuple[dict[str, int], dict[str,
     return {name: row for row, name in first.items()}, same, skipped
 
 
-def _split_of(name: str, named: set[str], hash_: str, split: str | None, default: str | None) -> str:
-    names = {OTHER_NAMES.get(own.lower(), own) for own in named if own}
+def _split_of(name: str, named: set[str], hash_: str, split: str, default: str | None) -> str:
+    names = {own for own in named if own}
     if len(names) > 1 and not split:
         raise InputError(f"{name} is in the splits {' and '.join(sorted(names))}: want one for all its sentences.")
     if chosen := split or next(iter(names), None) or default:

@@ -67,22 +67,38 @@ class Options:
         elif names:
             raise InputError("--classes names what a detector finds: give --detector too.")
         backbone: Backbone = Colours()
+        of_hub = self.features != COLOURS and not self.features.endswith(".onnx")
+        if self.pool != "crop" and not of_hub:
+            raise InputError(f"--pool {self.pool} is for a model of transformers, which --features should name.")
+        if self.pixels and not self.features.endswith(".onnx"):
+            raise InputError(f"--pixels {self.pixels} is for an .onnx file, which --features should name.")
         if self.features.endswith(".onnx"):
             pixels = Pixels.named(self.pixels) if self.pixels else None
             backbone = OnnxBackbone(_file(self.features), pixels, device)
-        elif self.features != COLOURS:
+        elif of_hub:
             backbone = HubBackbone(self.features, self.pool, device)
         if self.project:
             backbone = Projected(backbone, _file(self.project))
         return Composed(detector, backbone, self.regions, self.windows, self.sure, self.overlap)
 
     def fingerprint(self) -> dict[str, str]:
-        """A hash of each local file that the features depend on, to tell a model that was exchanged under its name."""
+        """A hash of each local file or folder that the features depend on: to tell models exchanged under one name."""
         named = [Path(value) for value in (getattr(self, name) for name in FILES) if value]
-        files = [path if path.is_file() else path / "config.json" for path in named]
-        return {
-            str(path): hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() for path in files if path.is_file()
-        }
+        return {str(path): fingerprint(path) for path in named if path.exists()}
+
+
+def fingerprint(path: Path) -> str:
+    """A hash of a file, and of the settings and weights that lie beside an .onnx; or of a folder's files."""
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    if path.suffix == ".onnx":
+        beside = ("config.json", "preprocessor_config.json", f"{path.name}_data", f"{path.name}.data")
+        files += [path.with_name(name) for name in beside if path.with_name(name).is_file()]
+    hashed = hashlib.blake2b(digest_size=8)
+    for file in files:
+        hashed.update(file.name.encode())
+        with open(file, "rb") as opened:
+            hashed.update(hashlib.file_digest(opened, "sha256").digest())
+    return hashed.hexdigest()
 
 
 class Projected:

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from regard.data.rows import NpyWriter
+from regard.data.rows import NpyWriter, Rows
 from regard.files import InputError, replacing
 from regard.regions.extractor import Regions
 
@@ -47,9 +49,9 @@ class Store:
         parts = [_arrays(path) for path in self.shards]
         self.arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
         self.row_of = {hash_: row for row, hash_ in enumerate(self.arrays.get("hash", np.zeros(0, str)).tolist())}
-        self.seen: dict[str, Seen] = {}
-        for path in sorted(self.folder.glob("files-*.jsonl")):
-            self.seen.update(_lines(path))
+        # Of several processes' lines of one file the latest counts.
+        lines = [line for path in self.folder.glob("files-*.jsonl") for line in _lines(path)]
+        self.seen = {name: seen for _, name, seen in sorted(lines, key=lambda line: line[0])}
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -70,7 +72,7 @@ class Store:
             return
         self.seen[name] = seen
         with open(self.folder / f"files-{self.rank}.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"file": name, **vars(seen)}) + "\n")
+            file.write(json.dumps({"at": time_ns(), "file": name, **vars(seen)}) + "\n")
 
     def add(self, hash_: str, size: tuple[int, int], regions: Regions) -> None:
         self.waiting.append((hash_, size, regions))
@@ -92,8 +94,6 @@ class Store:
             return out
 
         features = padded("features", "<f2")
-        if not np.isfinite(features).all():
-            raise InputError("The features hold NaN, infinity or values beyond float16 (65,504): another backbone?")
         arrays: dict[str, Any] = {
             "hash": np.array(hashes),
             "sizes": np.array(sizes, np.int32),
@@ -110,21 +110,24 @@ class Store:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """What lies beside a shard's features. Raises InputError where either file is broken, or they are not of one."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path.with_suffix('.npz')} cannot be read ({error}): remove both files of the shard."
-        ) from None
+            found = dict(file)
+        if len(found["hash"]) == len(Rows(path)):
+            return found
+        why = "they differ in length"
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        why = str(error).rstrip(".")
+    raise InputError(f"{path} and its .npz are no whole shard ({why}): remove both, and those are extracted again.")
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Seen]]:
+def _lines(path: Path) -> Iterator[tuple[int, str, Seen]]:
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             found = json.loads(line)
-            yield found.pop("file"), Seen(**found)
-        except (ValueError, TypeError, KeyError):
+            yield found.pop("at"), found.pop("file"), Seen(**found)
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue  # the last line of a process that was killed
 
 

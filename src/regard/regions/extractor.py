@@ -80,9 +80,12 @@ class Backbone(Protocol):
 class Extractor(Protocol):
     """Photographs -> their regions: all that `regard.extract` asks of a model. Write your own as a class like this."""
 
-    classes: tuple[str, ...]  # names of the labels, classes[0] being "none"; ("none",) where there are no labels
-    feature_dim: int
-    num_regions: int  # the most that a photograph gets
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # names of the labels, the first being "none"; ("none",) without labels
+    @property
+    def feature_dim(self) -> int: ...
+    @property
+    def num_regions(self) -> int: ...  # the most that a photograph gets
 
     def __call__(self, photographs: Sequence[Image.Image]) -> list[Regions]: ...
 
@@ -91,9 +94,10 @@ class Extractor(Protocol):
 class Composed:
     """A detector (or none), windows, and a backbone.
 
-    `num_regions` are taken in this order, without those that overlap an earlier one by an IoU above `overlap`: the
-    whole image; the detector's boxes of a score of at least `sure`, best first, up to seven tenths of all; the 14
-    coarse windows; its less sure boxes; the finer windows. Without `windows`, fewer regions are what is left.
+    `num_regions` are taken in this order: the whole image; the detector's boxes of a score of at least `sure`, best
+    first, up to seven tenths of all; the 14 coarse windows; its other boxes; the finer windows. Those that overlap an
+    earlier one by an IoU above `overlap` are left out, but for what fills the image: that has a name, the whole has
+    none. Without `windows` there may be fewer.
     Raises InputError where a number is out of its range.
     """
 
@@ -131,9 +135,8 @@ class Composed:
     def choose(self, found: Detections) -> Detections:
         """The whole image, what was found and windows, in the order above and as many as are wanted."""
         best = found.take(np.argsort(-found.scores, kind="stable")[: 3 * self.num_regions])
-        num_sure = int((best.scores >= self.sure).sum())
-        cut = min(num_sure, max(1, 7 * self.num_regions // 10))
-        sure, unsure = best.take(np.arange(cut)), best.take(np.arange(num_sure, len(best.scores)))
+        cut = min(int((best.scores >= self.sure).sum()), max(1, 7 * self.num_regions // 10))
+        sure, unsure = best.take(np.arange(cut)), best.take(np.arange(cut, len(best.scores)))
         parts = [_unlabelled(np.array([[0, 0, 1, 1]], np.float32)), sure]
         if self.windows:
             grid = multi_scale_windows()
@@ -141,7 +144,7 @@ class Composed:
         else:
             parts.append(unsure)
         boxes = np.concatenate([part.boxes for part in parts])
-        kept = unlike(boxes, self.overlap)[: self.num_regions]
+        kept = np.append(0, 1 + unlike(boxes[1:], self.overlap))[: self.num_regions]
         labels, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "scores"))
         return Detections(boxes[kept], labels[kept], scores[kept])
 

@@ -23,12 +23,15 @@ _opening = threading.Lock()
 def photographs_in(folder: str | os.PathLike[str]) -> list[str]:
     """The photographs under a folder as paths relative to it, with "/", in order. Links are followed, loops are not.
 
-    Hidden files and folders are left out. Raises InputError where there is no folder, or no photograph in it.
+    Hidden files and folders are left out; a folder that may not be read is there too, with "/" at its end. Raises
+    InputError where there is no folder, or no photograph in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder. Give the folder that holds the photographs.")
     found = sorted(_walk(folder, "", frozenset()))
+    if "" in found:
+        raise InputError(f"{folder} may not be read.")
     if not found:
         raise InputError(
             f"{folder} holds no photographs: want files that end in {', '.join(SUFFIXES[:5])} or the like."
@@ -40,14 +43,18 @@ def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:
         return
-    with suppress(PermissionError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", above | {real})
-            elif entry.name.lower().endswith(SUFFIXES):
-                yield prefix + entry.name
+    try:
+        entries = list(os.scandir(folder))
+    except PermissionError:
+        yield prefix  # which cannot be read, and will be told
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", above | {real})
+        elif entry.name.lower().endswith(SUFFIXES):
+            yield prefix + entry.name
 
 
 def opened(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[int, int]]:
@@ -106,7 +113,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith(("I", "F")):  # 16 bits a pixel, which a conversion would clip
         values = np.asarray(image, np.float32)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        highest = values.max(initial=0)
+        top = 65535.0 if highest > 255 else 255.0 if highest > 1 or image.mode[0] == "I" else 1.0
         return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
