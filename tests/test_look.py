@@ -379,7 +379,7 @@ def test_the_command_says_and_writes(scenes, tmp_path):
     assert first.startswith("test-0000000   test   ·   ")
     assert second == f"Wrote {tmp_path}/page.png, with {scenes}/test_pictures/test-0000000.png"
     told = regard("look", scenes, "test-0000005", "--out", tmp_path / "bare.png", "--split", "test", "--regions", 1)
-    assert told.out.endswith(f"Wrote {tmp_path}/bare.png, without its photograph\n")
+    assert told.out.endswith(f"Wrote {tmp_path}/bare.png, without its photograph (--photographs says where it lies)\n")
     assert sorted(contents(tmp_path)) == ["bare.png", "page.png"]
 
 

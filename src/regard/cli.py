@@ -293,7 +293,8 @@ def look(
     found = seen(opened, row, photograph, regions=regions, relations=relations, sentences=sentences)
     draw_look(found, out)
     console.print(f"{image}   {legend(found)}", markup=False)
-    console.print(f"Wrote {out}, {f'with {photograph}' if photograph else 'without its photograph'}", markup=False)
+    where = f"with {photograph}" if photograph else "without its photograph (--photographs says where it lies)"
+    console.print(f"Wrote {out}, {where}", markup=False)
 
 
 @app.command

@@ -63,7 +63,8 @@ def files_of(folder: str | os.PathLike[str], split: str) -> Files:
         return files
     splits = splits_of(folder)
     if splits:
-        raise InputError(f"{files.path('ims.npy')} is not there. {nearest(split, splits)}")
+        rows = any(files.folder.glob("*_rows.npy"))  # of photographs that were extracted
+        raise InputError(f"{files.path('rows.npy' if rows else 'ims.npy')} is not there. {nearest(split, splits)}")
     if raw := next((path for kind in ("*.tsv", "*.npz", "*/*.npz") for path in files.folder.glob(kind)), None):
         raise InputError(f"{folder} holds {raw.suffix} files: run `regard data convert {folder} --out DIR` first.")
     raise InputError(f"{files.path('ims.npy')} is not there, nor any other *_ims.npy. Give the folder that holds them.")

@@ -310,7 +310,8 @@ def draw_look(look: Look, path: str | os.PathLike[str]) -> None:
             y += block.height + AIR
     note = "relations of words in the data" if look.roles else "sentences parsed by Regard"
     note += "; a thing has the colour of the one region of its name"
-    write(axes, MARGIN, top + body + AIR + height + 0.1, note, 9.0, PLAIN)
+    if look.sentences:
+        write(axes, MARGIN, top + body + AIR + height + 0.1, note, 9.0, PLAIN)
     save(axes, path)
 
 
