@@ -122,7 +122,9 @@ def main() -> None:
                         extractor(pictures[at : at + 8])
                 forwards.append(sum(seconds) / len(names))
                 started = time.perf_counter()
-                extract(folder / "photos", folder / f"out{number}-{turn}", given, extractor=lambda _: extractor)  # noqa: B023
+                extract(
+                    folder / "photos", folder / f"out{number}-{turn}", given, extractor=lambda _, made=extractor: made
+                )
                 wholes.append((time.perf_counter() - started) / len(names))
             each, forward = min(wholes), min(forwards)
             print(f"{title:38} {1 / each:13.1f} {each * 1e3:8.1f} {forward * 1e3:10.1f} {1 - forward / each:8.0%}")

@@ -58,7 +58,6 @@ def width(path: str) -> int:
         return image.width
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_every_command_of_the_page_runs(place, monkeypatch):
     monkeypatch.chdir(place)
     assert len(COMMANDS) >= 14

@@ -13,7 +13,7 @@ from regard.regions.extractor import Composed
 from regard.regions.onnx import OnnxBackbone, OnnxDetector, OnnxModel
 from regard.regions.pixels import NAMED
 
-onnx = pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx", reason="onnx, which writes the tests' models, is not installed")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"

@@ -18,6 +18,7 @@ from regard.data.rows import Column, Held, Rows, Scaled, Shards
 from regard.files import InputError, nearest
 
 PHOTOGRAPHS = "photographs"  # the folder of what `regard extract` has seen, beside the splits
+SETTINGS = "settings.json"  # in it: how that was done
 PIXELS = 2.0  # a box coordinate above this is no fraction of an image
 
 
@@ -223,6 +224,13 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no JSON in UTF-8 ({error}). Save it anew.") from None
+
+
+def extraction_of(folder: Path) -> dict[str, Any]:
+    """How a data folder was extracted from photographs; empty where it was not."""
+    path = folder / PHOTOGRAPHS / SETTINGS
+    found = read_json(path) if path.exists() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def sizes_of(files: Files, pairing: Pairing) -> np.ndarray | None:

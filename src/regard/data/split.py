@@ -25,6 +25,7 @@ from regard.data.layout import (
 from regard.data.lines import Lines
 from regard.data.relations import Triples
 from regard.data.rows import Column, Renumbered, Rows, Shards
+from regard.regions.annotations import numbers
 from regard.words import ROLES
 
 
@@ -96,14 +97,14 @@ class Split:
         """
         found: dict[str, Any] = {}
         if self.labels is not None and tuple(names["classes"]) != self.classes:
-            numbers = _numbers(self.classes, names["classes"])
-            found |= {"labels": Renumbered(self.labels, numbers) if numbers.any() else None}
+            places = numbers(self.classes, names["classes"], alike=str)
+            found |= {"labels": Renumbered(self.labels, places) if places.any() else None}
             found |= {"classes": tuple(names["classes"])}
         for field, listed in (("relations", "predicates"), ("text_relations", "text_labels")):
             triples = getattr(self, field)
             if triples is not None and tuple(names[listed]) != triples.names:
-                numbers = _numbers(triples.names, names[listed])
-                found[field] = triples.renumbered(numbers, names[listed]) if numbers.any() else None
+                places = numbers(triples.names, names[listed], alike=str)
+                found[field] = triples.renumbered(places, names[listed]) if places.any() else None
         return replace(self, **found) if found else self
 
     @classmethod
@@ -189,12 +190,6 @@ class Split:
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
         return texts if self.text_relations is None else related(texts, self.text_relations, rows, tokenizer.offset)
-
-
-def _numbers(names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """The number in `wanted` of each name, 0 for none."""
-    number = {name: place for place, name in enumerate(wanted)}
-    return np.array([number.get(name, 0) if place else 0 for place, name in enumerate(names)], np.int64)
 
 
 def related(texts: Texts, relations: Triples, rows: np.ndarray, offset: int) -> Texts:

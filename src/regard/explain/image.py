@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from regard.batch import Images
-from regard.data.layout import read_json, splits_of
+from regard.data.layout import extraction_of, splits_of
 from regard.data.split import Split
 from regard.explain.graph import Arrow, Graph, Groups, Node, draw_graph, in_place, shortened
 from regard.explain.page import (
@@ -35,12 +35,12 @@ from regard.explain.page import (
 from regard.explain.sentences import Block
 from regard.files import InputError, nearest
 from regard.regions.geometry import RELATION_CLASSES, iou, relation_classes
+from regard.regions.photographs import SUFFIXES
 from regard.words.relations import Parse, own_parser
 
 FEW = 2  # relations of one region, where not all are shown
 CROWD = 20  # of more regions, the numbers alone are in the photograph
 SAME = 0.7  # boxes that overlap more show one thing twice
-SUFFIXES = ("", ".jpg", ".jpeg", ".png", ".webp", ".JPG", ".JPEG", ".PNG")
 PALETTE = (*COLOURS, "#8a3b6b", "#47789e", "#c26a3d", "#5b5f97", "#2a7f62", "#9a7d0a")
 # What a geometric class, which tells where the object lies, says of the subject.
 SAID = {
@@ -111,12 +111,10 @@ def photograph_of(split: Split, row: int, folder: str | os.PathLike[str] | None 
     name = split.ids[row]
     folders = [Path(folder)] if folder is not None else []
     if folder is None:
-        settings = split.folder / "photographs" / "settings.json"
-        said = read_json(settings) if settings.exists() else {}
-        if isinstance(said, dict) and said.get("photographs"):
-            folders.append(Path(str(said["photographs"])))
+        if lying := extraction_of(split.folder).get("photographs"):
+            folders.append(Path(lying))
         folders.append(split.folder / f"{split.name}_pictures")
-    tried = [place / f"{name}{suffix}" for place in folders for suffix in SUFFIXES]
+    tried = [place / f"{name}{suffix}" for place in folders for suffix in ("", *SUFFIXES, *map(str.upper, SUFFIXES))]
     found = next((path for path in tried if path.is_file()), None)
     if folder is not None and not found:
         raise InputError(f"{folder} holds no photograph of {name}: want {name}, or {name}.jpg and its like, there.")

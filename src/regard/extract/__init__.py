@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 
 from regard.data.captions import SPLIT_NAME, Captions
-from regard.data.layout import PHOTOGRAPHS
+from regard.data.layout import PHOTOGRAPHS, extraction_of
 from regard.data.lines import write_lines
 from regard.extract.gather import Report, gather
 from regard.extract.options import Options
 from regard.extract.relating import Relating
-from regard.extract.store import Seen, Store, read_settings, write_settings
+from regard.extract.store import Seen, Store, write_settings
 from regard.files import InputError, Stopped, replacing
 from regard.process import stoppable
 from regard.regions.extractor import Extractor, Regions
@@ -67,7 +67,7 @@ def extract(
     started = time.monotonic()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     names = photographs_in(photographs)
-    before = _settings_before(photographs, out, like)
+    before = _settings_before(out, like)
     options = Options.settled(given or {}, before.get("options", {}), like if like and not out.exists() else out)
     chosen = _chosen(before, captions, split, relations)
     table = Captions.read(Path(chosen["captions"])) if chosen["captions"] else None
@@ -120,9 +120,9 @@ def extract(
     return report
 
 
-def _settings_before(photographs: Path, out: Path, like: Path | None) -> dict[str, Any]:
+def _settings_before(out: Path, like: Path | None) -> dict[str, Any]:
     """How `out` was extracted, else what that has in common with `like`. Raises InputError where either is no such."""
-    if settings := read_settings(out / PHOTOGRAPHS):
+    if settings := extraction_of(out):
         return settings
     begun = [path.name for path in (out / PHOTOGRAPHS).glob("*")]
     ours = all(name.startswith(("lock-", "files-")) or name.endswith((".npz", ".tmp")) for name in begun)
@@ -131,7 +131,7 @@ def _settings_before(photographs: Path, out: Path, like: Path | None) -> dict[st
         raise InputError(f"{out} exists and holds something else: give a new folder, or one that was extracted before.")
     if like is None:
         return {}
-    if settings := read_settings(like / PHOTOGRAPHS):
+    if settings := extraction_of(like):
         return {name: settings[name] for name in ("options", "relations", "models") if name in settings}
     raise InputError(f"--like {like}: that is no folder that `regard extract` wrote.")
 

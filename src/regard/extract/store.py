@@ -18,11 +18,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from regard.data.layout import SETTINGS
 from regard.data.rows import NpyWriter, Rows
 from regard.files import InputError, replacing
 from regard.regions.extractor import Regions
-
-SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -129,17 +128,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str, Seen]]:
             yield found.pop("at"), found.pop("file"), Seen(**found)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # the last line of a process that was killed
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """How the folder was extracted; empty where nothing was."""
-    path = folder / SETTINGS
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}): mend it, or extract into a new folder.") from None
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Images whose regions and relations are annotated, as numbers: what a predictor of relations learns from."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,15 +116,17 @@ def pairs_of(labels: Int[Tensor, "image region"]) -> Bool[Tensor, "image region 
     return objects[:, :, None] & objects[:, None, :] & ~torch.eye(labels.shape[1], dtype=torch.bool)
 
 
-def numbers(names: Sequence[str], others: Sequence[str], unknown: int = 0) -> np.ndarray:
-    """int64 [name]: the number of each name on another list, whatever its case; the first, "none", stays 0."""
-    number = {plain(name): place for place, name in enumerate(others)}
-    return np.array([0, *(number.get(plain(name), unknown) for name in names[1:])], np.int64)
-
-
 def plain(name: str) -> str:
     """The name as it is compared: annotators write `Man` and `man `."""
     return name.strip().lower()
+
+
+def numbers(
+    names: Sequence[str], others: Sequence[str], unknown: int = 0, alike: Callable[[str], str] = plain
+) -> np.ndarray:
+    """int64 [name]: the number on another list of each name, or of one `alike`; the first, "none", stays 0."""
+    number = {alike(name): place for place, name in enumerate(others)}
+    return np.array([0, *(number.get(alike(name), unknown) for name in names[1:])], np.int64)
 
 
 def _frequent(seen: np.ndarray, names: Sequence[str], most: int | None, at_least: int) -> tuple[str, ...]:

@@ -43,6 +43,12 @@ class Regions(Detections):
     features: Float[np.ndarray, "region feature"]
 
 
+def corners(boxes: Float[np.ndarray, "*item 4"]) -> Float[np.ndarray, "*item 4"]:
+    """x1 y1 x2 y2 of boxes that are centres and sizes."""
+    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return np.concatenate([centres - halves, centres + halves], -1)
+
+
 def suppressed(
     boxes: Float[np.ndarray, "candidate 4"],
     labels: Int[np.ndarray, " candidate"],

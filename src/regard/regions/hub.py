@@ -16,7 +16,7 @@ from torch.nn.functional import grid_sample
 
 from regard.files import InputError
 from regard.pretrained import transformers_for
-from regard.regions.extractor import WEAK, Detections, suppressed
+from regard.regions.extractor import WEAK, Detections, corners, suppressed
 from regard.regions.pixels import Pixels, crops, letterboxed, squashed
 
 GROUNDED, OWL = ("grounding-dino", "mm-grounding-dino"), ("owlvit", "owlv2")  # find what they are told to look for
@@ -36,15 +36,14 @@ class HubDetector:
     def __init__(self, name: str, classes: Sequence[str] = (), device: str = "cpu") -> None:
         with transformers_for(name, "vision", DETECTOR) as transformers:
             config = transformers.AutoConfig.from_pretrained(name)
-        self.kind, self.device = config.model_type, device
-        named = self.kind in GROUNDED + OWL
-        own = [config.id2label[number] for number in sorted(config.id2label)]
-        if named and not classes:
-            raise InputError(f"{name} finds what it is told to look for: give --classes FILE, a name a line.")
-        if not named and classes and len(classes) != len(own):
-            raise InputError(f"{name} tells {len(own)} classes apart, and {len(classes)} are named.")
-        self.classes = ("none", *(classes or own))
-        with transformers_for(name, "vision", DETECTOR) as transformers:
+            self.kind, self.device = config.model_type, device
+            named = self.kind in GROUNDED + OWL
+            own = [config.id2label[number] for number in sorted(config.id2label)]
+            if named and not classes:
+                raise InputError(f"{name} finds what it is told to look for: give --classes FILE, a name a line.")
+            if not named and classes and len(classes) != len(own):
+                raise InputError(f"{name} tells {len(own)} classes apart, and {len(classes)} are named.")
+            self.classes = ("none", *(classes or own))
             model = "AutoModelForZeroShotObjectDetection" if named else "AutoModelForObjectDetection"
             self.model = getattr(transformers, model).from_pretrained(name).to(device).eval()
             processor = transformers.AutoProcessor if named else transformers.AutoImageProcessor
@@ -111,10 +110,9 @@ def _decoded(
     extents: Sequence[tuple[float, float]],
 ) -> list[Detections]:
     """Centres and sizes in fractions of an input, of which the photograph fills the part `extents`, as detections."""
-    corners = np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
     return [
         suppressed(own / np.array(extent * 2, np.float32), each.argmax(-1) + 1, each.max(-1))
-        for own, each, extent in zip(corners, scores, extents, strict=True)
+        for own, each, extent in zip(corners(boxes), scores, extents, strict=True)
     ]
 
 

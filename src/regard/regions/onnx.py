@@ -24,7 +24,7 @@ from PIL import Image
 
 from regard.files import InputError
 from regard.regions.classes import COCO80
-from regard.regions.extractor import Detections, suppressed
+from regard.regions.extractor import Detections, corners, suppressed
 from regard.regions.pixels import NAMED, Pixels, crops, letterboxed, read_config, squashed
 
 STRIDES = (8, 16, 32, 64)
@@ -69,9 +69,7 @@ class OnnxDetector:
             pixels, extent = squashed(photograph, width, height), (width, height)
         outputs = self.model.run(self.family.pixels(pixels)[None])
         boxes, scores = self.family.decode({name: value[0] for name, value in outputs.items()}, width, height)
-        centres, halves = boxes[:, :2], boxes[:, 2:] / 2
-        corners = np.concatenate([centres - halves, centres + halves], 1) / np.array(extent * 2, np.float32)
-        return suppressed(corners, scores.argmax(1) + 1, scores.max(1))
+        return suppressed(corners(boxes) / np.array(extent * 2, np.float32), scores.argmax(1) + 1, scores.max(1))
 
 
 class OnnxBackbone:
