@@ -10,10 +10,10 @@ import torch
 import made
 from reference.common import Item, box_iou, box_relation
 from regard.batch import Images, Texts
+from regard.boxes import iou, relation_classes
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.models import MODELS
-from regard.regions.geometry import iou, relation_classes
 
 
 def items(vectors: torch.Tensor, mask: torch.Tensor, batch: Images | Texts) -> list[Item]:

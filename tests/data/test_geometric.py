@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import made
+from regard.boxes import RELATION_CLASSES
 from regard.data import Split
 from regard.data.geometric import relate
 from regard.data.relations import IMAGE_FILE, Triples
 from regard.files import InputError
-from regard.regions.geometry import RELATION_CLASSES
 
 # A small box inside a large one, one to the right of both, and one in the far corner.
 BOXES = [[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.3, 0.3], [0.6, 0.1, 0.9, 0.5], [0.9, 0.9, 1.0, 1.0]]

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import made
+from regard.boxes import RELATION_CLASSES
 from regard.data import Split, check
 from regard.data.rows import Shards
 from regard.extract import Options, extract, told
@@ -23,7 +24,6 @@ from regard.extract.options import fingerprint
 from regard.extract.store import Store
 from regard.files import InputError
 from regard.regions.extractor import Composed, Regions
-from regard.regions.geometry import RELATION_CLASSES
 from regard.regions.photographs import opened
 from regard.regions.predicates import fit
 

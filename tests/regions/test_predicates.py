@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 import made
+from regard.boxes import PAIR_FEATURES, pair_features, relation_classes
 from regard.files import InputError
 from regard.regions.annotations import numbers
-from regard.regions.geometry import PAIR_FEATURES, pair_features, relation_classes
 from regard.regions.predicates import Predictor, _counted, _merged, fit
 from regard.regions.recall import measure, measure_held_out
 

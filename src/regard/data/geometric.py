@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from regard.batch import Images
+from regard.boxes import RELATION_CLASSES, relation_classes
 from regard.data.relations import IMAGE_FILE, Triples
 from regard.data.split import Split
 from regard.files import InputError
-from regard.regions.geometry import RELATION_CLASSES, relation_classes
 
 
 def relate(folder: Path, split: str) -> float:

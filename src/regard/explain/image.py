@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from regard.batch import Images
+from regard.boxes import RELATION_CLASSES, iou, relation_classes
 from regard.data.layout import extraction_of, splits_of
 from regard.data.split import Split
 from regard.explain.graph import Arrow, Graph, Groups, Node, draw_graph, in_place, shortened
@@ -34,7 +35,6 @@ from regard.explain.page import (
 )
 from regard.explain.sentences import Block
 from regard.files import InputError, nearest
-from regard.regions.geometry import RELATION_CLASSES, iou, relation_classes
 from regard.regions.photographs import SUFFIXES
 from regard.words.relations import Parse, own_parser
 

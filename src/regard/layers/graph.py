@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from regard.boxes import polar
 from regard.files import InputError
 from regard.layers.normalisation import MaskedBatchNorm
-from regard.regions.geometry import polar
 
 
 def normalised(edges: Float[Tensor, "image region other"]) -> Float[Tensor, "image region other"]:

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from regard.boxes import RELATION_CLASSES, iou, relation_classes
 from regard.layers.graph import GraphConvolution, PolarConvolution, between_real, normalised
 from regard.layers.pooling import unit
-from regard.regions.geometry import RELATION_CLASSES, iou, relation_classes
 
 
 @dataclass(frozen=True, kw_only=True)

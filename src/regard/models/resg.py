@@ -24,12 +24,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Texts, extent
+from regard.boxes import iou
 from regard.layers.attention import SelfAttention, similarities
 from regard.layers.graph import between_real
 from regard.layers.pooling import mean_pool, unit
 from regard.matcher import Matcher, RelationAlignment
 from regard.products import inner, wide
-from regard.regions.geometry import iou
 from regard.words import ROLES
 
 SUBJECT, OBJECT = ROLES.index("subject"), ROLES.index("object")

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from regard.batch import Fragments, Images, Texts
+from regard.boxes import iou
 from regard.layers.attention import attended, attention, similarities
 from regard.layers.graph import between_real
 from regard.layers.packed import Packed
 from regard.layers.pooling import unit
 from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
 from regard.matcher import Matcher
-from regard.regions.geometry import iou
 
 
 @dataclass(frozen=True)

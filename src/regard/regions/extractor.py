@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from PIL import Image
 
+from regard.boxes import iou
 from regard.files import InputError
-from regard.regions.geometry import iou
 
 MAX_REGIONS = 100
 WEAK, MOST = 0.05, 300  # detections of a lower score are left out, and those beyond so many

@@ -26,9 +26,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from regard.boxes import PAIR_FEATURES, pair_features
 from regard.files import InputError, replacing
 from regard.regions.annotations import Annotations, pairs_of
-from regard.regions.geometry import PAIR_FEATURES, pair_features
 
 FORMAT = "regard.predicates.1"
 FOLDS = 5
