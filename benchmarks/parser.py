@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from regard.data.scenes.grammar import FORMS
+from regard.scenes.grammar import FORMS
 from regard.words.relations import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, OwnParser, Parse, Tagger, own_parser
 from regard.words.tokens import tokenize
 

@@ -12,13 +12,13 @@ from PIL import Image
 from regard.batch import Images
 from regard.data import Split
 from regard.data.geometric import relate
-from regard.data.scenes import make_scenes
 from regard.explain import draw_look, draw_sentences, look
 from regard.explain.graph import Arrow, Graph, Groups, Node, in_columns, in_place, merged
 from regard.explain.image import find, largest, legend, nearest_pairs, photograph_of, region_graph, surest
 from regard.explain.page import COLOURS
 from regard.explain.sentences import graph_of
 from regard.files import InputError
+from regard.scenes import make_scenes
 from regard.words.relations import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, Parse, own_parser
 from test_cli import contents, refused, regard
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from regard.data import Split
-from regard.data.scenes import make_scenes
+from regard.scenes import make_scenes
 from regions import test_hub, test_onnx
 from test_cli import regard
 from test_docs import ROOT, blocks

@@ -731,7 +731,7 @@ def scenes(
     pictures
         How many pictures of each split are kept as PNG.
     """
-    from regard.data.scenes import make_scenes
+    from regard.scenes import make_scenes
 
     with _Bar("drawing", train + dev + test) as bar:
         sizes = {"train": train, "dev": dev, "test": test}

@@ -12,7 +12,6 @@ from rich.progress import Progress
 from regard.checkpoint import device_named, load
 from regard.curves import draw_results
 from regard.data import Split
-from regard.data.scenes import make_scenes
 from regard.data.twins import Twins
 from regard.evaluation import scores_of
 from regard.explain import Alignment, draw
@@ -21,6 +20,7 @@ from regard.matcher import Matcher
 from regard.metrics import recalls
 from regard.probe import CHANCE, twins
 from regard.recipe import Recipe
+from regard.scenes import make_scenes
 from regard.train import train
 
 SIZES = {"train": 1500, "dev": 100, "test": 400}

@@ -9,8 +9,8 @@ import pytest
 
 from regard.data import Split
 from regard.data.parsing import parse_split
-from regard.data.scenes.grammar import FORMS
 from regard.files import InputError
+from regard.scenes.grammar import FORMS
 from regard.words import ROLES, Vocabulary, tokenize
 from regard.words.relations import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, Parse, own_parser, parser, roles_of
 

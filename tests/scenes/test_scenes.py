@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regard.data.scenes import make_scenes
-from regard.data.scenes.draw import draw
-from regard.data.scenes.grammar import FORMS, PER_IMAGE, sentences
-from regard.data.scenes.kinds import COLOURS, KINDS
-from regard.data.scenes.world import PREDICATES, REGIONS, ROLES, TURNED, TURNING, Dice, Draft, draft, lay_out, turned
-from regard.data.scenes.write import CHUNK, compose
 from regard.files import InputError
+from regard.scenes import make_scenes
+from regard.scenes.catalogue import KINDS
+from regard.scenes.draw import draw
+from regard.scenes.grammar import FORMS, PER_IMAGE, sentences
+from regard.scenes.kinds import COLOURS
+from regard.scenes.world import PREDICATES, REGIONS, ROLES, TURNED, TURNING, Dice, Draft, draft, lay_out, turned
+from regard.scenes.write import CHUNK, compose
 
 
 @pytest.fixture(scope="module")

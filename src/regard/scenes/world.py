@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from regard.data.scenes.kinds import COLOURS, HAIRS, HAND, KINDS, SEATED_HIP, SKINS, Kind, Look
-from regard.data.scenes.pen import WIDTH, Number, Point
+from regard.scenes.catalogue import KINDS
+from regard.scenes.kinds import COLOURS, HAIRS, HAND, SEATED_HIP, SKINS, Kind, Look
+from regard.scenes.pen import WIDTH, Number, Point
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from regard.data.scenes.kinds import METAL
-from regard.data.scenes.pen import HEIGHT, WIDTH, Canvas, Colour, Number, Pen, Point, shade
-from regard.data.scenes.world import HILLS, Dice, Draft, Fact, Place, aloft, lay_out
+from regard.scenes.kinds import METAL
+from regard.scenes.pen import HEIGHT, WIDTH, Canvas, Colour, Number, Pen, Point, shade
+from regard.scenes.world import HILLS, Dice, Draft, Fact, Place, aloft, lay_out
 
 GROUNDS: dict[str, tuple[Colour, Colour]] = {  # sky and ground
     "meadow": ((186, 222, 244), (140, 192, 104)),

@@ -1,6 +1,6 @@
 """Five different sentences of a scene. Each states its main fact; some add colours, another fact or the setting."""
 
-from regard.data.scenes.world import Dice, Draft, Thing
+from regard.scenes.world import Dice, Draft, Thing
 
 PER_IMAGE = 5
 

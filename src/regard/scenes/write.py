@@ -16,13 +16,13 @@ from typing import BinaryIO
 import numpy as np
 
 from regard.data.parsing import parse_split
-from regard.data.scenes import features
-from regard.data.scenes.draw import Drawing, draw
-from regard.data.scenes.grammar import PER_IMAGE, sentences
-from regard.data.scenes.kinds import KINDS
-from regard.data.scenes.pen import HEIGHT, WIDTH
-from regard.data.scenes.world import PREDICATES, REGIONS, Dice, Draft, draft, turned
 from regard.files import InputError, replacing
+from regard.scenes import features
+from regard.scenes.catalogue import KINDS
+from regard.scenes.draw import Drawing, draw
+from regard.scenes.grammar import PER_IMAGE, sentences
+from regard.scenes.pen import HEIGHT, WIDTH
+from regard.scenes.world import PREDICATES, REGIONS, Dice, Draft, draft, turned
 
 CLASSES = tuple(KINDS)
 CYCLE = 5  # of so many images, the first two are twins
