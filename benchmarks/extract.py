@@ -22,8 +22,8 @@ import transformers
 
 from regard.bench.machine import hardware
 from regard.extract import Options, extract
-from regard.regions.onnx import OnnxModel
-from regard.regions.photographs import opened, photographs_in
+from regard.extract.onnx import OnnxModel
+from regard.photographs import opened, photographs_in
 
 
 @contextmanager

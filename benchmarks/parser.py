@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from regard.scenes.grammar import FORMS
-from regard.words.relations import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, OwnParser, Parse, Tagger, own_parser
+from regard.words.parser import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, OwnParser, Parse, Tagger, own_parser
 from regard.words.tokens import tokenize
 
 IRREGULAR = {

@@ -17,7 +17,7 @@ from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
 from regard.recipe import Recipe
-from regard.regions.annotations import Annotations
+from regard.relations.annotations import Annotations
 from regard.words import ROLES, Vocabulary
 from regard.words.vocabulary import END, START
 

@@ -11,15 +11,15 @@ from PIL import Image
 
 from regard.batch import Images
 from regard.data import Split
-from regard.data.geometric import relate
 from regard.explain import draw_look, draw_sentences, look
-from regard.explain.graph import Arrow, Graph, Groups, Node, in_columns, in_place, merged
+from regard.explain.graph_drawing import Arrow, Graph, Groups, Node, in_columns, in_place, merged
 from regard.explain.image import find, largest, legend, nearest_pairs, photograph_of, region_graph, surest
 from regard.explain.page import COLOURS
 from regard.explain.sentences import graph_of
 from regard.files import InputError
+from regard.relations.from_boxes import relate
 from regard.scenes import make_scenes
-from regard.words.relations import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, Parse, own_parser
+from regard.words.parser import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, Parse, own_parser
 from test_cli import contents, refused, regard
 
 ODD = ["", "?!", "snow", "犬 🐶 नमस्ते", "x" * 300, "a " * 200, "a dog in a house by a lake with a man in a red hat " * 3]

@@ -6,8 +6,8 @@ import torch
 import made
 from regard.checkpoint import build_model
 from regard.data import Split
-from regard.data.parsing import parse_split
 from regard.files import InputError
+from regard.relations.from_sentences import parse_split
 from regard.search import Index
 from regard.words import Vocabulary
 

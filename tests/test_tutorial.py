@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from extract import test_huggingface, test_onnx
 from regard.data import Split
 from regard.scenes import make_scenes
-from regions import test_hub, test_onnx
 from test_cli import regard
 from test_docs import ROOT, blocks
 
@@ -47,7 +47,7 @@ def place(tmp_path_factory):
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, parts in {"rtdetr": test_hub.rt_detr(), "dinov2": test_hub.dinov2()}.items():
+        for name, parts in {"rtdetr": test_huggingface.rt_detr(), "dinov2": test_huggingface.dinov2()}.items():
             for part in parts:
                 part.save_pretrained(folder / "models" / name)
     return folder

@@ -663,8 +663,8 @@ def relations(folder: Path) -> None:
     folder
         A data folder with boxes; {split}_relations.npz is written beside them.
     """
-    from regard.data.geometric import relate
     from regard.data.layout import Files, data_folder, splits_of
+    from regard.relations.from_boxes import relate
 
     splits = splits_of(folder)
     if not splits:
@@ -693,7 +693,7 @@ def parse(folder: Path, *, by: Literal["own", "spacy"] = "own") -> None:
     """
     from regard.data.layout import Files, data_folder, splits_of
     from regard.data.lines import Lines
-    from regard.data.parsing import parse_split
+    from regard.relations.from_sentences import parse_split
     from regard.words import parser
 
     splits = splits_of(folder)
@@ -814,9 +814,9 @@ def fit(
     json_
         Write the metrics there.
     """
-    from regard.data.annotated import annotations
-    from regard.regions.predicates import fit as run
-    from regard.regions.recall import measure_held_out, render
+    from regard.relations.annotation_readers import annotations
+    from regard.relations.predictor import fit as run
+    from regard.relations.recall import measure_held_out, render
 
     if not sources:
         raise InputError("Name at least one source of annotated relations: regard relations fit DIR --out FILE.")
@@ -847,9 +847,9 @@ def measure(predictor: Path, source: Path, *, split: str = "test", json_: Json =
     json_
         Write the metrics there.
     """
-    from regard.data.annotated import annotations
-    from regard.regions.predicates import Predictor
-    from regard.regions.recall import measure, render, rungs
+    from regard.relations.annotation_readers import annotations
+    from regard.relations.predictor import Predictor
+    from regard.relations.recall import measure, render, rungs
 
     learned = Predictor.load(predictor)
     pictures = annotations([source], split)
@@ -875,8 +875,8 @@ def predict(predictor: Path, folder: Path, *, keep: Count = None) -> None:
     keep
         So many most probable pairs of each image. By default as many as it probably has, 25 at most.
     """
-    from regard.data.predicted import predict as run
-    from regard.regions.predicates import Predictor
+    from regard.relations.from_predictor import predict as run
+    from regard.relations.predictor import Predictor
 
     for line in run(Predictor.load(predictor), folder, keep):
         console.print(line, markup=False)

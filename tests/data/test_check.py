@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from regard.data import check
-from regard.data.relations import IMAGE_FILE, TEXT_FILE, Triples
+from regard.data.relation_files import IMAGE_FILE, TEXT_FILE, Triples
 from regard.files import InputError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regard.data import Split, convert
-from regard.data.graphs import SceneGraphs
+from regard.data.scene_graphs import SceneGraphs
 from regard.data.twins import Twins
 from regard.files import InputError
 

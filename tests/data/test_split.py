@@ -6,7 +6,7 @@ import torch
 
 from regard.batch import Texts
 from regard.data import Split
-from regard.data.relations import IMAGE_FILE, TEXT_FILE, Triples
+from regard.data.relation_files import IMAGE_FILE, TEXT_FILE, Triples
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 

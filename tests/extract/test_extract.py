@@ -20,12 +20,12 @@ from regard.boxes import RELATION_CLASSES
 from regard.data import Split, check
 from regard.data.rows import Shards
 from regard.extract import Options, extract, told
+from regard.extract.extractor import Composed, Regions
 from regard.extract.options import fingerprint
 from regard.extract.store import Store
 from regard.files import InputError
-from regard.regions.extractor import Composed, Regions
-from regard.regions.photographs import opened
-from regard.regions.predicates import fit
+from regard.photographs import opened
+from regard.relations.predictor import fit
 
 SHADES = {"red": (200, 20, 20), "green": (20, 160, 40), "blue": (30, 40, 200), "grey": (128, 128, 128)}
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from regard.data.graphs import SceneGraphs, with_dependencies
 from regard.data.layout import Files, Pairing, data_folder, features_of, read_json, splits_of
 from regard.data.lines import Lines, write_lines
-from regard.data.relations import IMAGE_FILE, TEXT_FILE
+from regard.data.relation_files import IMAGE_FILE, TEXT_FILE
 from regard.data.rows import NpyWriter
+from regard.data.scene_graphs import SceneGraphs, with_dependencies
 from regard.data.sources import open_records, records_of
 from regard.data.split import Split
 from regard.files import InputError, replacing

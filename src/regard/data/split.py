@@ -23,9 +23,9 @@ from regard.data.layout import (
     sizes_of,
 )
 from regard.data.lines import Lines
-from regard.data.relations import Triples
+from regard.data.names import renumbering
+from regard.data.relation_files import Triples
 from regard.data.rows import Column, Renumbered, Rows, Shards
-from regard.regions.annotations import numbers
 from regard.words import ROLES
 
 
@@ -97,13 +97,13 @@ class Split:
         """
         found: dict[str, Any] = {}
         if self.labels is not None and tuple(names["classes"]) != self.classes:
-            places = numbers(self.classes, names["classes"], alike=str)
+            places = renumbering(self.classes, names["classes"], alike=str)
             found |= {"labels": Renumbered(self.labels, places) if places.any() else None}
             found |= {"classes": tuple(names["classes"])}
         for field, listed in (("relations", "predicates"), ("text_relations", "text_labels")):
             triples = getattr(self, field)
             if triples is not None and tuple(names[listed]) != triples.names:
-                places = numbers(triples.names, names[listed], alike=str)
+                places = renumbering(triples.names, names[listed], alike=str)
                 found[field] = triples.renumbered(places, names[listed]) if places.any() else None
         return replace(self, **found) if found else self
 

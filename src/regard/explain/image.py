@@ -17,7 +17,7 @@ from regard.batch import Images
 from regard.boxes import RELATION_CLASSES, iou, relation_classes
 from regard.data.layout import extraction_of, splits_of
 from regard.data.split import Split
-from regard.explain.graph import Arrow, Graph, Groups, Node, draw_graph, in_place, shortened
+from regard.explain.graph_drawing import Arrow, Graph, Groups, Node, draw_graph, in_place, shortened
 from regard.explain.page import (
     COLOURS,
     GAP,
@@ -35,8 +35,8 @@ from regard.explain.page import (
 )
 from regard.explain.sentences import Block
 from regard.files import InputError, nearest
-from regard.regions.photographs import SUFFIXES
-from regard.words.relations import Parse, own_parser
+from regard.photographs import SUFFIXES
+from regard.words.parser import Parse, own_parser
 
 FEW = 2  # relations of one region, where not all are shown
 CROWD = 20  # of more regions, the numbers alone are in the photograph

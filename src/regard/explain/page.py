@@ -19,8 +19,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from regard import photographs
 from regard.files import InputError, replacing
-from regard.regions import photographs
 
 COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
 PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from regard.explain.graph import SLATE, Arrow, Graph, Node, draw_graph, in_columns, shortened
+from regard.explain.graph_drawing import SLATE, Arrow, Graph, Node, draw_graph, in_columns, shortened
 from regard.explain.page import INK, MARGIN, PLAIN, canvas, save, text_size, write
-from regard.words.relations import ATTRIBUTE, OBJECT, SUBJECT, Parse
+from regard.words.parser import ATTRIBUTE, OBJECT, SUBJECT, Parse
 
 SIZE, LINE = 11.0, 0.23  # of the sentence above its graph: points, inches
 WIDTH = 9.0

@@ -25,14 +25,14 @@ from PIL import Image
 from regard.data.captions import SPLIT_NAME, Captions
 from regard.data.layout import PHOTOGRAPHS, extraction_of
 from regard.data.lines import write_lines
+from regard.extract.extractor import Extractor, Regions
 from regard.extract.gather import Report, gather
 from regard.extract.options import Options
 from regard.extract.relating import Relating
 from regard.extract.store import Seen, Store, write_settings
 from regard.files import InputError, Stopped, replacing
+from regard.photographs import opened, photographs_in
 from regard.process import stoppable
-from regard.regions.extractor import Extractor, Regions
-from regard.regions.photographs import opened, photographs_in
 
 __all__ = ["Options", "Report", "extract", "told"]
 

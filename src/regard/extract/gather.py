@@ -9,10 +9,10 @@ import numpy as np
 from regard.data.captions import Captions
 from regard.data.layout import Files
 from regard.data.lines import Lines, write_lines
-from regard.data.parsing import parse_split
 from regard.data.rows import Rows
 from regard.extract.store import Store
 from regard.files import InputError, replacing
+from regard.relations.from_sentences import parse_split
 
 REST = "rest"  # the split of photographs without sentences, where others have some
 SHARES = {"train": 0.8, "dev": 0.9, "test": 1.0}  # of photographs, up to and with each

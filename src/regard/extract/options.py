@@ -12,12 +12,12 @@ from jaxtyping import Float
 from PIL import Image
 
 from regard.data.lines import Lines
+from regard.extract.colours import Colours
+from regard.extract.extractor import Backbone, Composed, Detector
+from regard.extract.huggingface import HubBackbone, HubDetector, Pool
+from regard.extract.onnx import OnnxBackbone, OnnxDetector
+from regard.extract.pixels import Pixels
 from regard.files import InputError
-from regard.regions.colours import Colours
-from regard.regions.extractor import Backbone, Composed, Detector
-from regard.regions.hub import HubBackbone, HubDetector, Pool
-from regard.regions.onnx import OnnxBackbone, OnnxDetector
-from regard.regions.pixels import Pixels
 
 GRID, COLOURS = "grid", "colours"
 FILES = ("detector", "features", "project", "classes")  # or names, of the first two

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regard.data.geometric import relate
 from regard.data.layout import Files
-from regard.data.predicted import predicted
-from regard.data.relations import IMAGE_FILE
+from regard.data.relation_files import IMAGE_FILE
 from regard.data.split import Split
 from regard.extract.options import fingerprint
 from regard.files import InputError
-from regard.regions.predicates import Predictor
+from regard.relations.from_boxes import relate
+from regard.relations.from_predictor import predicted
+from regard.relations.predictor import Predictor
 
 
 class Relating:

@@ -20,8 +20,8 @@ import numpy as np
 
 from regard.data.layout import SETTINGS
 from regard.data.rows import NpyWriter, Rows
+from regard.extract.extractor import Regions
 from regard.files import InputError, replacing
-from regard.regions.extractor import Regions
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from regard.batch import Fragments, Images, Pooled, Texts
 from regard.layers.interaction import Interaction, InteractionOptions
 from regard.layers.pooling import unit
-from regard.layers.relations import ExplicitReasoning, GraphOptions
+from regard.layers.reasoning import ExplicitReasoning, GraphOptions
 from regard.matcher import Matcher
 
 

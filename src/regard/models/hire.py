@@ -23,7 +23,7 @@ from regard.batch import Fragments, Images, Pooled, Texts
 from regard.layers.attention import SelfAttention
 from regard.layers.interaction import Interaction, InteractionOptions
 from regard.layers.pooling import unit
-from regard.layers.relations import ExplicitReasoning, GraphOptions
+from regard.layers.reasoning import ExplicitReasoning, GraphOptions
 from regard.matcher import Matcher
 
 

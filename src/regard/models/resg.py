@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from regard.batch import Fragments, Images, Texts, extent
 from regard.boxes import iou
 from regard.layers.attention import SelfAttention, similarities
-from regard.layers.graph import between_real
+from regard.layers.graph_convolution import between_real
 from regard.layers.pooling import mean_pool, unit
 from regard.matcher import Matcher, RelationAlignment
 from regard.products import inner, wide

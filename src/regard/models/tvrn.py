@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from regard.batch import Fragments, Images, Texts
 from regard.boxes import iou
 from regard.layers.attention import attended, attention, similarities
-from regard.layers.graph import between_real
+from regard.layers.graph_convolution import between_real
 from regard.layers.packed import Packed
 from regard.layers.pooling import unit
 from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from regard.data.parsing import parse_split
 from regard.files import InputError, replacing
+from regard.relations.from_sentences import parse_split
 from regard.scenes import features
 from regard.scenes.catalogue import KINDS
 from regard.scenes.draw import Drawing, draw

@@ -8,8 +8,8 @@ from typing import Literal
 
 from regard.files import InputError
 from regard.words import pieces, vocabulary
+from regard.words.parser import ROLES, Parse, parser
 from regard.words.pieces import Pieces
-from regard.words.relations import ROLES, Parse, parser
 from regard.words.tokens import tokenize
 from regard.words.vocabulary import Vocabulary, word_vectors
 

@@ -120,7 +120,7 @@ def parser(name: Literal["own", "spacy"] = "own") -> Parser:
 
 @cache
 def own_parser() -> "OwnParser":
-    weights = resources.files("regard.words") / "relations.safetensors"
+    weights = resources.files("regard.words") / "parser.safetensors"
     with resources.as_file(weights) as path, safe_open(path, "pt") as file:
         vocabulary = (file.metadata() or {})["vocabulary"].split(" ")
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # a file is no mapping

@@ -22,10 +22,10 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from regard.extract.coco_classes import COCO80
+from regard.extract.extractor import Detections, corners, suppressed
+from regard.extract.pixels import NAMED, Pixels, crops, letterboxed, read_config, squashed
 from regard.files import InputError
-from regard.regions.classes import COCO80
-from regard.regions.extractor import Detections, corners, suppressed
-from regard.regions.pixels import NAMED, Pixels, crops, letterboxed, read_config, squashed
 
 STRIDES = (8, 16, 32, 64)
 SOFTMAX = ("detr", "yolos", "table-transformer")  # of DETR's kin, those with a class "none"

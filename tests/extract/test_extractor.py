@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regard.extract.colours import Colours
+from regard.extract.extractor import Composed, Detections, multi_scale_windows, suppressed, unlike
+from regard.extract.pixels import NAMED, Pixels, crops, letterboxed, squashed
 from regard.files import InputError
-from regard.regions.colours import Colours
-from regard.regions.extractor import Composed, Detections, multi_scale_windows, suppressed, unlike
-from regard.regions.pixels import NAMED, Pixels, crops, letterboxed, squashed
 
 WHOLE = [0, 0, 1, 1]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from regard.files import InputError
-from regard.layers.graph import GraphConvolution, PolarConvolution, between_real, normalised
+from regard.layers.graph_convolution import GraphConvolution, PolarConvolution, between_real, normalised
 
 MASK = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
 

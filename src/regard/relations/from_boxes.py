@@ -6,7 +6,7 @@ import torch
 
 from regard.batch import Images
 from regard.boxes import RELATION_CLASSES, relation_classes
-from regard.data.relations import IMAGE_FILE, Triples
+from regard.data.relation_files import IMAGE_FILE, Triples
 from regard.data.split import Split
 from regard.files import InputError
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regard.data.graphs import Graph, SceneGraphs
 from regard.data.layout import PIXELS, read_json
+from regard.data.names import normalize_name
+from regard.data.scene_graphs import Graph, SceneGraphs
 from regard.data.split import Split
 from regard.files import InputError
-from regard.regions.annotations import Annotations, plain
+from regard.relations.annotations import Annotations
 
 
 class Image(NamedTuple):
@@ -34,11 +35,11 @@ def annotations(sources: Sequence[Path], split: str) -> Annotations:
     ids: list[str] = []
     boxes, labels, relations, sizes = [], [], [], [0]
     for image in (image for source in sources for image in images(source, split)):
-        triples = {(s, predicates[plain(p)], o) for s, p, o in image.relations if s != o}
+        triples = {(s, predicates[normalize_name(p)], o) for s, p, o in image.relations if s != o}
         if not triples:
             continue
         relations += [(len(ids), s, o, p) for s, p, o in sorted(triples)]
-        labels += [classes[plain(name)] for name in image.classes]
+        labels += [classes[normalize_name(name)] for name in image.classes]
         boxes.append(image.boxes)
         ids.append(image.id)
         sizes.append(len(image.boxes))

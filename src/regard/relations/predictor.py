@@ -28,7 +28,7 @@ from torch import Tensor
 
 from regard.boxes import PAIR_FEATURES, pair_features
 from regard.files import InputError, replacing
-from regard.regions.annotations import Annotations, pairs_of
+from regard.relations.annotations import Annotations, pairs_of
 
 FORMAT = "regard.predicates.1"
 FOLDS = 5

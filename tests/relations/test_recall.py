@@ -6,8 +6,8 @@ import torch
 
 import made
 from regard.files import InputError
-from regard.regions.predicates import fit
-from regard.regions.recall import TOPS, calibration_error, found, measure, render, rungs
+from regard.relations.predictor import fit
+from regard.relations.recall import TOPS, calibration_error, found, measure, render, rungs
 
 
 def plain_found(scores, annotated, top, constrained):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard.boxes import RELATION_CLASSES, iou, relation_classes
-from regard.layers.graph import GraphConvolution, PolarConvolution, between_real, normalised
+from regard.layers.graph_convolution import GraphConvolution, PolarConvolution, between_real, normalised
 from regard.layers.pooling import unit
 
 

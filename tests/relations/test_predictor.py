@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 import made
 from regard.boxes import PAIR_FEATURES, pair_features, relation_classes
+from regard.data.names import renumbering
 from regard.files import InputError
-from regard.regions.annotations import numbers
-from regard.regions.predicates import Predictor, _counted, _merged, fit
-from regard.regions.recall import measure, measure_held_out
+from regard.relations.predictor import Predictor, _counted, _merged, fit
+from regard.relations.recall import measure, measure_held_out
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +206,8 @@ def test_the_most_frequent_names_stay(images):
 
 
 def test_names_of_other_lists_are_found_whatever_their_case():
-    assert numbers(["none", "Man ", "horse", "dog"], ["none", "dog", "man"]).tolist() == [0, 2, 0, 1]
-    assert numbers(["none", "horse"], ["none", "dog"], unknown=2).tolist() == [0, 2]
+    assert renumbering(["none", "Man ", "horse", "dog"], ["none", "dog", "man"]).tolist() == [0, 2, 0, 1]
+    assert renumbering(["none", "horse"], ["none", "dog"], unknown=2).tolist() == [0, 2]
 
 
 def test_pair_features_are_bounded_and_tell_the_relation_class(images):

@@ -6,9 +6,9 @@ import pytest
 import made
 from regard.boxes import RELATION_CLASSES
 from regard.data import Split
-from regard.data.geometric import relate
-from regard.data.relations import IMAGE_FILE, Triples
+from regard.data.relation_files import IMAGE_FILE, Triples
 from regard.files import InputError
+from regard.relations.from_boxes import relate
 
 # A small box inside a large one, one to the right of both, and one in the far corner.
 BOXES = [[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.3, 0.3], [0.6, 0.1, 0.9, 0.5], [0.9, 0.9, 1.0, 1.0]]

@@ -10,7 +10,7 @@ import numpy as np
 
 from regard.data.layout import Files, read_json
 from regard.data.pickles import read_pickle
-from regard.data.relations import Triples
+from regard.data.relation_files import Triples
 from regard.data.rows import Held
 from regard.data.split import Split
 from regard.files import InputError

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regard.extract.coco_classes import COCO80
+from regard.extract.extractor import Composed
+from regard.extract.onnx import OnnxBackbone, OnnxDetector, OnnxModel
+from regard.extract.pixels import NAMED
 from regard.files import InputError
-from regard.regions.classes import COCO80
-from regard.regions.extractor import Composed
-from regard.regions.onnx import OnnxBackbone, OnnxDetector, OnnxModel
-from regard.regions.pixels import NAMED
 
 onnx = pytest.importorskip("onnx", reason="onnx, which writes the tests' models, is not installed")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from regard.data import Split
-from regard.data.parsing import parse_split
 from regard.files import InputError
+from regard.relations.from_sentences import parse_split
 from regard.scenes.grammar import FORMS
 from regard.words import ROLES, Vocabulary, tokenize
-from regard.words.relations import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, Parse, own_parser, parser, roles_of
+from regard.words.parser import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, Parse, own_parser, parser, roles_of
 
 ROOT = Path(__file__).parents[2]
 FACTUAL = ROOT.parent / "shared" / "real" / "caption_graphs" / "dev.csv"

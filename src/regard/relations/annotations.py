@@ -1,13 +1,15 @@
 """Images whose regions and relations are annotated, as numbers: what a predictor of relations learns from."""
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from regard.data.names import renumbering
 
 BLOCK = 2**20  # pairs of regions held at once, padding included
 
@@ -69,10 +71,10 @@ class Annotations:
 
     def named(self, classes: Sequence[str], predicates: Sequence[str]) -> "Annotations":
         """In the numbers of other lists of names. Regions and relations whose name is on neither list are left out."""
-        labels = numbers(self.classes, classes)[self.labels]
+        labels = renumbering(self.classes, classes)[self.labels]
         image, subject, target, predicate = self.relations.T
         first = self.bounds[image]
-        predicate = numbers(self.predicates, predicates)[predicate]
+        predicate = renumbering(self.predicates, predicates)[predicate]
         kept = (labels[first + subject] > 0) & (labels[first + target] > 0) & (predicate > 0)
         relations = np.stack([image, subject, target, predicate], 1)[kept]
         return replace(self, labels=labels, relations=relations, classes=tuple(classes), predicates=tuple(predicates))
@@ -114,19 +116,6 @@ def pairs_of(labels: Int[Tensor, "image region"]) -> Bool[Tensor, "image region 
     """Which pairs are of two different objects."""
     objects = labels > 0
     return objects[:, :, None] & objects[:, None, :] & ~torch.eye(labels.shape[1], dtype=torch.bool)
-
-
-def plain(name: str) -> str:
-    """The name as it is compared: annotators write `Man` and `man `."""
-    return name.strip().lower()
-
-
-def numbers(
-    names: Sequence[str], others: Sequence[str], unknown: int = 0, alike: Callable[[str], str] = plain
-) -> np.ndarray:
-    """int64 [name]: the number on another list of each name, or of one `alike`; the first, "none", stays 0."""
-    number = {alike(name): place for place, name in enumerate(others)}
-    return np.array([0, *(number.get(alike(name), unknown) for name in names[1:])], np.int64)
 
 
 def _frequent(seen: np.ndarray, names: Sequence[str], most: int | None, at_least: int) -> tuple[str, ...]:

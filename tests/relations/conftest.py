@@ -3,7 +3,7 @@
 import pytest
 
 import made
-from regard.regions.annotations import Annotations
+from regard.relations.annotations import Annotations
 
 
 @pytest.fixture(scope="session")

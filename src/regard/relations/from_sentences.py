@@ -7,9 +7,9 @@ import numpy as np
 
 from regard.data.layout import Files, data_folder
 from regard.data.lines import Lines
-from regard.data.relations import TEXT_FILE, Triples
+from regard.data.relation_files import TEXT_FILE, Triples
 from regard.files import InputError
-from regard.words.relations import ROLES, Parser, own_parser
+from regard.words.parser import ROLES, Parser, own_parser
 
 CHUNK = 4096  # sentences parsed at once
 

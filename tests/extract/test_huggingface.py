@@ -8,9 +8,9 @@ import torch
 import transformers as tf
 from PIL import Image
 
+from regard.extract.extractor import Composed
+from regard.extract.huggingface import HubBackbone, HubDetector, pooled
 from regard.files import InputError
-from regard.regions.extractor import Composed
-from regard.regions.hub import HubBackbone, HubDetector, pooled
 
 CLASSES = ["man", "red hat", "dog"]
 SIZE = {"height": 64, "width": 64}

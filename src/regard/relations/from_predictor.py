@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regard.data.annotated import read_labels
 from regard.data.layout import Files, data_folder, splits_of
-from regard.data.relations import IMAGE_FILE, Triples
+from regard.data.names import renumbering
+from regard.data.relation_files import IMAGE_FILE, Triples
 from regard.data.split import Split
 from regard.files import InputError
-from regard.regions.annotations import numbers, pairs_of
-from regard.regions.predicates import Predictor
+from regard.relations.annotation_readers import read_labels
+from regard.relations.annotations import pairs_of
+from regard.relations.predictor import Predictor
 
 MOST = 25  # of an image, where no number is asked for: what published graphs have
 BLOCK = 2**22  # probabilities held at once
@@ -31,7 +32,7 @@ def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iter
     paths = {split: Files(data_folder(folder), split).path("relations.npz") for split in splits}
     for split in (split for split, path in paths.items() if path.exists()):
         names = Split.open(folder, split).predicates
-        missing = np.flatnonzero(numbers(predictor.predicates, names)[1:] == 0)
+        missing = np.flatnonzero(renumbering(predictor.predicates, names)[1:] == 0)
         if len(missing) and not all(path.exists() for path in paths.values()):
             raise InputError(
                 f"{paths[split]} knows no predicate {predictor.predicates[missing[0] + 1]!r}, and splits share their "
@@ -47,7 +48,7 @@ def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iter
             yield f"{split}: has no {' and no '.join(without)}, so none are predicted"
             continue
         found = predicted(predictor, opened, keep)
-        places = numbers(predictor.predicates, names)
+        places = renumbering(predictor.predicates, names)
         replace(found, label=places[found.label], names=names).save(path, IMAGE_FILE)
         sure = float((found.confidence >= opened.relation_threshold).mean()) if len(found.label) else 0.0
         yield (
@@ -67,7 +68,7 @@ def predicted(predictor: Predictor, split: Split, keep: int | None = None) -> Tr
     is P(predicate | some relation). Reads no features. Raises InputError where the predictor knows none of the classes.
     """
     assert split.boxes is not None
-    classes = numbers(split.classes, predictor.classes, unknown=len(predictor.classes))
+    classes = renumbering(split.classes, predictor.classes, unknown=len(predictor.classes))
     if not (np.unique(classes) % len(predictor.classes)).any():
         raise InputError(
             f"{split.folder} {split.name} has no class that the predictor knows: want names such as "

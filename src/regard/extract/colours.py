@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from regard.regions.pixels import crops
+from regard.extract.pixels import crops
 
 SIDE, CELLS, ANGLES, LEVELS = 32, 4, 8, 4
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from regard.data import Split, check
-from regard.regions.predicates import Predictor
+from regard.relations.predictor import Predictor
 from test_cli import refused, regard
 
 NUMBERS = r"(?: +\d+\.\d){3}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import made
-from regard.data.relations import Triples
+from regard.data.relation_files import Triples
 from regard.evaluation import open_split
 from regard.files import InputError
 

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regard.files import InputError
-from regard.regions.annotations import Annotations, pairs_of
-from regard.regions.predicates import Predictor, fit
+from regard.relations.annotations import Annotations, pairs_of
+from regard.relations.predictor import Predictor, fit
 
 TOPS = (20, 50, 100)
 PAIRS = 2**22  # probabilities held at once

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from regard import photographs
 from regard.files import InputError
-from regard.regions import photographs
-from regard.regions.photographs import opened, photographs_in
+from regard.photographs import opened, photographs_in
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:

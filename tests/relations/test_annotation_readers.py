@@ -8,9 +8,9 @@ import pytest
 
 import made
 from regard.data import Split
-from regard.data.annotated import annotations, images
 from regard.files import InputError
-from regard.regions.recall import measure_held_out
+from regard.relations.annotation_readers import annotations, images
+from regard.relations.recall import measure_held_out
 
 GRAPHS = Path(__file__).parents[2].parent / "shared" / "real" / "scenegraph" / "f30k_val.json"
 

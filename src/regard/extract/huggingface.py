@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from regard.extract.extractor import WEAK, Detections, corners, suppressed
+from regard.extract.pixels import Pixels, crops, letterboxed, squashed
 from regard.files import InputError
 from regard.pretrained import transformers_for
-from regard.regions.extractor import WEAK, Detections, corners, suppressed
-from regard.regions.pixels import Pixels, crops, letterboxed, squashed
 
 GROUNDED, OWL = ("grounding-dino", "mm-grounding-dino"), ("owlvit", "owlv2")  # find what they are told to look for
 DETECTOR = "a detector's config, its image processor and model.safetensors"

@@ -1,1 +1,0 @@
-"""What can be said of regions from their boxes alone."""
