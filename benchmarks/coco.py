@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from regard.bench.machine import hardware, product_gflops
-from regard.checkpoint import build_model, device_named
 from regard.data import Split
 from regard.data.rows import NpyWriter
-from regard.evaluation import scores_of
+from regard.evaluation.evaluate import scores_of
 from regard.metrics import recalls, render
-from regard.process import tune_memory
-from regard.recipe import Recipe
+from regard.runtime import device_named, tune_memory
+from regard.training.checkpoint import build_model
+from regard.training.recipe import Recipe
 from regard.words import Vocabulary
 
 REGIONS, FEATURES = 36, 2048

@@ -15,15 +15,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from regard.checkpoint import load, recipe_of
-from regard.compare import Difference, difference, intervals
 from regard.data.layout import Files, data_folder
-from regard.evaluation import open_split, scores_of
+from regard.evaluation.compare import Difference, difference, intervals
+from regard.evaluation.evaluate import scores_of
+from regard.evaluation.probe import twins
 from regard.metrics import Ranks, galleries, summary
-from regard.probe import twins
-from regard.recipe import Recipe
-from regard.run import earlier
-from regard.train import train
+from regard.training.checkpoint import load, open_split, recipe_of
+from regard.training.loop import train
+from regard.training.recipe import Recipe
+from regard.training.run_folder import earlier
 
 PARTS = (0.0, 0.25, 0.5, 1.0)
 KINDS = {"with implicit relations": "regions", "without": "none"}

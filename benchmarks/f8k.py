@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from regard.ablate import ranks_of
-from regard.checkpoint import WEIGHTS
-from regard.compare import difference, intervals
+from regard.evaluation.compare import difference, intervals
 from regard.metrics import summary
-from regard.recipe import Recipe
-from regard.run import earlier
-from regard.train import train
+from regard.training.ablate import ranks_of
+from regard.training.checkpoint import WEIGHTS
+from regard.training.loop import train
+from regard.training.recipe import Recipe
+from regard.training.run_folder import earlier
 
 # A model is a recipe and settings over it; an ensemble is the models whose scores are averaged.
 MODELS = {

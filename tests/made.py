@@ -16,8 +16,8 @@ from regard.cli import main
 from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
-from regard.recipe import Recipe
 from regard.relations.annotations import Annotations
+from regard.training.recipe import Recipe
 from regard.words import ROLES, Vocabulary
 from regard.words.vocabulary import END, START
 

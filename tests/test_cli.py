@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from regard import __version__
 from regard.cli import main
-from regard.recipe import recipe_names
+from regard.training.recipe import recipe_names
 
 TINY = ("--set", "train.epochs=1", "--set", "train.log_every=1", "--set", "words.word_dim=8", "--set")
 

@@ -9,7 +9,7 @@ from regard.batch import Batch, Images, Texts
 from regard.losses import triplet
 from regard.models import MODELS
 from regard.score import score_all
-from regard.search import Index
+from regard.search.gallery import Index
 
 every_model = pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES)
 

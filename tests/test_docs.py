@@ -18,7 +18,7 @@ from regard.batch import Images, Texts
 from regard.bench import pair_flops
 from regard.layers.encoders import GRUEncoder
 from regard.models import MODELS
-from regard.recipe import Recipe
+from regard.training.recipe import Recipe
 from regard.words import Vocabulary
 from regard.words.vocabulary import SPECIALS
 from test_models import items

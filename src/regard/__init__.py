@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from regard.checkpoint import load
     from regard.data import Split
-    from regard.evaluation import evaluate, scores_of
+    from regard.evaluation.evaluate import evaluate, scores_of
     from regard.metrics import recalls
     from regard.score import score_all
+    from regard.training.checkpoint import load
 
 _WHERE = {
-    "load": "regard.checkpoint",
+    "load": "regard.training.checkpoint",
     "Split": "regard.data",
-    "evaluate": "regard.evaluation",
-    "scores_of": "regard.evaluation",
+    "evaluate": "regard.evaluation.evaluate",
+    "scores_of": "regard.evaluation.evaluate",
     "recalls": "regard.metrics",
     "score_all": "regard.score",
 }

@@ -82,8 +82,8 @@ def train(
         auto, cpu or cuda.
     """
     from regard.metrics import render
-    from regard.recipe import Recipe
-    from regard.train import train as run
+    from regard.training.loop import train as run
+    from regard.training.recipe import Recipe
 
     found = run(Recipe.read(recipe, list(set_)), data, out, resume=resume, device=device, console=console)
     console.print(f"{out}: the best weights, on validation")
@@ -94,7 +94,7 @@ def train(
 @app.command
 def recipes() -> None:
     """List the recipes of the package."""
-    from regard.recipe import recipe_names
+    from regard.training.recipe import recipe_names
 
     for name in recipe_names():
         console.print(name)
@@ -142,9 +142,10 @@ def evaluate(
     """
     import numpy as np
 
-    from regard.checkpoint import data_of, device_named, load, recipe_of
-    from regard.evaluation import open_for, scores_of
+    from regard.evaluation.evaluate import scores_of
     from regard.metrics import recalls, render
+    from regard.runtime import device_named
+    from regard.training.checkpoint import data_of, load, open_for, recipe_of
 
     device = device_named(device)
     if not runs:
@@ -181,9 +182,8 @@ def evaluate(
 
 
 def _shortlisted(run: Path, data: Path, split: str, shortlist: str, json_: Path | None, device: str) -> None:
-    from regard.cascade import cascade, smallest
-    from regard.checkpoint import load, recipe_of
-    from regard.evaluation import open_for
+    from regard.evaluation.cascade import cascade, smallest
+    from regard.training.checkpoint import load, open_for, recipe_of
 
     if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
         raise InputError(f"--shortlist {shortlist!r} is neither auto nor a number of 1 or more.")
@@ -233,9 +233,9 @@ def search(
     device
         auto, cpu or cuda.
     """
-    from regard.checkpoint import data_of, device_named, load
-    from regard.evaluation import open_for
-    from regard.search import Index
+    from regard.runtime import device_named
+    from regard.search.gallery import Index
+    from regard.training.checkpoint import data_of, load, open_for
 
     if not sentences:
         raise InputError('Give at least one sentence, in quotes: regard search RUN "a dog runs after a man".')
@@ -321,7 +321,7 @@ def metrics(
     json_
         Write the metrics there.
     """
-    from regard.compare import measure
+    from regard.evaluation.compare import measure
 
     report = measure(scores, image_of_text, against, protocol)
     console.print(report.render(), markup=False)
@@ -345,9 +345,10 @@ def twins(*runs: Path, data: Path, split: str = "test", json_: Json = None, devi
     device
         auto, cpu or cuda.
     """
-    from regard.checkpoint import device_named, load
-    from regard.evaluation import open_for, scores_of
-    from regard.probe import twins as ask
+    from regard.evaluation.evaluate import scores_of
+    from regard.evaluation.probe import twins as ask
+    from regard.runtime import device_named
+    from regard.training.checkpoint import load, open_for
 
     device = device_named(device)
     found = {}
@@ -404,9 +405,9 @@ def ablate(
     device
         auto, cpu or cuda.
     """
-    from regard.ablate import chosen, measure_rows, table, to_dicts, train_rows, write
-    from regard.checkpoint import device_named
-    from regard.recipe import Recipe
+    from regard.runtime import device_named
+    from regard.training.ablate import chosen, measure_rows, table, to_dicts, train_rows, write
+    from regard.training.recipe import Recipe
 
     device = device_named(device)
     model = Recipe.read(recipe, list(set_)).model
@@ -501,9 +502,9 @@ def extract(
     device
         auto, cpu or cuda.
     """
-    from regard.checkpoint import device_named
     from regard.extract import extract as run
     from regard.extract import told
+    from regard.runtime import device_named
 
     chosen = {"detector": detector, "features": features, "pool": pool, "pixels": pixels, "project": project,
               "classes": classes, "regions": regions, "windows": windows, "sure": sure, "overlap": overlap,
@@ -564,10 +565,10 @@ def bench(
     from regard.bench import bench as run
     from regard.bench.inputs import Inputs, OfSplit, Random
     from regard.bench.report import draw, table
-    from regard.checkpoint import device_named
     from regard.data import Split
     from regard.files import nearest
     from regard.models import MODELS
+    from regard.runtime import device_named
 
     device = device_named(device)
     for name in models:

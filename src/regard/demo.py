@@ -9,19 +9,20 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from regard.checkpoint import device_named, load
-from regard.curves import draw_results
+from regard.charts import draw_results
 from regard.data import Split
 from regard.data.twins import Twins
-from regard.evaluation import scores_of
+from regard.evaluation.evaluate import scores_of
+from regard.evaluation.probe import CHANCE, twins
 from regard.explain import Alignment, draw
 from regard.files import Stopped, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
-from regard.probe import CHANCE, twins
-from regard.recipe import Recipe
+from regard.runtime import device_named
 from regard.scenes import make_scenes
-from regard.train import train
+from regard.training.checkpoint import load
+from regard.training.loop import train
+from regard.training.recipe import Recipe
 
 SIZES = {"train": 1500, "dev": 100, "test": 400}
 EPOCHS = 4

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regard.batch import Batch, Fragments
 from regard.matcher import Matcher
-from regard.products import Precision, fast_products
+from regard.runtime import Precision, fast_products
 
 # How many float32 numbers a block may hold for its pairs: on a CPU what its caches keep, on a GPU what keeps it busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}

@@ -5,8 +5,8 @@ import pytest
 
 import made
 from regard.data.relation_files import Triples
-from regard.evaluation import open_split
 from regard.files import InputError
+from regard.training.checkpoint import open_split
 
 
 def test_corruption_moves_that_part_of_the_relations_and_nothing_else():

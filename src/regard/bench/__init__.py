@@ -18,15 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from regard.bench.inputs import Inputs
 from regard.bench.loops import LOOPS
 from regard.bench.machine import PeakMemory, best_seconds, commit, copy_gbytes, hardware, product_gflops, synchronize
-from regard.config import TrainConfig
 from regard.data.loader import Pairs
 from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
-from regard.process import tune_memory
-from regard.products import Precision
+from regard.runtime import Precision, tune_memory
 from regard.score import score_all
-from regard.train import Objective
+from regard.training.config import TrainConfig
+from regard.training.loop import Objective
 from regard.words import WordsConfig
 
 BATCHES = (32, 64, 128)

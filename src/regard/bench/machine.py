@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from regard import __version__
-from regard.products import fast_products, library
+from regard.runtime import fast_products, library
 
 
 def best_seconds(work: Callable[[], object], device: str, budget: float, least: int = 3) -> float:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from regard.bench import Row
-from regard.curves import INK, PALE, PLAIN
+from regard.charts import INK, PALE, PLAIN
 from regard.files import replacing
 
 OURS, LOOP, FLOOR = "#123f5c", "#d0573c", "#7fb4d6"

@@ -32,7 +32,7 @@ from regard.extract.relating import Relating
 from regard.extract.store import Seen, Store, write_settings
 from regard.files import InputError, Stopped, replacing
 from regard.photographs import opened, photographs_in
-from regard.process import stoppable
+from regard.runtime import stoppable
 
 __all__ = ["Options", "Report", "extract", "told"]
 

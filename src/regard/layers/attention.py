@@ -17,7 +17,7 @@ from regard.batch import Fragments
 from regard.files import InputError
 from regard.layers.packed import Packed
 from regard.layers.pooling import fill
-from regard.products import wide
+from regard.runtime import wide
 
 
 @dataclass(frozen=True)

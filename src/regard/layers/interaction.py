@@ -14,7 +14,7 @@ from regard.batch import Pooled
 from regard.layers.attention import attended, attention, similarities
 from regard.layers.packed import Packed
 from regard.layers.pooling import mean_max_pool
-from regard.products import inner
+from regard.runtime import inner
 
 Gate = Literal["norm", "sigmoid", "memory"]
 

@@ -29,7 +29,7 @@ from regard.layers.attention import SelfAttention, similarities
 from regard.layers.graph_convolution import between_real
 from regard.layers.pooling import mean_pool, unit
 from regard.matcher import Matcher, RelationAlignment
-from regard.products import inner, wide
+from regard.runtime import inner, wide
 from regard.words import ROLES
 
 SUBJECT, OBJECT = ROLES.index("subject"), ROLES.index("object")

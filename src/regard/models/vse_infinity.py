@@ -19,7 +19,7 @@ from regard.batch import Fragments, Images, Pooled, Texts, Vectors
 from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.pooling import GeneralizedPooling, mean_pool, unit
 from regard.matcher import Matcher
-from regard.products import inner
+from regard.runtime import inner
 
 
 class VSEInfinity(Matcher):

@@ -7,12 +7,13 @@ import pytest
 from rich.console import Console
 
 import made
-from regard import ablate, cli
-from regard.checkpoint import build_model
+from regard import cli
 from regard.data import Split
 from regard.files import InputError, Stopped
 from regard.models import MODELS
-from regard.recipe import Recipe
+from regard.training import ablate
+from regard.training.checkpoint import build_model
+from regard.training.recipe import Recipe
 from regard.words import build_tokenizer
 
 SMALL = ["scan.dim=8", *made.SMALL, *made.PLAIN, "train.epochs=1"]
@@ -87,9 +88,9 @@ def test_scores_are_kept_until_the_weights_are_newer(data, trained):
 
 
 def test_two_runs_together_are_the_mean_of_their_scores(data, trained):
-    from regard.checkpoint import load
-    from regard.evaluation import open_for, scores_of
+    from regard.evaluation.evaluate import scores_of
     from regard.metrics import galleries
+    from regard.training.checkpoint import load, open_for
 
     runs = [trained / name for name in ROWS]
     split = open_for(runs[0], data, "dev")

@@ -23,16 +23,16 @@ from rich.progress import (
 from rich.text import Text
 from torch import Tensor
 
-from regard.checkpoint import WEIGHTS, save_model
-from regard.curves import draw_curves
+from regard.charts import draw_curves
 from regard.data import Split
 from regard.data.loader import Loader
-from regard.evaluation import evaluate
+from regard.evaluation.evaluate import evaluate
 from regard.files import InputError, replacing
 from regard.losses import collapsed
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.recipe import Recipe
+from regard.training.checkpoint import WEIGHTS, save_model
+from regard.training.recipe import Recipe
 
 STATE = "last.pt"
 METRICS = "metrics.jsonl"

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import made
-from regard.cascade import cascade, coverage, exact_scores, joined, listed, seven, smallest
-from regard.checkpoint import build_model
 from regard.data import Split
+from regard.evaluation.cascade import cascade, coverage, exact_scores, joined, listed, seven, smallest
 from regard.files import InputError
+from regard.training.checkpoint import build_model
 from regard.words import Vocabulary
 
 SUMMARIES = torch.tensor([[0.9, 0.1, 0.5, 0.2], [0.3, 0.8, 0.4, 0.7]])

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import made
-from regard.checkpoint import build_model
 from regard.data import Split
 from regard.files import InputError
 from regard.relations.from_sentences import parse_split
-from regard.search import Index
+from regard.search.gallery import Index
+from regard.training.checkpoint import build_model
 from regard.words import Vocabulary
 
 

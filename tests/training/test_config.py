@@ -2,8 +2,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from regard.config import DataConfig, TrainConfig, build, override
 from regard.files import InputError
+from regard.training.config import DataConfig, TrainConfig, build, override
 
 
 @dataclass(frozen=True, kw_only=True)

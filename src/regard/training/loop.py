@@ -17,20 +17,20 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from regard.checkpoint import build_model, load
-from regard.config import TrainConfig
 from regard.data.augment import drop_regions, drop_words
 from regard.data.loader import Loader, Pairs
-from regard.evaluation import evaluate, missing, open_split
+from regard.encode import missing
+from regard.evaluation.evaluate import evaluate
 from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.process import launch, leave, stoppable, tune_memory
-from regard.products import inner
-from regard.recipe import Recipe
-from regard.run import Position, Run, earlier
+from regard.runtime import inner, launch, leave, stoppable, tune_memory
 from regard.score import score_all
+from regard.training.checkpoint import build_model, load, open_split
+from regard.training.config import TrainConfig
+from regard.training.recipe import Recipe
+from regard.training.run_folder import Position, Run, earlier
 from regard.words import build_tokenizer, load_tokenizer
 
 

@@ -8,33 +8,24 @@ metrics.jsonl        losses and recalls      curves.png          the same, drawn
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from regard.files import InputError, nearest, replacing
+from regard.data import Split
+from regard.files import InputError, replacing
 from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
-from regard.recipe import Recipe
+from regard.training.recipe import Recipe
 from regard.words import load_tokenizer
 
 WEIGHTS = "model.safetensors"
-
-
-def device_named(name: str) -> str:
-    """`cpu` or `cuda`: what `auto` means here. Raises InputError for another name, and for a CUDA that is not there."""
-    known, cuda = ("auto", "cpu", "cuda"), torch.cuda.is_available()
-    if name not in known:
-        raise InputError(
-            f"--device {name!r} is no device (CUDA_VISIBLE_DEVICES picks among GPUs). {nearest(name, known)}"
-        )
-    if name == "cuda" and not cuda:
-        raise InputError("--device cuda: torch sees no CUDA device here; take --device cpu.")
-    return "cuda" if cuda and name != "cpu" else "cpu"
 
 
 def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bool = True) -> Matcher:
@@ -101,6 +92,28 @@ def recipe_of(run: str | os.PathLike[str]) -> Recipe:
     if not (folder / "recipe.toml").is_file():
         raise InputError(f"{folder} is no run: it has no recipe.toml. `regard train RECIPE --out {folder}` makes one.")
     return Recipe.read(folder / "recipe.toml")
+
+
+def open_split(recipe: Recipe, data: str | os.PathLike[str], split: str) -> Split:
+    """A split of a data folder, read as the recipe says."""
+    settings = recipe.data
+    opened = Split.open(
+        data,
+        split,
+        captions_per_image=settings.captions_per_image,
+        relation_threshold=settings.relation_threshold,
+    )
+    if settings.corrupted_relations and opened.relations is not None:
+        everything = np.full(opened.num_images, opened.num_regions)
+        lengths = everything if opened.region_counts is None else opened.region_counts
+        opened = replace(opened, relations=opened.relations.corrupted(settings.corrupted_relations, lengths))
+    return opened
+
+
+def open_for(run: Path, data: str | os.PathLike[str], split: str) -> Split:
+    """A split of a data folder, read as the run in folder `run` read its own; classes and relations go by name."""
+    opened, names = open_split(recipe_of(run), data, split), names_of(run)
+    return opened.renumbered(names) if names else opened
 
 
 def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:

@@ -7,8 +7,8 @@ import torch
 import made
 from regard.data import Split
 from regard.data.twins import Twins
+from regard.evaluation.probe import CHANCE, twins
 from regard.files import InputError
-from regard.probe import CHANCE, twins
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import tomli_w
 
-from regard.config import DataConfig, TrainConfig, build, override
 from regard.files import InputError, nearest
 from regard.models import MODELS
+from regard.training.config import DataConfig, TrainConfig, build, override
 from regard.words import WordsConfig
 
 

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from regard.checkpoint import WEIGHTS, load
-from regard.compare import Difference, Interval, difference, intervals
-from regard.curves import draw_dots
-from regard.evaluation import open_for, scores_of
+from regard.charts import draw_dots
+from regard.evaluation.compare import Difference, Interval, difference, intervals
+from regard.evaluation.evaluate import scores_of
 from regard.files import InputError, Stopped, nearest, replacing
 from regard.metrics import Ranks, Recalls, galleries, summary
-from regard.recipe import Recipe
-from regard.run import earlier
-from regard.train import train
+from regard.training.checkpoint import WEIGHTS, load, open_for
+from regard.training.loop import train
+from regard.training.recipe import Recipe
+from regard.training.run_folder import earlier
 
 WHOLE = "whole"  # the row that the others are compared with
 TABLES = ("words", "data", "train")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regard.curves import draw_curves, draw_results
+from regard.charts import draw_curves, draw_results
 from regard.files import InputError
 
 

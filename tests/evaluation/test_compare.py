@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from regard.compare import RECALLS, difference, intervals, measure, read_image_of_text, read_matrix
+from regard.evaluation.compare import RECALLS, difference, intervals, measure, read_image_of_text, read_matrix
 from regard.files import InputError
 from regard.metrics import galleries, recalls, render
 
@@ -187,7 +187,7 @@ def test_errors_name_the_file(saved):
 
 
 def test_the_example_of_the_documentation(tmp_path, monkeypatch):
-    page = (pathlib.Path(__file__).parents[1] / "docs" / "evaluation.md").read_text("utf-8")
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)
     exec(re.search(r"```python\n(.*?)```", page, re.S).group(1), {})
     report = measure("ours.npy", "image_of_text.npy", against="theirs.npy")

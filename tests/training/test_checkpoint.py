@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import made
-from regard.checkpoint import WEIGHTS, build_model, data_of, load, save_model
 from regard.files import InputError
+from regard.training.checkpoint import WEIGHTS, build_model, data_of, load, save_model
 from regard.words import Vocabulary
 
 CAPTIONS = [" ".join(f"w{i}" for i in range(40))]

@@ -18,15 +18,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import made
-from regard.checkpoint import build_model, load
-from regard.config import TrainConfig
 from regard.data import Split
 from regard.data.loader import Loader
-from regard.evaluation import evaluate
+from regard.evaluation.evaluate import evaluate
 from regard.files import InputError
 from regard.losses import triplet
-from regard.recipe import Recipe
-from regard.train import Objective, _optimizer, learning_rate, train
+from regard.training.checkpoint import build_model, load
+from regard.training.config import TrainConfig
+from regard.training.loop import Objective, _optimizer, learning_rate, train
+from regard.training.recipe import Recipe
 from regard.words import Pieces, Vocabulary
 
 TIMES = {"seconds", "pairs_per_second"}
@@ -313,7 +313,7 @@ def test_tensorboard_gets_what_the_metrics_get(data, tmp_path):
 
 def test_a_collapse_is_told_once(data, tmp_path, monkeypatch):
     """A margin far above every difference of scores looks like a collapse from the first step on."""
-    monkeypatch.setattr("regard.run.COLLAPSE_AFTER", 2)
+    monkeypatch.setattr("regard.training.run_folder.COLLAPSE_AFTER", 2)
     text = io.StringIO()
     train(made.recipe("scan-f8k", "train.margin=100"), data, tmp_path / "run", console=Console(file=text, width=200))
     assert text.getvalue().count("Collapsed: since step 1 every pair scores the same") == 1
@@ -335,7 +335,7 @@ def test_a_terminal_sees_the_loss_and_the_speed(data, tmp_path):
 def life(data, tmp_path_factory):
     """Starts the command line on RANDOM in a process of its own, forked from one that has torch loaded."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "regard.cli", "regard.train", "matplotlib.backends.backend_agg"])
+    context.set_forkserver_preload(["pytest", "regard.cli", "regard.training.loop", "matplotlib.backends.backend_agg"])
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     errors = tmp_path_factory.mktemp("life") / "errors"
 

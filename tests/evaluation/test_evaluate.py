@@ -6,12 +6,14 @@ import pytest
 import torch
 
 import made
-from regard import evaluation
-from regard.checkpoint import build_model, load, save_model
+from regard import encode as encoding
 from regard.data import Split
-from regard.evaluation import encode, evaluate, missing, open_for, scores_of
+from regard.encode import encode, missing
+from regard.evaluation import evaluate as evaluation
+from regard.evaluation.evaluate import evaluate, scores_of
 from regard.files import InputError
 from regard.metrics import recalls
+from regard.training.checkpoint import build_model, load, open_for, save_model
 from regard.words import Vocabulary
 
 
@@ -37,7 +39,7 @@ def test_scores_of_a_split_equal_direct_scoring(name, block, split, monkeypatch)
     progress = []
     torch.testing.assert_close(scores_of(model, split, block=block, progress=progress.append), whole, atol=1e-5, rtol=0)
     assert sum(progress) == 12 * 24
-    monkeypatch.setattr(evaluation, "BATCH", 5)
+    monkeypatch.setattr(encoding, "BATCH", 5)
     parts = encode(model, split)
     torch.testing.assert_close(model.score(*parts), whole, atol=1e-5, rtol=0)
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from regard.batch import Fragments
 from regard.data import Split
-from regard.evaluation import encode
+from regard.encode import encode
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.metrics import Recalls, recalls
-from regard.products import fast_products, inner
+from regard.runtime import fast_products, inner
 from regard.score import NUMBERS, block_of, score_all
 
 WITHIN = 0.1  # what a metric may differ by from the exhaustive one's, in points

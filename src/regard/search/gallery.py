@@ -10,11 +10,11 @@ import torch
 from regard.batch import Texts
 from regard.data import Split
 from regard.data.split import related
-from regard.evaluation import encode_images, missing
+from regard.encode import encode_images, missing
 from regard.files import InputError
 from regard.matcher import Matcher
-from regard.products import inner
 from regard.relations.from_sentences import parsed
+from regard.runtime import inner
 from regard.score import score_all
 
 

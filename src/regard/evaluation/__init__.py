@@ -1,0 +1,1 @@
+"""Measure a model: retrieval metrics of a split, shortlists, paired comparisons, twins."""

@@ -1,0 +1,1 @@
+"""Training: recipes and settings, the loop, a run's folder and checkpoints, ablations."""
