@@ -21,8 +21,9 @@ import torch
 import transformers
 
 from regard.bench.machine import hardware
-from regard.extract import Options, extract
+from regard.extract.extraction import extract
 from regard.extract.onnx import OnnxModel
+from regard.extract.options import Options
 from regard.photographs import opened, photographs_in
 
 

@@ -15,7 +15,7 @@ import test_contract
 from reference.common import Item
 from regard import __version__
 from regard.batch import Images, Texts
-from regard.bench import pair_flops
+from regard.bench.measurement import pair_flops
 from regard.layers.encoders import GRUEncoder
 from regard.models import MODELS
 from regard.training.recipe import Recipe

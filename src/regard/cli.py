@@ -502,8 +502,8 @@ def extract(
     device
         auto, cpu or cuda.
     """
-    from regard.extract import extract as run
-    from regard.extract import told
+    from regard.extract.extraction import extract as run
+    from regard.extract.extraction import told
     from regard.runtime import device_named
 
     chosen = {"detector": detector, "features": features, "pool": pool, "pixels": pixels, "project": project,
@@ -562,8 +562,8 @@ def bench(
     device
         auto, cpu or cuda.
     """
-    from regard.bench import bench as run
     from regard.bench.inputs import Inputs, OfSplit, Random
+    from regard.bench.measurement import bench as run
     from regard.bench.report import draw, table
     from regard.data import Split
     from regard.files import nearest

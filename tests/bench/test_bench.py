@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import made
-from regard.bench import BATCHES, bench, pair_flops
 from regard.bench.inputs import OfSplit, Random
 from regard.bench.machine import PeakMemory, best_seconds
+from regard.bench.measurement import BATCHES, bench, pair_flops
 from regard.bench.report import draw, table
 from regard.data import Split
 from regard.models import MODELS

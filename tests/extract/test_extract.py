@@ -19,9 +19,9 @@ import made
 from regard.boxes import RELATION_CLASSES
 from regard.data import Split, check
 from regard.data.rows import Shards
-from regard.extract import Options, extract, told
+from regard.extract.extraction import extract, told
 from regard.extract.extractor import Composed, Regions
-from regard.extract.options import fingerprint
+from regard.extract.options import Options, fingerprint
 from regard.extract.store import Store
 from regard.files import InputError
 from regard.photographs import opened

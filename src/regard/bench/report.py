@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from regard.bench import Row
+from regard.bench.measurement import Row
 from regard.charts import INK, PALE, PLAIN
 from regard.files import replacing
 

@@ -1,0 +1,227 @@
+"""How fast every model is, beside what this machine could do: `regard bench`.
+
+For each model, at its published width unless told otherwise: every pair of a Flickr30K-shaped test set scored by
+`score_all` (or as many images of it as the time allows), against the floor, which is the FLOPs that grow with the pairs
+at the speed of the fastest product of that precision, and against the field's loop over captions; encoding; and
+training steps.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from regard.bench.inputs import Inputs
+from regard.bench.loops import LOOPS
+from regard.bench.machine import PeakMemory, best_seconds, commit, copy_gbytes, hardware, product_gflops, synchronize
+from regard.data.loader import Pairs
+from regard.layers.encoders import build_words
+from regard.matcher import Matcher
+from regard.models import MODELS
+from regard.runtime import Precision, tune_memory
+from regard.score import score_all
+from regard.training.config import TrainConfig
+from regard.training.loop import Objective
+from regard.words import WordsConfig
+
+BATCHES = (32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a row was measured, and the ceilings there."""
+
+    hardware: str
+    commit: str
+    torch: str
+    product_gflops: float  # float32, the fastest
+    product_bfloat16_gflops: float
+    copy_gbytes: float
+
+    @classmethod
+    def measured(cls, device: str) -> "Machine":
+        full, half = (product_gflops(device, dtype) for dtype in (torch.float32, torch.bfloat16))
+        return cls(hardware(device), commit(), torch.__version__, full, half, copy_gbytes(device))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one model took."""
+
+    model: str
+    direction: str
+    precision: Precision  # of the pairs' products; the loop's are float32
+    dim: int
+    images: int
+    texts: int
+    regions: int
+    words: float  # in the mean
+    seconds_per_million_pairs: float
+    gflop_per_million_pairs: float
+    floor_ratio: float  # of the time to the floor's
+    loop_seconds_per_million_pairs: float
+    loop_speedup: float
+    peak_mib: float  # of scoring, beyond the encodings
+    images_per_second: float  # encoded
+    texts_per_second: float
+    steps_per_second: dict[int, float] = field(default_factory=dict)  # of training, by batch size
+    step_mib: dict[int, float] = field(default_factory=dict)
+    machine: Machine | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat, as the JSON has it."""
+        row = asdict(self)
+        return row | (row.pop("machine") or {})
+
+
+def bench(
+    names: Sequence[str],
+    inputs: Inputs,
+    *,
+    seconds: float = 60.0,
+    dim: int = 0,
+    train: bool = True,
+    precision: Precision = "float32",
+    device: str = "cpu",
+    told: Callable[[str], None] = lambda text: None,
+) -> list[Row]:
+    """Measure the models named, about `seconds` for each one's scores; SCAN in both directions."""
+    tune_memory()
+    machine = Machine.measured(device)
+    rows = []
+    for name in names:
+        for direction in ("t2i", "i2t") if name == "scan" else ("",):
+            told(f"{name} {direction}".strip())
+            options: dict[str, Any] = {"direction": direction} if direction else {}
+            options |= {"dim": dim} if dim else {}
+            rows.append(_measured(name, options, inputs, machine, seconds, train, precision, device))
+    return rows
+
+
+def pair_flops(model: Matcher, images: Any, texts: Any) -> int:
+    """The FLOPs that a pair of an encoded image and an encoded text adds: of a block, those that grow with both sides.
+
+    Of each side the first item counts, twice. Products are counted, elementwise work is not.
+    """
+    images, texts = images[[0, 0]], texts[[0, 0]]
+
+    def count(rows: int, columns: int) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.score(images[:rows], texts[:columns])
+        return counter.get_total_flops()
+
+    return count(2, 2) - count(1, 2) - count(2, 1) + count(1, 1)
+
+
+def _measured(
+    name: str,
+    options: dict[str, Any],
+    inputs: Inputs,
+    machine: Machine,
+    seconds: float,
+    train: bool,
+    precision: Precision,
+    device: str,
+) -> Row:
+    torch.manual_seed(0)
+    config = MODELS[name].Config(**options)
+    words = build_words(WordsConfig(), inputs.tokenizer, config.dim)
+    model = MODELS[name](config, inputs.feature_dim, words).eval().to(device)
+    with torch.inference_mode():
+        images, image_rate = _encoded(inputs.images, inputs.num_images, model.encode_images, device)
+        texts, text_rate = _encoded(inputs.texts, inputs.num_texts, model.encode_texts, device)
+        flops, lengths = _mean_flops(model, images, texts)
+
+        def score() -> None:
+            score_all(model, some_images, some_texts, precision=precision)
+
+        # As many images as the time allows, and before that texts, by how long a few take.
+        some_images, some_texts = images[:16], texts[:64]
+        with PeakMemory(device) as memory:
+            pace = best_seconds(score, device, 0.0, 1) / (len(some_images) * len(some_texts))
+            pairs = seconds / pace / 2
+            some_texts = texts[: max(64, min(len(texts), int(pairs / 16)))]
+            some_images = images[: max(16, min(len(images), int(pairs / len(some_texts))))]
+            took = best_seconds(score, device, seconds / 4, 1)
+        images, texts = some_images, some_texts
+        per_million = 1e6 * took / (len(images) * len(texts))
+        looped = _looped(model, images, texts, seconds / 4, device)
+    ceiling = machine.product_gflops if precision == "float32" else machine.product_bfloat16_gflops
+    steps = {batch: _step(model, inputs, batch, device) for batch in BATCHES} if train else {}
+    return Row(
+        model=name,
+        direction=getattr(config, "direction", "both"),
+        precision=precision,
+        dim=config.dim,
+        images=len(images),
+        texts=len(texts),
+        regions=images.mask.shape[1],
+        words=float(lengths.float().mean()),
+        seconds_per_million_pairs=per_million,
+        gflop_per_million_pairs=flops / 1e3,
+        floor_ratio=per_million / (flops / 1e3 / ceiling),
+        loop_seconds_per_million_pairs=looped,
+        loop_speedup=looped / per_million,
+        peak_mib=memory.mib,
+        images_per_second=image_rate,
+        texts_per_second=text_rate,
+        steps_per_second={batch: rate for batch, (rate, _) in steps.items()},
+        step_mib={batch: mib for batch, (_, mib) in steps.items()},
+        machine=machine,
+    )
+
+
+def _encoded(read: Callable[[np.ndarray], Any], count: int, encode: Any, device: str) -> tuple[Any, float]:
+    """The encodings of all items, and how many a second the encoder made."""
+    parts, spent = [], 0.0
+    for rows in np.split(np.arange(count), range(128, count, 128)):
+        batch = read(rows).to(device).to(torch.float32)
+        synchronize(device)
+        began = time.perf_counter()
+        parts.append(encode(batch))
+        synchronize(device)
+        spent += time.perf_counter() - began
+    return type(parts[0]).cat(parts), count / spent
+
+
+def _mean_flops(model: Matcher, images: Any, texts: Any) -> tuple[float, torch.Tensor]:
+    """The FLOPs of a pair in the mean over the texts, and the texts' lengths."""
+    lengths = texts.lengths()
+    kinds, counts = lengths.unique(return_counts=True)
+    one_each = [texts[(lengths == kind).nonzero()[0]].trimmed() for kind in kinds]
+    flops = [pair_flops(model, images[:1], text) for text in one_each]
+    return sum(f * int(n) for f, n in zip(flops, counts, strict=True)) / len(texts), lengths
+
+
+def _looped(model: Matcher, images: Any, texts: Any, seconds: float, device: str) -> float:
+    """Seconds per million pairs of the field's loop, over as many captions as the time allows."""
+    loop, pick = LOOPS[type(model)], torch.randperm(len(texts), generator=torch.Generator().manual_seed(0)).to(device)
+    images, few = images[:128], min(4, len(texts))
+    took = best_seconds(lambda: loop(model, images, texts[pick[:few]]), device, 0.0, 1)
+    count = max(few, min(len(texts), int(few * seconds / took / 2)))
+    took = best_seconds(lambda: loop(model, images, texts[pick[:count]]), device, 0.0, 1)
+    return 1e6 * took / (len(images) * count)
+
+
+def _step(model: Matcher, inputs: Inputs, batch: int, device: str) -> tuple[float, float]:
+    """Training steps a second, and the memory that one takes, in MiB. On a CPU, batches are cut to blocks of 32."""
+    config = TrainConfig(batch_size=batch, negatives="sum", block=0 if device == "cuda" else 32)
+    objective = Objective(model, config).train()
+    optimizer = torch.optim.Adam(objective.parameters(), fused=True)
+    rows = np.arange(batch)
+    matches = torch.eye(batch, dtype=torch.bool)
+    pairs = Pairs(inputs.images(rows % inputs.num_images), inputs.texts(rows % inputs.num_texts), matches).to(device)
+
+    def step() -> None:
+        losses, _ = objective(pairs, "sum")
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with PeakMemory(device) as memory:
+        took = best_seconds(step, device, 1.0, 2)
+    return 1 / took, memory.mib
