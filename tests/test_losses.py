@@ -10,7 +10,7 @@ MATCHES = torch.arange(4)[:, None] == IMAGE_OF_TEXT
 
 
 def scores(seed=0):
-    return torch.randn(4, 7, generator=torch.Generator().manual_seed(seed)) * 0.3
+    return torch.randn(4, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 0.3
 
 
 def by_loops(scores, margin, negatives, temperature=0.05):
@@ -38,22 +38,22 @@ def by_loops(scores, margin, negatives, temperature=0.05):
 def test_the_loss_equals_plain_loops(negatives, margin):
     for seed in range(3):
         found = triplet(scores(seed), MATCHES, margin, negatives)
-        assert float(found) == pytest.approx(by_loops(scores(seed), margin, negatives), rel=1e-5)
+        assert float(found) == pytest.approx(by_loops(scores(seed), margin, negatives), rel=1e-10)
 
 
 @pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
 def test_another_text_of_the_same_image_is_no_negative(negatives):
     """Texts 1 and 2 are both of image 1: that one scores far above the other costs nothing."""
-    matrix = torch.full((4, 7), -5.0)
+    matrix = torch.full((4, 7), -5.0, dtype=torch.float64)
     matrix[MATCHES] = 0.0
     matrix[1, 1] = 4.0
-    assert float(triplet(matrix, MATCHES, 0.2, negatives)) == pytest.approx(0, abs=1e-6)
+    assert float(triplet(matrix, MATCHES, 0.2, negatives)) == pytest.approx(0, abs=1e-10)
 
 
 def test_soft_tends_to_hardest_as_the_temperature_falls():
     hardest = float(triplet(scores(), MATCHES, negatives="hardest"))
     gaps = [float(triplet(scores(), MATCHES, 0.2, "soft", t)) - hardest for t in (0.3, 0.1, 0.03, 0.01, 0.001)]
-    assert min(gaps) > -1e-6
+    assert min(gaps) > -1e-10
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] < 0.01 * hardest
 
@@ -65,16 +65,16 @@ def test_the_soft_hinge_is_the_papers_scaled():
     hinges = [hinge.relu().masked_fill(torch.eye(4).bool(), 0) / temperature for hinge in hinges]
     paper = sum(torch.nn.functional.cross_entropy(hinge, torch.arange(4)) for hinge in hinges) / 2
     ours = triplet(matrix, torch.eye(4).bool(), margin, "soft_hinge", temperature)
-    assert float(ours) == pytest.approx(2 * 4 * temperature * float(paper), rel=1e-5)
+    assert float(ours) == pytest.approx(2 * 4 * temperature * float(paper), rel=1e-10)
 
 
 def test_the_soft_hinge_has_a_floor():
     """Where every match is far above, each hinge is 0, and the log counts the negatives and the match."""
-    matrix = torch.full((4, 7), -5.0).masked_fill(MATCHES, 5.0)
+    matrix = torch.full((4, 7), -5.0, dtype=torch.float64).masked_fill(MATCHES, 5.0)
     matrix[1, 1] = 9.0  # another text of image 1: no negative of it
     negatives = [(7 - int(MATCHES[image].sum())) for image in IMAGE_OF_TEXT.tolist()]
     floor = 0.05 * sum(math.log(1 + count) + math.log(1 + 3) for count in negatives)
-    assert float(triplet(matrix, MATCHES, 0.2, "soft_hinge")) == pytest.approx(floor, rel=1e-5)
+    assert float(triplet(matrix, MATCHES, 0.2, "soft_hinge")) == pytest.approx(floor, rel=1e-10)
 
 
 @pytest.mark.parametrize("negatives", ["hardest", "sum", "soft", "soft_hinge"])

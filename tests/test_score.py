@@ -18,8 +18,9 @@ class Counting(SCAN):
 def encoded(count=5, sentences=7):
     """A model, encodings and the scores at once."""
     torch.manual_seed(0)
-    model = Counting(SCAN.Config(dim=made.DIM), made.FEATURE_DIM, GRUEncoder(made.VOCABULARY, made.DIM)).eval()
-    images, texts = model.encode_images(made.images(count)), model.encode_texts(made.texts(sentences))
+    model = Counting(SCAN.Config(dim=made.DIM), made.FEATURE_DIM, GRUEncoder(made.VOCABULARY, made.DIM))
+    model = model.eval().double()
+    images, texts = model.encode_images(made.images(count).to(torch.float64)), model.encode_texts(made.texts(sentences))
     model.asked = []
     return model, images, texts, SCAN.score(model, images, texts).detach()
 
@@ -28,7 +29,7 @@ def encoded(count=5, sentences=7):
 def test_texts_of_one_length_share_a_block_without_padding():
     model, images, texts, whole = encoded(sentences=30)
     scores = score_all(model, images, texts, (5, 3))
-    torch.testing.assert_close(scores, whole, atol=2e-6, rtol=0)
+    torch.testing.assert_close(scores.double(), whole, **made.ROUNDED)
     lengths = texts.lengths().bincount().tolist()
     for length, count in enumerate(lengths):
         widths = [columns for _, columns, words in model.asked if words == length]
@@ -45,7 +46,7 @@ def test_scores_go_into_a_memory_map(tmp_path):
     score_all(model, images, texts, (2, 3), out, progress.append)
     out.flush()
     found = torch.from_numpy(np.load(tmp_path / "scores.npy"))
-    torch.testing.assert_close(found, whole, atol=2e-6, rtol=0)
+    torch.testing.assert_close(found.double(), whole, **made.ROUNDED)
     assert sum(progress) == 35
 
 

@@ -6,6 +6,8 @@ import made
 from regard.batch import Fragments
 from regard.layers.attention import attended_cosine, attention, similarities
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 def fragments(count, places, seed, dim=8):
     """Items of 1 to `places` fragments of unit length; what lies in the padding is large and must not count."""
@@ -44,9 +46,9 @@ def test_attention_equals_a_loop_over_pairs(normalisation, temperature):
             some_queries = queries.vectors[q, queries.mask[q]].double().numpy()
             expected, cosine = one_pair(some_context, some_queries, temperature, normalisation)
             found = weights[c, :, queries.mask[q], q]
-            np.testing.assert_allclose(found[context.mask[c]], expected, atol=1e-5)
+            np.testing.assert_allclose(found[context.mask[c]], expected, atol=1e-10)
             assert not found[~context.mask[c]].any()
-            np.testing.assert_allclose(cosines[c, queries.mask[q], q], cosine, atol=1e-5)
+            np.testing.assert_allclose(cosines[c, queries.mask[q], q], cosine, atol=1e-10)
 
 
 def test_similarities_are_zero_on_padding():
@@ -65,7 +67,7 @@ def test_sharp_attention_is_finite_forward_and_backward(temperature):
     weights = attention(similarity, context, temperature)
     torch.testing.assert_close(weights.sum(1), torch.ones(3, 5, 4))
     cosines = attended_cosine(similarity, weights, context.vectors @ context.vectors.mT, queries)
-    assert cosines.detach()[queries.mask.T.expand(3, -1, -1)].abs().max() <= 1 + 1e-5
+    assert cosines.detach()[queries.mask.T.expand(3, -1, -1)].abs().max() <= 1 + 1e-10
     cosines.sum().backward()
     assert vectors.grad.isfinite().all()
     assert vectors.grad.abs().max() < 1e4

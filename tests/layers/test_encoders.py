@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import made
 from regard.batch import Texts
 from regard.files import InputError
 from regard.layers.encoders import ConvHead, GRUEncoder, PretrainedEncoder, build_words
@@ -36,7 +37,7 @@ def widened(texts: Texts, by: int, token: int) -> Texts:
 
 def check_fragments(encoder, captions):
     """Shape, padding and independence, for any text encoder in eval mode."""
-    encoder.eval()
+    encoder.eval().double()
     texts = encoder.tokenizer(captions)
     whole = encoder(texts)
     lengths = [len(encoder.tokenizer.words(caption)) for caption in captions]
@@ -46,11 +47,11 @@ def check_fragments(encoder, captions):
     assert whole.vectors[whole.mask].any(1).all()
     wide = encoder(widened(texts, 5, token=len(encoder.tokenizer) - 1))
     assert torch.equal(wide.mask, whole.mask)
-    torch.testing.assert_close(wide.vectors, whole.vectors)
+    torch.testing.assert_close(wide.vectors, whole.vectors, **made.EXACT)
     for at, caption in enumerate(captions):
         alone = encoder(encoder.tokenizer([caption])).vectors[0]
-        torch.testing.assert_close(alone, whole.vectors[at, : lengths[at]], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(encoder(texts[[at]]).vectors[0], alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alone, whole.vectors[at, : lengths[at]], **made.EXACT)
+        torch.testing.assert_close(encoder(texts[[at]]).vectors[0], alone, **made.EXACT)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
@@ -59,7 +60,7 @@ def test_gru_fragments(vocabulary, num_layers):
 
 
 def test_gru_is_the_mean_of_two_directions(vocabulary):
-    encoder = gru(vocabulary)
+    encoder = gru(vocabulary).double()
     texts = vocabulary(CAPTIONS[:1])
     both, _ = encoder.gru(encoder.embedding(texts.tokens))
     torch.testing.assert_close(encoder(texts).vectors, (both[..., :8] + both[..., 8:]) / 2)
@@ -138,7 +139,7 @@ def test_minilm_knows_what_words_mean(pieces):
 
 
 def test_words_are_the_means_of_their_pieces(small):
-    encoder = pretrained(small).eval()
+    encoder = pretrained(small).eval().double()
     texts = small(["a skateboarder's dog", "snow"])
     states = encoder.backbone(texts.tokens, attention_mask=texts.mask.long()).last_hidden_state
     for text in range(2):
@@ -151,9 +152,9 @@ def test_words_are_the_means_of_their_pieces(small):
 def test_conv_head_in_plain_loops():
     """DIME: each word with itself, with the next, and with both neighbours; beyond the sentence lie zeros."""
     torch.manual_seed(0)
-    head = ConvHead(4, 3)
-    words = torch.randn(5, 4)
-    zero = torch.zeros(4)
+    head = ConvHead(4, 3).double()
+    words = torch.randn(5, 4).double()
+    zero = torch.zeros(4).double()
     for at in range(5):
         before, after = words[at - 1] if at else zero, words[at + 1] if at < 4 else zero
         windows = [[words[at]], [words[at], after], [before, words[at], after]]

@@ -7,6 +7,8 @@ import torch
 from regard.files import InputError
 from regard.layers.graph_convolution import GraphConvolution, PolarConvolution, between_real, normalised
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 MASK = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
 
 
@@ -75,7 +77,7 @@ def test_residual_layers_begin_as_the_identity():
 def test_polar_weights_are_the_kernels_of_each_pair():
     built, boxes = layer("polar"), regions(0.0)[1]
     weights = built.weights(boxes, MASK).detach()
-    torch.testing.assert_close(weights.sum(-1), MASK[:, None].expand(-1, 4, -1).float())
+    torch.testing.assert_close(weights.sum(-1), MASK[:, None].expand(-1, 4, -1).double())
     assert not weights[~(MASK[:, None, :, None] & MASK[:, None, None, :]).expand_as(weights)].any()
     middle = boxes.unflatten(2, (2, 2)).mean(2).double().numpy()
     for kernel in range(4):
@@ -87,7 +89,7 @@ def test_polar_weights_are_the_kernels_of_each_pair():
             turn = abs(math.atan2(x, y) - angle)
             turn = min(turn, abs(2 * math.pi - turn))
             kernels[other] = math.exp(-0.5 * (((math.hypot(x, y) - distance) / wide) ** 2 + (turn / turn_wide) ** 2))
-        np.testing.assert_allclose(weights[0, kernel, 2], kernels / kernels.sum(), atol=1e-5)
+        np.testing.assert_allclose(weights[0, kernel, 2], kernels / kernels.sum(), atol=1e-10)
 
 
 def test_far_apart_boxes_do_not_underflow():

@@ -1,6 +1,9 @@
+import pytest
 import torch
 
 from regard.layers.normalisation import MaskedBatchNorm
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def test_it_equals_batch_normalisation_of_the_real_rows_alone():

@@ -8,6 +8,8 @@ from regard.batch import Fragments
 from regard.layers.packed import Packed
 from regard.layers.pooling import GeneralizedPooling, mean_max_pool, mean_pool, unit
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
 
 
@@ -31,9 +33,9 @@ def test_means_and_maxima_are_over_real_fragments(padding):
     means, both = mean_pool(some), mean_max_pool(some.vectors[MASK][None], Packed(MASK))
     for item in range(3):
         real = some.vectors[item, MASK[item]].numpy()
-        np.testing.assert_allclose(means[item], real.mean(0), atol=1e-6)
+        np.testing.assert_allclose(means[item], real.mean(0), atol=1e-10)
         sum_of_both = real.mean(0) + real.max(0)
-        np.testing.assert_allclose(both[0, item], sum_of_both / np.linalg.norm(sum_of_both), atol=1e-6)
+        np.testing.assert_allclose(both[0, item], sum_of_both / np.linalg.norm(sum_of_both), atol=1e-10)
     assert not mean_pool(Fragments(some.vectors, torch.zeros_like(MASK))).any()
 
 
@@ -56,7 +58,7 @@ def test_learnt_pooling_averages_the_sorted_values_of_real_fragments():
         for item, length in enumerate((4, 2, 1)):
             ranked = np.sort(fragments().vectors[item, :length].numpy(), 0)[::-1]
             expected = pool.weights(torch.tensor([length]), 4)[0, :length].detach().numpy() @ ranked
-            np.testing.assert_allclose(pooled[item].detach(), expected, atol=1e-6)
+            np.testing.assert_allclose(pooled[item].detach(), expected, atol=1e-10)
 
 
 def test_learnt_pooling_of_nothing_is_zero_and_trains():

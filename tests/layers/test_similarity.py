@@ -4,23 +4,25 @@ import torch
 from regard.files import InputError
 from regard.layers.similarity import GlobalAttention, MaskedDropout, SimilarityFiltration, SimilarityReasoning
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 MASK = torch.arange(5) < torch.tensor([[5, 2, 1], [3, 4, 5]])[..., None]
 
 
 @pytest.mark.parametrize(
-    "layer",
+    "build",
     [
-        SimilarityReasoning(8),
-        SimilarityFiltration(8),
-        GlobalAttention(8, dropout=0.4, normalise=False),
-        GlobalAttention(8, dropout=0.4, normalise=True),
+        lambda: SimilarityReasoning(8),
+        lambda: SimilarityFiltration(8),
+        lambda: GlobalAttention(8, dropout=0.4, normalise=False),
+        lambda: GlobalAttention(8, dropout=0.4, normalise=True),
     ],
     ids=["reasoning", "filtration", "attention", "normalised attention"],
 )
-def test_a_grid_of_items_is_its_items_one_by_one_and_hears_no_padding(layer):
+def test_a_grid_of_items_is_its_items_one_by_one_and_hears_no_padding(build):
     """With any leading axes: TVRN asks for one vector of each text in the light of each image."""
     torch.manual_seed(0)
-    vectors = torch.randn(2, 3, 5, 8)
+    layer, vectors = build(), torch.randn(2, 3, 5, 8)
     layer.train()(vectors, MASK)  # running means that are not trivial
     found = layer.eval()(vectors, MASK)
     torch.testing.assert_close(layer(vectors.masked_fill(~MASK[..., None], 1e6), MASK), found)

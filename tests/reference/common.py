@@ -25,10 +25,7 @@ def unit(vector: Vector) -> Vector:
 
 
 def linear(layer, vector: Vector) -> Vector:
-    out = np.zeros(layer.weight.shape[0])
-    weight = layer.weight.detach().double().numpy()
-    for row in range(len(out)):
-        out[row] = sum(weight[row, column] * vector[column] for column in range(len(vector)))
+    out = layer.weight.detach().double().numpy() @ vector
     return out + layer.bias.detach().double().numpy() if layer.bias is not None else out
 
 
