@@ -59,7 +59,7 @@ def main() -> None:
         vocabulary = Vocabulary.build(lines, min_count=4)
         model = build_model(Recipe.read(f"{given.model}-f30k"), FEATURES, vocabulary).eval().to(device)
         began = time.perf_counter()
-        scores = scores_of(model, split, precision=given.precision, held=given.encodings)
+        scores = scores_of(model, split, precision=given.precision, encodings=given.encodings)
         scored = time.perf_counter()
         found = recalls(scores.numpy(), split.image_of_text)
     words = np.mean([len(line.split()) for line in lines])

@@ -18,12 +18,12 @@ from rich.console import Console
 from regard.data.layout import Files, data_folder
 from regard.evaluation.compare import Difference, difference, intervals
 from regard.evaluation.evaluate import scores_of
-from regard.evaluation.probe import twins
+from regard.evaluation.probe import twin_accuracy
 from regard.metrics import Ranks, galleries, summary
-from regard.training.checkpoint import load, open_split, recipe_of
 from regard.training.loop import train
 from regard.training.recipe import Recipe
-from regard.training.run_folder import earlier
+from regard.training.run_folder import load_state
+from regard.training.trained_run import TrainedRun
 
 PARTS = (0.0, 0.25, 0.5, 1.0)
 KINDS = {"with implicit relations": "regions", "without": "none"}
@@ -44,7 +44,7 @@ def main() -> None:
             run = given.runs / f"{implicit}-{part:.2f}"
             settings = [*given.settings, f"hire.implicit={implicit}", f"data.corrupted_relations={part}"]
             recipe = Recipe.read(given.recipe, settings)
-            state = earlier(run, recipe, resume=True)
+            state = load_state(run, recipe, resume=True)
             if not state or state["position"]["epoch"] < recipe.train.epochs:
                 train(recipe, given.data, run, resume=True, console=Console(stderr=True))
             both, alone = ("trained and tested", kind, part), ("tested only", kind, part)
@@ -68,11 +68,13 @@ def main() -> None:
 
 def measured(run: Path, data: Path, part: float) -> tuple[tuple[Ranks, ...], str]:
     """The ranks, and the percentage of relation twins told apart: `-` for data without twins."""
-    recipe = recipe_of(run)
-    split = open_split(replace(recipe, data=replace(recipe.data, corrupted_relations=part)), data, "test")
-    scores = scores_of(load(run), split).numpy()
+    trained = TrainedRun(run)
+    recipe = trained.recipe
+    corrupted = replace(recipe, data=replace(recipe.data, corrupted_relations=part))
+    split = corrupted.open_split(data, "test")
+    scores = scores_of(trained.model, split).numpy()
     has_twins = Files(data_folder(data), "test").path("twins.npz").exists()
-    told = f"{twins(scores, split)['relation']:.1f}" if has_twins else "-"
+    told = f"{twin_accuracy(scores, split)['relation']:.1f}" if has_twins else "-"
     return galleries(scores, split.image_of_text), told
 
 

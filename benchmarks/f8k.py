@@ -19,7 +19,7 @@ from regard.training.ablate import ranks_of
 from regard.training.checkpoint import WEIGHTS
 from regard.training.loop import train
 from regard.training.recipe import Recipe
-from regard.training.run_folder import earlier
+from regard.training.run_folder import load_state
 
 # A model is a recipe and settings over it; an ensemble is the models whose scores are averaged.
 MODELS = {
@@ -59,7 +59,7 @@ def main() -> None:
             run = given.runs / f"{name}-{seed}"
             if not given.only_measure:
                 wanted = Recipe.read(recipe, [f"train.seed={seed}", *given.settings, *own])
-                state = earlier(run, wanted, resume=True)
+                state = load_state(run, wanted, resume=True)
                 if not state or state["position"]["epoch"] < wanted.train.epochs:
                     train(wanted, given.data, run, resume=True, console=Console(stderr=True))
         trained = {name: (name,) for name in given.models} | ENSEMBLES

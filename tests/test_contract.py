@@ -11,8 +11,8 @@ import made
 from regard.batch import Batch, Images, Texts
 from regard.losses import triplet
 from regard.models import MODELS
-from regard.score import score_all
-from regard.search.gallery import Index
+from regard.score import score_all, score_batch
+from regard.search.gallery import Gallery
 
 every_model = pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES)
 
@@ -104,7 +104,7 @@ def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
     gradients = []
     for block in ((2, 3), (100, 100)):
         model = made.model(name, **options).double()
-        scores = score_all(model, model.encode_images(images), model.encode_texts(texts), block)
+        scores = score_batch(model, model.encode_images(images), model.encode_texts(texts), block)
         triplet(scores, matches, negatives="sum").backward()
         gradients.append((scores.detach(), {key: p.grad for key, p in model.named_parameters()}))
     torch.testing.assert_close(gradients[0][0], gradients[1][0], **made.EXACT)
@@ -147,7 +147,7 @@ def test_5b_evaluation_blocks_are_the_whole(name, options):
     for block in ((1, 1), (2, 3), (3, 4), None):
         out = np.full((len(images), len(texts)), np.nan, np.float32)
         scored = []
-        score_all(model, images, texts, block, out, scored.append)
+        score_all(model, images, texts, block=block, out=out, progress=scored.append)
         torch.testing.assert_close(torch.from_numpy(out).double(), whole, **made.ROUNDED)
         assert sum(scored) == out.size
 
@@ -158,7 +158,7 @@ def test_8_search_is_the_sorted_matrix(name, options):
     model, images, texts = made.exact(name, options, 5, 4)
     encoded = model.encode_images(images)
     scores = model.score(encoded, model.encode_texts(texts))
-    index = Index(model, model.scored(encoded), "abcde")
+    index = Gallery(model, model.for_scoring(encoded), "abcde")
     for shortlist in (None, 5):
         found = index.search(texts, 4, shortlist)
         ranked = torch.tensor([[hit.score for hit in hits] for hits in found], dtype=torch.float64)

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from regard import metrics
 from regard.files import InputError
-from regard.metrics import Direction, galleries, matches, ranks, recalls, render
+from regard.metrics import Direction, check_image_of_text, galleries, ranks, recalls, render
 
 
 def test_ranks_of_a_matrix_by_hand():
@@ -186,18 +186,18 @@ def test_nan_is_refused(protocol):
     ("shape", "image_of_text", "message"),
     [
         ((3, 4), [0, 1, 2], "3 by 4 and image_of_text has 3 entries: .*; the scores look transposed"),
-        ((3, 4), [0, 1], "want scores of .image, text. and one image row for each text[.]"),
+        ((3, 4), [0, 1], "expected scores of .image, text. and one image row for each text[.]"),
         ((3, 4), [0, 1, 2, 3], r"1 texts point outside the 3 images, first text 3 \(to image 3\)"),
         ((3, 4), [-1, 1, 2, 2], r"first text 0 \(to image -1\)"),
         ((3, 4), [0, 0, 2, 2], r"1 of 3 images have no text \(first: row 1\)"),
-        ((0, 0), [], "want at least one text an image"),
+        ((0, 0), [], "each image needs at least one"),
     ],
 )
 def test_texts_and_images_must_correspond(shape, image_of_text, message):
     with pytest.raises(InputError, match=message):
-        matches(shape, np.array(image_of_text, int))
+        check_image_of_text(shape, np.array(image_of_text, int))
 
 
 def test_folds_must_be_equal():
-    with pytest.raises(InputError, match="12 images are not 5 equal folds"):
+    with pytest.raises(InputError, match="12 images cannot be divided into 5 equal folds"):
         recalls(np.eye(12), np.arange(12), "5fold")

@@ -4,7 +4,7 @@ import torch
 import made
 from regard.layers.encoders import GRUEncoder
 from regard.models.scan import SCAN
-from regard.score import score_all
+from regard.score import score_all, score_batch
 
 
 class Counting(SCAN):
@@ -28,7 +28,7 @@ def encoded(count=5, sentences=7):
 @torch.no_grad()
 def test_texts_of_one_length_share_a_block_without_padding():
     model, images, texts, whole = encoded(sentences=30)
-    scores = score_all(model, images, texts, (5, 3))
+    scores = score_all(model, images, texts, block=(5, 3))
     torch.testing.assert_close(scores.double(), whole, **made.ROUNDED)
     lengths = texts.lengths().bincount().tolist()
     for length, count in enumerate(lengths):
@@ -43,7 +43,7 @@ def test_scores_go_into_a_memory_map(tmp_path):
     model, images, texts, whole = encoded()
     out = np.lib.format.open_memmap(tmp_path / "scores.npy", "w+", np.float32, (5, 7))
     progress = []
-    score_all(model, images, texts, (2, 3), out, progress.append)
+    score_all(model, images, texts, block=(2, 3), out=out, progress=progress.append)
     out.flush()
     found = torch.from_numpy(np.load(tmp_path / "scores.npy"))
     torch.testing.assert_close(found.double(), whole, **made.ROUNDED)
@@ -52,10 +52,10 @@ def test_scores_go_into_a_memory_map(tmp_path):
 
 def test_with_gradients_small_work_is_done_at_once_and_large_work_again_backward():
     model, images, texts, _ = encoded()
-    score_all(model, images, texts, (5, 7))
+    score_batch(model, images, texts, (5, 7))
     assert len(model.asked) == 1
     model.asked.clear()
-    score_all(model, images, texts, (3, 4)).sum().backward()
+    score_batch(model, images, texts, (3, 4)).sum().backward()
     assert len(model.asked) == 2 * 4  # each block once forward, once backward
 
 

@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from regard.evaluation.evaluate import evaluate, scores_of
     from regard.metrics import recalls
     from regard.score import score_all
-    from regard.training.checkpoint import load
+    from regard.training.trained_run import TrainedRun, load
 
 _WHERE = {
-    "load": "regard.training.checkpoint",
+    "TrainedRun": "regard.training.trained_run",
+    "load": "regard.training.trained_run",
     "Split": "regard.data",
     "evaluate": "regard.evaluation.evaluate",
     "scores_of": "regard.evaluation.evaluate",
@@ -20,7 +21,7 @@ _WHERE = {
     "score_all": "regard.score",
 }
 
-__all__ = ["Split", "evaluate", "load", "recalls", "score_all", "scores_of"]
+__all__ = ["Split", "TrainedRun", "evaluate", "load", "recalls", "score_all", "scores_of"]
 
 
 def __getattr__(name: str) -> Any:

@@ -145,30 +145,36 @@ def evaluate(
     from regard.evaluation.evaluate import scores_of
     from regard.metrics import recalls, render
     from regard.runtime import device_named
-    from regard.training.checkpoint import data_of, load, open_for, recipe_of
+    from regard.training.trained_run import TrainedRun
 
     device = device_named(device)
     if not runs:
         _no_runs()
-    recipe_of(runs[0])  # a folder that is no run is told before data that is not named
-    data = data or data_of(runs[0])
+    trained = [TrainedRun(run, device) for run in runs]
+    data = data or trained[0].data
     if shortlist is not None:
         if len(runs) > 1 or protocol != "full" or save_scores or precision != "float32" or encodings != "float32":
             raise InputError(
                 "--shortlist takes one run, the protocol full and float32; it has no whole matrix to save."
             )
-        _shortlisted(runs[0], data, split, shortlist, json_, device)
+        _shortlisted(trained[0], data, split, shortlist, json_)
         return
-    splits = [open_for(run, data, split) for run in runs]
+    splits = [run.open_split(split, data) for run in trained]
     first = splits[0]
     for run, other in zip(runs, splits, strict=True):
         if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
             raise InputError(f"{run} reads other images or sentences of {data} {split} than {runs[0]}: no ensemble.")
     with _matrix(save_scores, (first.num_images, first.num_texts)) as scores:
-        for run, opened in zip(runs, splits, strict=True):
-            with _Bar(f"scoring with {run}", scores.size) as bar:
-                out = scores if opened is first else None
-                found = scores_of(load(run, device), opened, out, None, bar.advance, precision, encodings)
+        for one, opened in zip(trained, splits, strict=True):
+            with _Bar(f"scoring with {one.folder}", scores.size) as bar:
+                found = scores_of(
+                    one.model,
+                    opened,
+                    out=scores if opened is first else None,
+                    progress=bar.advance,
+                    precision=precision,
+                    encodings=encodings,
+                )
             if opened is not first:
                 scores += found.numpy()
         scores /= len(runs)
@@ -181,22 +187,23 @@ def evaluate(
     _write_json(json_, measured.to_dict())
 
 
-def _shortlisted(run: Path, data: Path, split: str, shortlist: str, json_: Path | None, device: str) -> None:
-    from regard.evaluation.cascade import cascade, smallest
-    from regard.training.checkpoint import load, open_for, recipe_of
+def _shortlisted(run: Any, data: Path, split: str, shortlist: str, json_: Path | None) -> None:
+    from regard.evaluation.cascade import cascade, smallest_shortlist
 
     if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
         raise InputError(f"--shortlist {shortlist!r} is neither auto nor a number of 1 or more.")
-    model, opened = load(run, device), open_for(run, data, split)
+    model, opened = run.model, run.open_split(split, data)
     if shortlist == "auto":
-        validation = recipe_of(run).data.validation
+        validation = run.recipe.data.validation
         with console.status(f"choosing the length of the list on {validation}"):
-            count = smallest(model, open_for(run, data, validation))
+            count = smallest_shortlist(model, run.open_split(validation, data))
     else:
         count = int(shortlist)
-    with console.status(f"scoring with {run}"):
+    with console.status(f"scoring with {run.folder}"):
         found = cascade(model, opened, count)
-    console.print(f"{run} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts", markup=False)
+    console.print(
+        f"{run.folder} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts", markup=False
+    )
     console.print(found.render(), markup=False)
     _write_json(json_, found.to_dict())
 
@@ -234,15 +241,15 @@ def search(
         auto, cpu or cuda.
     """
     from regard.runtime import device_named
-    from regard.search.gallery import Index
-    from regard.training.checkpoint import data_of, load, open_for
+    from regard.search.gallery import Gallery
+    from regard.training.trained_run import TrainedRun
 
     if not sentences:
         raise InputError('Give at least one sentence, in quotes: regard search RUN "a dog runs after a man".')
-    model = load(run, device_named(device))
-    opened = open_for(run, data or data_of(run), split)
+    trained = TrainedRun(run, device_named(device))
+    model, opened = trained.model, trained.open_split(split, data)
     with console.status(f"reading {opened.num_images:,} images"):
-        found = Index.of(model, opened).ask(sentences, count, shortlist or None)
+        found = Gallery.of_split(model, opened).search_sentences(sentences, count, shortlist or None)
     for sentence, hits in zip(sentences, found, strict=True):
         console.print(sentence, markup=False)
         for hit in hits:
@@ -346,15 +353,16 @@ def twins(*runs: Path, data: Path, split: str = "test", json_: Json = None, devi
         auto, cpu or cuda.
     """
     from regard.evaluation.evaluate import scores_of
-    from regard.evaluation.probe import twins as ask
+    from regard.evaluation.probe import twin_accuracy
     from regard.runtime import device_named
-    from regard.training.checkpoint import load, open_for
+    from regard.training.trained_run import TrainedRun
 
     device = device_named(device)
     found = {}
     for run in runs or _no_runs():
-        opened = open_for(run, data, split)
-        found[str(run)] = ask(scores_of(load(run, device), opened), opened)
+        trained = TrainedRun(run, device)
+        opened = trained.open_split(split, data)
+        found[str(run)] = twin_accuracy(scores_of(trained.model, opened), opened)
         answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in found[str(run)].items())
         console.print(f"{run}: {answers}  (percent right; chance is 50)", markup=False)
     _write_json(json_, found)
@@ -406,12 +414,12 @@ def ablate(
         auto, cpu or cuda.
     """
     from regard.runtime import device_named
-    from regard.training.ablate import chosen, measure_rows, table, to_dicts, train_rows, write
+    from regard.training.ablate import measure_rows, select_rows, table, to_dicts, train_rows, write_tables
     from regard.training.recipe import Recipe
 
     device = device_named(device)
     model = Recipe.read(recipe, list(set_)).model
-    wanted = chosen(model, rows)
+    wanted = select_rows(model, rows)
     if list_:
         for name, settings in wanted.items():
             console.print(f"{name:20}{' '.join(settings) or 'the recipe as it is'}", markup=False)
@@ -419,11 +427,11 @@ def ablate(
     if data is None or out is None:
         raise InputError("regard ablate needs --data and --out (or --list).")
     if not only_measure:
-        train_rows(recipe, chosen(model, rows, part), data, out, list(set_), device, console)
+        train_rows(recipe, select_rows(model, rows, part), data, out, list(set_), device, console)
     found = measure_rows(wanted, data, out, split, device)
     if not found:
         raise InputError(f"No row of {model} has been trained in {out}: leave --only-measure out.")
-    write(found, out)
+    write_tables(found, out)
     console.print(table(found), markup=False)
     console.print(f"Wrote {out / 'ablation.md'}, ablation.json and ablation.png", markup=False)
     _write_json(json_, {"split": split, "rows": to_dicts(found)})
@@ -562,9 +570,9 @@ def bench(
     device
         auto, cpu or cuda.
     """
-    from regard.bench.inputs import Inputs, OfSplit, Random
+    from regard.bench.inputs import Inputs, RandomInputs, SplitInputs
     from regard.bench.measurement import bench as run
-    from regard.bench.report import draw, table
+    from regard.bench.report import draw_bench, table
     from regard.data import Split
     from regard.files import nearest
     from regard.models import MODELS
@@ -574,9 +582,9 @@ def bench(
     for name in models:
         if name not in MODELS:
             raise InputError(f"There is no model {name!r}. {nearest(name, MODELS)}")
-    inputs: Inputs = Random(200, 1000) if quick else Random()
+    inputs: Inputs = RandomInputs(200, 1000) if quick else RandomInputs()
     if data is not None:
-        inputs = OfSplit.of(Split.open(data, split))
+        inputs = SplitInputs.of(Split.open(data, split))
     with console.status("measuring") as status:
         rows = run(
             models or tuple(MODELS),
@@ -586,12 +594,12 @@ def bench(
             train=not quick,
             precision=precision,
             device=device,
-            told=lambda text: status.update(f"measuring {text}"),
+            progress=lambda text: status.update(f"measuring {text}"),
         )
     console.print(table(rows), markup=False)
     _write_json(json_, [row.to_dict() for row in rows])
     if png:
-        draw(rows, png)
+        draw_bench(rows, png)
 
 
 @app.command

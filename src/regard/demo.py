@@ -13,16 +13,16 @@ from regard.charts import draw_results
 from regard.data import Split
 from regard.data.twins import Twins
 from regard.evaluation.evaluate import scores_of
-from regard.evaluation.probe import CHANCE, twins
+from regard.evaluation.probe import CHANCE, twin_accuracy
 from regard.explain import Alignment, draw
 from regard.files import Stopped, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
 from regard.runtime import device_named
 from regard.scenes import make_scenes
-from regard.training.checkpoint import load
 from regard.training.loop import train
 from regard.training.recipe import Recipe
+from regard.training.trained_run import load
 
 SIZES = {"train": 1500, "dev": 100, "test": 400}
 EPOCHS = 4
@@ -46,7 +46,7 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     models = {name: load(out / "runs" / name, device) for name in MODELS}
     scores = {name: scores_of(model, test).numpy() for name, model in models.items()}
     rows = [
-        {"name": name, **recalls(matrix, test.image_of_text).to_dict(), "twins": twins(matrix, test)}
+        {"name": name, **recalls(matrix, test.image_of_text).to_dict(), "twins": twin_accuracy(matrix, test)}
         for name, matrix in scores.items()
     ]
     with replacing(out / "results.json") as temporary:

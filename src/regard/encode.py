@@ -13,64 +13,71 @@ from regard.matcher import Matcher
 
 BATCH = 128  # items encoded at a time
 
+# For each optional input of a model, how to get it for the data folder {folder}.
+REMEDIES = {
+    "boxes": "boxes come with the region features: see docs/data.md",
+    "labels": "labels come with the region features: see docs/data.md",
+    "relations": "`regard data relations {folder}` makes them from the boxes",
+    "text_relations": "`regard data parse {folder}` makes them from the sentences",
+    "roles": "`regard data parse {folder}` makes them from the sentences",
+}
+
 
 def encode(model: Matcher, split: Split) -> tuple[Any, Any]:
-    """The encodings of all images and all texts of a split, on the model's device."""
+    """Return the encodings of all images and of all texts of a split, on the model's device."""
     return encode_images(model, split), encode_texts(model, split, np.arange(split.num_texts))
 
 
-def encode_images(model: Matcher, split: Split, kept: Callable[[Any], Any] = lambda encoding: encoding) -> Any:
-    """The encodings of all images of a split, on the model's device, or what is `kept` of each batch of them."""
+def encode_images(model: Matcher, split: Split, keep: Callable[[Any], Any] = lambda encoding: encoding) -> Any:
+    """Return the encodings of all images of a split, on the model's device.
+
+    `keep` is applied to the encoding of each batch, to keep less than all of it. Raises InputError if features contain
+    NaN or infinity.
+    """
     device = next(model.parameters()).device
-    read = (_finite(split, rows).to(device).to(torch.float32) for rows in batches(split.num_images))
-    parts = [kept(model.encode_images(images)) for images in read]
+    batches = (_read_finite(split, rows).to(device).to(torch.float32) for rows in batch_rows(split.num_images))
+    parts = [keep(model.encode_images(images)) for images in batches]
     return type(parts[0]).cat(parts)
 
 
 def encode_texts(model: Matcher, split: Split, rows: np.ndarray) -> Any:
-    """The encodings of some texts of a split, on the model's device. Raises InputError where there are none."""
+    """Return the encodings of the texts at `rows`, on the model's device. Raises InputError if there are none."""
     if not len(rows):
         raise InputError(f"{split.folder} {split.name} has no sentences: there is nothing to measure.")
     device = next(model.parameters()).device
-    parts = [model.encode_texts(split.texts(rows[part], model.tokenizer).to(device)) for part in batches(len(rows))]
+    parts = [model.encode_texts(split.texts(rows[part], model.tokenizer).to(device)) for part in batch_rows(len(rows))]
     return type(parts[0]).cat(parts)
 
 
-def missing(model: Matcher, split: Split) -> None:
-    """Raises InputError where the split lacks something that the model needs, saying what makes it."""
+def check_inputs(model: Matcher, split: Split) -> None:
+    """Raise InputError if the split lacks something that the model needs; the message says how to make it."""
     if split.feature_dim != model.feature_dim:
         raise InputError(
-            f"{split.folder} {split.name} has regions of {split.feature_dim} features; "
-            f"the model was made for {model.feature_dim}: want features of the same detector."
+            f"{split.folder} {split.name} has {split.feature_dim} features per region, and the model was trained with "
+            f"{model.feature_dim}: use features of the same detector."
         )
     absent = sorted(model.needs() - split.fields)
     if absent:
-        name = type(model).__name__
-        hint = {
-            "boxes": "boxes come with the region features: see docs/data.md",
-            "labels": "labels come with the region features: see docs/data.md",
-            "relations": f"`regard data relations {split.folder}` makes them from the boxes",
-            "text_relations": f"`regard data parse {split.folder}` makes them from the sentences",
-            "roles": f"`regard data parse {split.folder}` makes them from the sentences",
-        }
-        how = "; ".join(hint.get(field, "see docs/data.md") for field in absent)
+        how = "; ".join(REMEDIES[name].format(folder=split.folder) for name in absent)
         raise InputError(
-            f"{name} as configured needs {' and '.join(absent)}; {split.folder} {split.name} has none: {how}."
+            f"{type(model).__name__} as configured needs {' and '.join(absent)}, which {split.folder} {split.name} "
+            f"does not have: {how}."
         )
 
 
-def batches(count: int) -> list[np.ndarray]:
+def batch_rows(count: int) -> list[np.ndarray]:
+    """Return the rows 0 to `count` - 1 in batches."""
     return np.split(np.arange(count), range(BATCH, count, BATCH))
 
 
-def _finite(split: Split, rows: np.ndarray) -> Images:
-    """The images at `rows`. Raises InputError where their features hold NaN or infinity: so would every score."""
+def _read_finite(split: Split, rows: np.ndarray) -> Images:
+    """The images at `rows`. NaN or infinity in their features is refused, because it would spread to every score."""
     images = split.images(rows)
-    wrong = ~images.features.isfinite().flatten(1).all(1).numpy()
-    if wrong.any():
-        row = int(rows[wrong][0])
+    is_wrong = ~images.features.isfinite().flatten(1).all(1).numpy()
+    if is_wrong.any():
+        row = int(rows[is_wrong][0])
         raise InputError(
-            f"{split.folder} {split.name}: the features of image {row} ({split.ids[row]}) hold NaN or infinity; "
+            f"{split.folder} {split.name}: the features of image {row} ({split.ids[row]}) contain NaN or infinity; "
             f"`regard data check {split.folder}` lists all such rows."
         )
     return images

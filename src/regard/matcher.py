@@ -63,7 +63,7 @@ class Matcher(nn.Module, ABC):
     def score(self, images: Any, texts: Any) -> Float[Tensor, "image text"]:
         """The score of every pair of two encodings: the one path of training, evaluation and search."""
 
-    def scored(self, encoding: Any) -> Any:
+    def for_scoring(self, encoding: Any) -> Any:
         """What `score` reads of an encoding, where that is less than all of it: `score` takes either."""
         return encoding
 

@@ -1,6 +1,6 @@
 """Retrieval metrics of a score matrix: ranks and recalls, image to text and text to image.
 
-A matrix and a correspondence vector are all that this needs, so it measures anybody's scores, memory-mapped ones too.
+All functions take a score matrix and `image_of_text`, so they measure the scores of any model, memory-mapped or not.
 Ties count against the model: a constant score gets the last place, never the first. NaN is refused.
 """
 
@@ -25,17 +25,17 @@ BLOCK = 1 << 22  # scores compared at a time
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of every query's best match in its gallery, from 1; ties with non-matches count against the query."""
+    """The rank, from 1, of each query's best match in its gallery; ties with non-matches count against the query."""
 
-    i2t: Int[np.ndarray, " image"]  # of the best of the image's own texts
-    t2i: Int[np.ndarray, " text"]  # of the text's image
+    i2t: Int[np.ndarray, " image"]  # rank of the best of the image's own texts
+    t2i: Int[np.ndarray, " text"]  # rank of the text's image
     image_of_text: Int[np.ndarray, " text"]
-    ties: int  # queries whose best match has the same score as some non-match
+    ties: int  # queries whose best match has the same score as a non-match
 
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction's summary: recalls in percent, ranks from 1."""
+    """The metrics of one direction: recalls in percent, ranks from 1."""
 
     r1: float
     r5: float
@@ -46,12 +46,12 @@ class Direction:
 
 @dataclass(frozen=True)
 class Recalls:
-    """The field's seven numbers, and the ranks' median and mean. With folds, every value is the mean over the folds."""
+    """The seven metrics, and median and mean rank. With folds, each value is the mean over the folds."""
 
     i2t: Direction
     t2i: Direction
-    rsum: float  # r1 + r5 + r10 of both directions: 600 at most
-    ties: int  # tied queries, counted over all the folds
+    rsum: float  # r1 + r5 + r10 of both directions, at most 600
+    ties: int  # tied queries of all folds together
     folds: tuple["Recalls", ...] = ()
 
     def to_dict(self) -> dict[str, dict[str, float] | float]:
@@ -61,9 +61,9 @@ class Recalls:
 def recalls(
     scores: Float[Array, "image text"], image_of_text: Int[Array, " text"], protocol: Protocol = "full"
 ) -> Recalls:
-    """The recalls of a score matrix; `5fold` is the mean of five galleries, MS-COCO's 1K protocol.
+    """Return the recalls of a score matrix. `5fold` is the mean over five galleries, the 1K protocol of MS-COCO.
 
-    Raises what `galleries` raises.
+    Raises InputError as `galleries` does.
     """
     return summary(galleries(scores, image_of_text, protocol))
 
@@ -71,9 +71,10 @@ def recalls(
 def galleries(
     scores: Float[Array, "image text"], image_of_text: Int[Array, " text"], protocol: Protocol = "full"
 ) -> tuple[Ranks, ...]:
-    """The ranks in each gallery of a protocol: the whole matrix, or five equal runs of images, each with its own texts.
+    """Return the ranks in each gallery of a protocol: the whole matrix, or five consecutive folds of images.
 
-    Raises InputError on NaN, on images that are not five equal folds, and where texts and images do not correspond.
+    Each fold contains its own texts only. Raises InputError for NaN, for a number of images that five does not divide,
+    and for an `image_of_text` that does not fit the scores.
     """
     if protocol not in FOLDS:
         raise InputError(f"There is no protocol {protocol!r}. {nearest(protocol, FOLDS)}")
@@ -81,9 +82,9 @@ def galleries(
     if folds == 1:
         return (ranks(scores, image_of_text),)
     if num_images % folds:
-        raise InputError(f"{num_images} images are not {folds} equal folds; use the protocol full.")
+        raise InputError(f"{num_images} images cannot be divided into {folds} equal folds: use the protocol full.")
 
-    image_of_text = matches(scores.shape, image_of_text)
+    image_of_text = check_image_of_text(scores.shape, image_of_text)
     refuse_nan(scores)
     size, parts = num_images // folds, []
     for first in range(0, num_images, size):
@@ -93,18 +94,18 @@ def galleries(
 
 
 def ranks(scores: Float[Array, "image text"], image_of_text: Int[Array, " text"]) -> Ranks:
-    """Rank = 1 + the number of non-matching items that score at least as high as the best match.
+    """Return the ranks of one gallery: 1 + the number of non-matches that score at least as high as the best match.
 
-    `image_of_text` says which image each text belongs to; images may have any number of texts, and another text of the
-    same image never counts against it. Reads the matrix a block of images at a time, so that it may be memory-mapped.
-    Raises InputError on NaN (infinities are scores like others) and where texts and images do not correspond.
+    `image_of_text` contains the image of each text. Images may have any number of texts, and another text of the same
+    image never counts as a wrong answer. The matrix is read in blocks of images, so it may be memory-mapped. Infinite
+    scores are allowed. Raises InputError for NaN, and for an `image_of_text` that does not fit the scores.
     """
-    image_of_text = matches(scores.shape, image_of_text)
+    image_of_text = check_image_of_text(scores.shape, image_of_text)
     refuse_nan(scores)
 
     num_images, num_texts = scores.shape
     owner = torch.from_numpy(image_of_text)
-    own = torch.as_tensor(scores[image_of_text, np.arange(num_texts)])  # of each text with its image
+    own = torch.as_tensor(scores[image_of_text, np.arange(num_texts)])  # the score of each text with its image
     owner = owner.to(own.device)
     best = own.new_full((num_images,), -torch.inf).scatter_reduce(0, owner, own, "amax")
     own_at_best = torch.bincount(owner[own == best[owner]], minlength=num_images)
@@ -126,7 +127,7 @@ def ranks(scores: Float[Array, "image text"], image_of_text: Int[Array, " text"]
 
 
 def summary(parts: tuple[Ranks, ...]) -> Recalls:
-    """The recalls of one gallery, or the mean of several."""
+    """Return the recalls of one gallery, or the mean over several."""
     folds = tuple(_one_gallery(part) for part in parts)
     if len(folds) == 1:
         return folds[0]
@@ -134,61 +135,61 @@ def summary(parts: tuple[Ranks, ...]) -> Recalls:
     return Recalls(i2t, t2i, _rsum(i2t, t2i), sum(fold.ties for fold in folds), folds)
 
 
-def matches(shape: tuple[int, ...], image_of_text: Int[Array, " given"]) -> Int[np.ndarray, " given"]:
-    """`image_of_text` checked against the shape of the scores: an image row for each text, a text for each image.
+def check_image_of_text(shape: tuple[int, ...], image_of_text: Int[Array, " given"]) -> Int[np.ndarray, " given"]:
+    """Return `image_of_text` as an int64 array, checked against the shape of the scores.
 
-    Raises InputError where it is not so.
+    Raises InputError unless it has one image row for each text, and each image has at least one text.
     """
     num_images, num_texts = shape
     image_of_text = image_of_text.cpu().numpy() if isinstance(image_of_text, Tensor) else image_of_text
     image_of_text = np.array(image_of_text, np.int64)
     if len(image_of_text) != num_texts:
-        turned = "; the scores look transposed" if len(image_of_text) == num_images else ""
+        transposed = "; the scores look transposed" if len(image_of_text) == num_images else ""
         raise InputError(
             f"The scores are {num_images} by {num_texts} and image_of_text has {len(image_of_text)} entries: "
-            f"want scores of [image, text] and one image row for each text{turned}."
+            f"expected scores of [image, text] and one image row for each text{transposed}."
         )
     outside = np.flatnonzero((image_of_text < 0) | (image_of_text >= num_images))
     if len(outside):
         raise InputError(
             f"{len(outside)} texts point outside the {num_images} images, first text {outside[0]} "
-            f"(to image {image_of_text[outside[0]]}): want image rows from 0 to {num_images - 1}."
+            f"(to image {image_of_text[outside[0]]}): expected image rows from 0 to {num_images - 1}."
         )
     alone = np.flatnonzero(np.bincount(image_of_text, minlength=num_images) == 0)
     if len(alone) or not num_images:
         first = f" (first: row {alone[0]})" if len(alone) else ""
-        raise InputError(f"{len(alone)} of {num_images} images have no text{first}: want at least one text an image.")
+        raise InputError(f"{len(alone)} of {num_images} images have no text{first}: each image needs at least one.")
     return image_of_text
 
 
 def refuse_nan(scores: Float[Array, "image text"]) -> None:
-    """Raise InputError if any score is NaN: sorted, it would come first."""
-    found, where = 0, ""
+    """Raise InputError if any score is NaN, which would be sorted first."""
+    count, where = 0, ""
     for first, block in _blocks(scores):
         if not block.amax().isnan():  # the maximum is NaN where any score is
             continue
         places = block.isnan().nonzero()
         where = where or f"image {first + int(places[0, 0])}, text {int(places[0, 1])}"
-        found += len(places)
-    if found:
-        raise InputError(f"{found} scores are NaN, the first at {where}: such a matrix has no ranks; mend the model.")
+        count += len(places)
+    if count:
+        raise InputError(f"{count} scores are NaN, the first at {where}: they cannot be ranked. Check the model.")
 
 
 def render(recalls: Recalls) -> str:
-    """A small table for the terminal."""
+    """Return a small table for the terminal."""
     lines = [f"{'':14}{'R@1':>7}{'R@5':>7}{'R@10':>7}{'median':>8}{'mean':>8}"]
     for name, way in (("image to text", recalls.i2t), ("text to image", recalls.t2i)):
         lines.append(f"{name:14}{way.r1:7.1f}{way.r5:7.1f}{way.r10:7.1f}{way.medr:8.1f}{way.meanr:8.1f}")
     lines.append(f"{'rSum':14}{recalls.rsum:7.1f}")
     if recalls.folds:
-        lines[-1] += "   mean of the folds' " + " ".join(f"{fold.rsum:.1f}" for fold in recalls.folds)
+        lines[-1] += "   mean over the folds " + " ".join(f"{fold.rsum:.1f}" for fold in recalls.folds)
     if recalls.ties:
         lines.append(f"{recalls.ties} queries tie with a wrong answer; ties count against the model.")
     return "\n".join(lines)
 
 
 def _blocks(scores: Array) -> Iterator[tuple[int, Tensor]]:
-    """Runs of whole rows and where each begins; a memory map's rows are copied, one block at a time."""
+    """Blocks of whole rows, each with its first row. The rows of a memory map are copied, one block at a time."""
     rows = max(1, BLOCK // scores.shape[1])
     for first in range(0, len(scores), rows):
         block = scores[first : first + rows]
@@ -202,7 +203,7 @@ def _one_gallery(part: Ranks) -> Recalls:
 
 def _direction(ranks: Int[np.ndarray, " query"]) -> Direction:
     r1, r5, r10 = (float(100 * (ranks <= k).sum() / len(ranks)) for k in (1, 5, 10))
-    median = float(np.floor(np.median(ranks - 1)) + 1)  # the field's: of ranks from 0, rounded down
+    median = float(np.floor(np.median(ranks - 1)) + 1)  # as in the field: of ranks from 0, rounded down
     return Direction(r1, r5, r10, median, float(ranks.mean()))
 
 

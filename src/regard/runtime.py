@@ -1,4 +1,4 @@
-"""This process: its device and its part under torchrun, memory, signals, and the matrix products it uses."""
+"""This process: its device, its part under torchrun, its memory and signals, and its matrix products."""
 
 import ctypes
 import logging
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16"]
 
 ONEDNN: Any = torch.backends.mkldnn
-EXACT = 1e-5  # the relative error of a product that is one of float32; bfloat16's is a thousand times larger
+EXACT = 1e-5  # relative error below which a product counts as float32; that of bfloat16 is a thousand times larger
 
 
 def device_named(name: str) -> str:
-    """`cpu` or `cuda`: what `auto` means here. Raises InputError for another name, and for a CUDA that is not there."""
+    """Return `cpu` or `cuda` for `auto`, `cpu` or `cuda`. Raises InputError for other names and for a missing GPU."""
     known, cuda = ("auto", "cpu", "cuda"), torch.cuda.is_available()
     if name not in known:
         raise InputError(
-            f"--device {name!r} is no device (CUDA_VISIBLE_DEVICES picks among GPUs). {nearest(name, known)}"
+            f"--device {name!r} is not known (CUDA_VISIBLE_DEVICES selects one of several GPUs). {nearest(name, known)}"
         )
     if name == "cuda" and not cuda:
-        raise InputError("--device cuda: torch sees no CUDA device here; take --device cpu.")
+        raise InputError("--device cuda: torch finds no CUDA device on this machine; use --device cpu.")
     return "cuda" if cuda and name != "cpu" else "cpu"
 
 
 def launch(device: str, precision: str) -> "Fabric":
-    """One process, or this process's part under torchrun."""
+    """Return the Fabric of a single process, or of this process under torchrun."""
     from lightning_fabric import Fabric  # takes a second to import, and only training needs it
 
     kind = device_named(device)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the precision at level INFO
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     fabric = Fabric(
         accelerator=kind,
@@ -56,16 +56,16 @@ def launch(device: str, precision: str) -> "Fabric":
 
 
 def leave() -> None:
-    """End this process's part under torchrun: threads that outlive the interpreter would abort it, now and then."""
+    """Leave the process group of torchrun. Its threads can abort the process if they outlive the interpreter."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def tune_memory() -> None:
-    """Have glibc keep large freed blocks, and oneDNN few of its kernels.
+    """Let glibc keep large freed blocks, and limit the kernels that oneDNN caches.
 
-    Activations above glibc's threshold are else mapped anew in every step, a fourth of its time. And oneDNN keeps what
-    it made for each of the last 1,024 shapes, twice: with batches of every width in bfloat16, gigabytes.
+    By default, glibc maps activations above its threshold anew in every step, which takes a quarter of the step's time.
+    oneDNN caches kernels for the last 1,024 shapes, twice; for batches of many widths in bfloat16 that is gigabytes.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, "32")
@@ -77,20 +77,20 @@ def tune_memory() -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Any]:
-    """Gives a function that says whether Ctrl-C or SIGTERM has come; a second Ctrl-C interrupts at once."""
-    asked: list[int] = []
+    """Yield a function that returns whether Ctrl-C or SIGTERM was received. A second Ctrl-C interrupts at once."""
+    received: list[int] = []
 
-    def ask(number: int, frame: object) -> None:
-        if asked:
+    def handle(number: int, frame: object) -> None:
+        if received:
             raise KeyboardInterrupt
-        asked.append(number)
+        received.append(number)
 
     try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are someone else's
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread, which alone may handle signals
         before = {}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -98,11 +98,12 @@ def stoppable() -> Iterator[Any]:
 
 @contextmanager
 def fast_products(precision: Precision = "float32", device: str = "cpu") -> Iterator[None]:
-    """Within it, products are of numbers rounded to bfloat16 and summed in float32, where that is asked.
+    """Within it, matrix products use `precision`, and the fastest library for float32 on a CPU.
 
-    Else float32 products on a CPU are oneDNN's, where that is faster than torch's default (MKL), and exact.
-    oneDNN takes float32 products where it may compute in bfloat16, and does so only on processors that have units for
-    that (AMX); on others it computes in float32, on AMD's twice as fast as MKL. Which it is is tried once.
+    With bfloat16, factors are rounded to bfloat16 and sums are float32. With float32 on a CPU, oneDNN replaces torch's
+    default (MKL) if it is faster and exact. torch selects oneDNN for float32 products when bfloat16 is allowed for
+    them; oneDNN then uses bfloat16 only on processors with units for it (AMX), and float32 on others, on AMD's twice
+    as fast as MKL. Speed and exactness are measured once per process.
     """
     if precision == "bfloat16":
         with torch.autocast(device, torch.bfloat16):
@@ -119,20 +120,20 @@ def fast_products(precision: Precision = "float32", device: str = "cpu") -> Iter
 
 
 def library() -> str:
-    """The one that `fast_products` takes here."""
+    """Return the name of the library that `fast_products` uses for float32 on this machine."""
     return "oneDNN" if _onednn_pays() else "torch's default"
 
 
 def wide(tensor: Tensor) -> torch.dtype:
-    """The dtype that a score's last sums need, float32 at least: of bfloat16 there are 128 numbers from 0.5 to 1.
+    """Return the dtype for the last sums of a score: float32 at least.
 
-    In mixed precision the scores of a thousand candidates would tie.
+    bfloat16 has only 128 values from 0.5 to 1, so that the scores of a thousand candidates would tie.
     """
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def inner(first: Float[Tensor, "*item one dim"], second: Float[Tensor, "*item other dim"]) -> Tensor:
-    """The inner products of every two rows, in mixed precision too as `wide` says."""
+    """Return the inner products of all pairs of rows, in the dtype of `wide` even under autocast."""
     with torch.autocast(first.device.type, enabled=False):
         return first.to(wide(first)) @ second.to(wide(first)).mT
 

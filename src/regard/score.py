@@ -1,6 +1,7 @@
-"""Every pair's score, in blocks: the one path of training, evaluation and search."""
+"""The scores of all pairs, computed in blocks: `score_batch` for training, `score_all` for everything else."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,73 +14,89 @@ from regard.batch import Batch, Fragments
 from regard.matcher import Matcher
 from regard.runtime import Precision, fast_products
 
-# How many float32 numbers a block may hold for its pairs: on a CPU what its caches keep, on a GPU what keeps it busy.
+# Float32 numbers that the pairs of a block may take: on a CPU, what fits into its caches; on a GPU, what keeps it busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
-TRAINED = 64, 128  # a block with gradients
-LEAST = 1024  # pairs of a block: with fewer, the products of pairs are slow
+TRAINING_BLOCK = 64, 128  # images and texts of a block with gradients
+MIN_PAIRS = 1024  # per block: matrix products of fewer pairs are slow
 
 
+def score_batch(
+    model: Matcher, images: Any, texts: Any, block: tuple[int, int] = TRAINING_BLOCK
+) -> Float[Tensor, "image text"]:
+    """Return the scores of all pairs of a training batch, with gradients, `block` images by texts at a time.
+
+    If there is more than one block, each block is computed again in the backward pass, so that memory holds the
+    intermediate tensors of one block only.
+    """
+    rows, columns = block
+    if len(images) <= rows and len(texts) <= columns:
+        return model.score(images, texts)
+    parts = [[_recomputed(model, i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
+    return torch.cat([torch.cat(row, 1) for row in parts])
+
+
+@torch.no_grad()
 def score_all(
     model: Matcher,
     images: Any,
     texts: Any,
+    *,
     block: tuple[int, int] | None = None,
     out: np.ndarray | None = None,
-    progress: Any = None,
+    progress: Callable[[int], object] | None = None,
     precision: Precision = "float32",
 ) -> Float[Tensor, "image text"]:
-    """The scores of all pairs of two encodings, `block` images by texts at a time: by default as many as caches hold.
+    """Return the scores of all pairs of two encodings, without gradients, as a float32 tensor on the CPU.
 
-    With gradients on, each block of several is recomputed in the backward pass, so that memory is one block's. Without,
-    texts of like length share a block, so that little padding is computed. `out`, a float32 array of [image, text] (a
-    memory map, say), receives the scores; `progress(done)` is told how many pairs each block scored. Encodings held in
-    float16 are widened block by block, and products are of `precision`: without gradients alone.
+    Texts of similar length share a block, so that little padding is computed. Encodings that are stored in float16 are
+    converted to float32 block by block.
+
+    `block` is the number of images and of texts scored at a time; by default, as many as the processor's caches hold.
+    The scores are written to `out`, a float32 array of [image, text] such as a memory map, if it is given.
+    `progress(count)` is called with the number of pairs of each block that has been scored. `precision` is the type
+    that matrix products are computed in.
     """
-    if torch.is_grad_enabled():
-        rows, columns = block or TRAINED
-        if len(images) <= rows and len(texts) <= columns:
-            return model.score(images, texts)
-        parts = [[_recomputed(model, i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
-        return torch.cat([torch.cat(row, 1) for row in parts])
-
-    images, texts = model.scored(images), model.scored(texts)
+    images, texts = model.for_scoring(images), model.for_scoring(texts)
     device = next(iter(texts.tensors().values())).device
     rows, columns = block or block_of(model, images, texts, _numbers(device))
     scores = torch.empty(len(images), len(texts), device=device) if out is None else torch.from_numpy(out)
     with fast_products(precision, device.type):
-        for at in _alike(texts, columns):
-            some_texts = texts[at].map(_widened)
+        for places in _by_length(texts, columns):
+            some_texts = texts[places].map(_to_float32)
             if isinstance(some_texts, Fragments):
                 some_texts = some_texts.trimmed()
             for first in range(0, len(images), rows):
-                some_images = images[first : first + rows].map(_widened)
-                found = model.score(some_images, some_texts).float()
-                scores[first : first + rows, at] = found if out is None else found.cpu()
+                some_images = images[first : first + rows].map(_to_float32)
+                block_scores = model.score(some_images, some_texts).float()
+                scores[first : first + rows, places] = block_scores if out is None else block_scores.cpu()
                 if progress:
-                    progress(found.numel())
+                    progress(block_scores.numel())
     return scores.cpu()
 
 
 def _numbers(device: torch.device) -> int:
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
-    return int(min(NUMBERS[device.type], free / 64))  # a number is four bytes, and steps of a score live together
+    return int(min(NUMBERS[device.type], free / 64))  # four bytes per number, and several such tensors exist at once
 
 
 def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int, int]:
-    """The images and texts of a block of `numbers` float32 for its pairs: as many regions as words, where it can."""
+    """Return how many images and texts share a block whose pairs take about `numbers` float32 numbers.
+
+    The block has about as many regions as words, if there are enough of both.
+    """
     regions, words = (side.mask.shape[1] if isinstance(side, Fragments) else 1 for side in (images, texts))
-    pairs = max(LEAST, numbers // max(1, model.pair_size(regions, words)))
+    pairs = max(MIN_PAIRS, numbers // max(1, model.pair_size(regions, words)))
     columns = max(1, min(len(texts), round(math.sqrt(pairs * regions / words))))
     rows = max(1, min(len(images), pairs // columns))
     return rows, max(columns, min(len(texts), pairs // rows))
 
 
-def _widened(tensor: Tensor) -> Tensor:
+def _to_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
-def _alike(texts: Any, columns: int) -> list[Tensor | slice]:
-    """The texts in blocks of about `columns`, each of texts of one length: nothing is computed for padding."""
+def _by_length(texts: Any, columns: int) -> list[Tensor | slice]:
+    """The places of the texts in blocks of about `columns`, each of texts of one length: no padding is computed."""
     if not isinstance(texts, Fragments):
         return [slice(first, first + columns) for first in range(0, len(texts), columns)]
     lengths, order = texts.lengths().sort()

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import made
-from regard.bench.inputs import OfSplit, Random
+from regard.bench.inputs import RandomInputs, SplitInputs
 from regard.bench.machine import PeakMemory, best_seconds
 from regard.bench.measurement import BATCHES, bench, pair_flops
-from regard.bench.report import draw, table
+from regard.bench.report import draw_bench, table
 from regard.data import Split
 from regard.models import MODELS
 
@@ -38,7 +38,7 @@ def test_peak_memory_is_what_was_used_between():
 
 
 def test_every_model_is_measured():
-    rows = bench(list(MODELS), Random(6, 9, 4, 8), seconds=0.01, dim=16)
+    rows = bench(list(MODELS), RandomInputs(6, 9, 4, 8), seconds=0.01, dim=16)
     assert [row.model for row in rows] == sorted([*MODELS, "scan"])
     assert [row.direction for row in rows if row.model == "scan"] == ["t2i", "i2t"]
     for row in rows:
@@ -57,23 +57,23 @@ def test_every_model_is_measured():
 
 
 def test_bfloat16_is_measured_beside_its_own_floor():
-    (row,) = bench(["cmsei"], Random(6, 9, 4, 8), seconds=0.01, dim=16, train=False, precision="bfloat16")
+    (row,) = bench(["cmsei"], RandomInputs(6, 9, 4, 8), seconds=0.01, dim=16, train=False, precision="bfloat16")
     floor = row.gflop_per_million_pairs / row.machine.product_bfloat16_gflops
     assert row.floor_ratio == pytest.approx(row.seconds_per_million_pairs / floor)
     assert "| cmsei bfloat16 |" in table([row])
 
 
 def test_a_split_is_measured_too(tmp_path):
-    inputs = OfSplit.of(Split.open(made.folder(tmp_path / "data"), "dev"))
+    inputs = SplitInputs.of(Split.open(made.folder(tmp_path / "data"), "dev"))
     (row,) = bench(["cmsei"], inputs, seconds=0.01, dim=8, train=False)
     assert (row.images, row.texts, row.regions) == (12, 24, 5)
     assert row.steps_per_second == {}
 
 
 def test_the_table_and_the_picture_have_a_row_a_model(tmp_path):
-    rows = bench(["scan", "vse_infinity"], Random(4, 5, 3, 8), seconds=0.01, dim=8, train=False)
+    rows = bench(["scan", "vse_infinity"], RandomInputs(4, 5, 3, 8), seconds=0.01, dim=8, train=False)
     lines = table(rows).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["scan t2i", "scan i2t", "vse_infinity"]
     assert "GFLOP/s" in lines[-1]
-    draw(rows, tmp_path / "bench.png")
+    draw_bench(rows, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")

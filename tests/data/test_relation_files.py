@@ -6,7 +6,6 @@ import pytest
 import made
 from regard.data.relation_files import Triples
 from regard.files import InputError
-from regard.training.checkpoint import open_split
 
 
 def test_corruption_moves_that_part_of_the_relations_and_nothing_else():
@@ -33,7 +32,7 @@ def test_corruption_moves_that_part_of_the_relations_and_nothing_else():
 def test_a_recipe_corrupts_what_it_reads(tmp_path):
     folder = made.folder(tmp_path / "data")
     sound, wrong = (
-        open_split(made.recipe("cmsei-f8k", f"data.corrupted_relations={part}"), folder, "dev") for part in (0, 1)
+        made.recipe("cmsei-f8k", f"data.corrupted_relations={part}").open_split(folder, "dev") for part in (0, 1)
     )
     rows = [3, 0, 7]
     there, other = sound.images(rows).relations, wrong.images(rows).relations

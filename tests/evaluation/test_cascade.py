@@ -6,7 +6,15 @@ import torch
 
 import made
 from regard.data import Split
-from regard.evaluation.cascade import cascade, coverage, exact_scores, joined, listed, seven, smallest
+from regard.evaluation.cascade import (
+    cascade,
+    coverage,
+    exact_scores,
+    merged_scores,
+    seven,
+    shortlisted_pairs,
+    smallest_shortlist,
+)
 from regard.files import InputError
 from regard.training.checkpoint import build_model
 from regard.words import Vocabulary
@@ -25,17 +33,17 @@ def model_for(split, name="cmsei"):
 
 
 def test_the_best_of_each_image_and_of_each_text_are_listed():
-    assert listed(SUMMARIES, 1).tolist() == [[True, False, True, False], [False, True, False, True]]
-    assert listed(SUMMARIES, 9).all()
+    assert shortlisted_pairs(SUMMARIES, 1).tolist() == [[True, False, True, False], [False, True, False, True]]
+    assert shortlisted_pairs(SUMMARIES, 9).all()
 
 
 def test_what_is_listed_ranks_above_all_else_by_its_exact_score():
     exact = torch.tensor([[-5.0, 0, -7, 0], [0, -6, 0, -4]])
-    found = joined(SUMMARIES, exact, listed(SUMMARIES, 1))
+    found = merged_scores(SUMMARIES, exact, shortlisted_pairs(SUMMARIES, 1))
     assert found.argsort(1, descending=True).tolist() == [[0, 2, 3, 1], [3, 1, 2, 0]]
     assert found[0, 0] == -5
     nothing = torch.zeros(2, 4, dtype=torch.bool)
-    assert torch.equal(joined(SUMMARIES, exact, nothing), SUMMARIES)
+    assert torch.equal(merged_scores(SUMMARIES, exact, nothing), SUMMARIES)
 
 
 def test_coverage_counts_images_and_texts_with_a_match_on_their_list():
@@ -66,12 +74,12 @@ def test_a_list_of_everything_gives_the_exhaustive_recalls(split):
 
 def test_the_smallest_list_keeps_every_recall(split):
     model = model_for(split, "vse-infinity")  # its summary is its score: any list that holds the best 10 does
-    count = smallest(model, split)
+    count = smallest_shortlist(model, split)
     assert count <= 10
     found = cascade(model, split, count)
     assert seven(found.recalls) == pytest.approx(seven(found.exhaustive), abs=0.1)
     assert found.work < 1
-    with pytest.raises(InputError, match="want at least 1"):
+    with pytest.raises(InputError, match="give at least 1"):
         cascade(model, split, 0)
 
 

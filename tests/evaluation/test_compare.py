@@ -108,7 +108,7 @@ def test_two_thousand_draws_of_a_thousand_images_take_seconds():
 
 def test_a_paired_test_needs_the_same_texts():
     scores, image_of_text = made()
-    with pytest.raises(InputError, match="not of the same images and texts"):
+    with pytest.raises(InputError, match="belong to different images or texts"):
         difference(galleries(scores, image_of_text), galleries(scores[:, ::-1], image_of_text[::-1]))
 
 
@@ -143,10 +143,10 @@ def test_measure_of_one_matrix(saved):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros(7), r"scores.npy has the shape \[7\]: want a matrix of \[image, text\] scores"),
-        (np.zeros((2, 3), int), "scores.npy is of dtype int64: want scores in float16, float32 or float64"),
-        (np.zeros((2, 3), ">f4"), "scores.npy is of dtype >f4"),
-        (np.array([[None]]), "scores.npy cannot be read as an array .*: want what numpy.save writes"),
+        (np.zeros(7), r"scores.npy has the shape \[7\]: expected a matrix of \[image, text\] scores"),
+        (np.zeros((2, 3), int), "scores.npy has the dtype int64: expected float16, float32 or float64"),
+        (np.zeros((2, 3), ">f4"), "scores.npy has the dtype >f4"),
+        (np.array([[None]]), "scores.npy cannot be read as an array .*: expected a complete file written by numpy.save"),
     ],
 )
 def test_what_is_no_matrix_is_refused(saved, array, message):
@@ -158,7 +158,7 @@ def test_what_is_no_matrix_is_refused(saved, array, message):
 def test_files_that_are_no_arrays_are_refused(saved, tmp_path):
     (path,) = saved(scores=np.zeros((50, 50)))
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(InputError, match=r"cannot be read as an array .*whole, without Python objects"):
+    with pytest.raises(InputError, match=r"cannot be read as an array .*without Python objects"):
         read_matrix(path)
     path.write_text("0.1,0.2\n")
     with pytest.raises(InputError, match="cannot be read as an array"):
@@ -173,7 +173,7 @@ def test_files_that_are_no_arrays_are_refused(saved, tmp_path):
 @pytest.mark.parametrize("array", [np.zeros((5, 1), int), np.zeros(5)])
 def test_what_is_no_image_of_text_is_refused(saved, array):
     (path,) = saved(owners=array)
-    with pytest.raises(InputError, match="want a vector of integers, the image row of each text"):
+    with pytest.raises(InputError, match="expected a vector of integers, the image row of each text"):
         read_image_of_text(path)
 
 

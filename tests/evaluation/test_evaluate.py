@@ -8,12 +8,13 @@ import torch
 import made
 from regard import encode as encoding
 from regard.data import Split
-from regard.encode import encode, missing
+from regard.encode import check_inputs, encode
 from regard.evaluation import evaluate as evaluation
 from regard.evaluation.evaluate import evaluate, scores_of
 from regard.files import InputError
 from regard.metrics import recalls
-from regard.training.checkpoint import build_model, load, open_for, save_model
+from regard.training.checkpoint import build_model, save_model
+from regard.training.trained_run import TrainedRun, load
 from regard.words import Vocabulary
 
 
@@ -46,7 +47,7 @@ def test_scores_of_a_split_equal_direct_scoring(name, block, split, monkeypatch)
 
 def test_scores_go_where_they_are_asked_to(split):
     model, out = model_for(split), np.full((12, 24), np.nan, np.float32)
-    scores_of(model, split, out)
+    scores_of(model, split, out=out)
     np.testing.assert_array_equal(out, scores_of(model, split))
 
 
@@ -67,7 +68,7 @@ def test_recalls_are_those_of_the_scores(split):
     model = model_for(split)
     scores = scores_of(model, split).numpy()
     assert evaluate(model, split) == recalls(scores, split.image_of_text)
-    with pytest.raises(InputError, match="12 images are not 5 equal folds; use the protocol full"):
+    with pytest.raises(InputError, match="12 images cannot be divided into 5 equal folds: use the protocol full"):
         evaluate(model, split, "5fold")
 
 
@@ -90,7 +91,7 @@ def test_five_folds_are_parts_of_the_one_matrix(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vse-infinity", "scan", "sgraf", "cmsei", "hire", "tvrn", "resg"])
-@pytest.mark.parametrize(("narrow", "error"), [({"precision": "bfloat16"}, 2e-2), ({"held": "float16"}, 2e-3)])
+@pytest.mark.parametrize(("narrow", "error"), [({"precision": "bfloat16"}, 2e-2), ({"encodings": "float16"}, 2e-3)])
 def test_narrow_numbers_move_scores_by_their_rounding_and_make_no_ties(name, narrow, error, split):
     model = model_for(split, name)
     exact, found = scores_of(model, split), scores_of(model, split, **narrow)
@@ -103,13 +104,13 @@ def test_narrow_numbers_move_scores_by_their_rounding_and_make_no_ties(name, nar
 
 def test_what_a_model_needs_and_a_split_lacks_is_named_with_its_remedy(split, tmp_path):
     model = model_for(split, "cmsei")
-    missing(model, split)
+    check_inputs(model, split)
     folder = made.folder(tmp_path / "data")
     (folder / "dev_relations.npz").unlink()
-    with pytest.raises(InputError, match=r"needs relations; .* dev has none: `regard data relations .*data` makes"):
+    with pytest.raises(InputError, match=r"needs relations, which .* dev does not have: `regard data relations .*data` makes"):
         scores_of(model, Split.open(folder, "dev"))
     (folder / "dev_boxes.npy").unlink()
-    with pytest.raises(InputError, match=r"needs boxes and relations; .*: boxes come with the region features"):
+    with pytest.raises(InputError, match=r"needs boxes and relations, which .*: boxes come with the region features"):
         evaluate(model, Split.open(folder, "dev"))
     assert scores_of(model_for(split), Split.open(folder, "dev")).shape == (12, 24)  # SCAN needs neither
 
@@ -138,8 +139,8 @@ def test_a_run_reads_other_data_by_the_names_of_its_classes_and_relations(tmp_pa
     (run / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
     model = model_for(split, "resg")
     model.tokenizer.save(run)
-    save_model(model, "resg", split.feature_dim, run, folder, split.names)
-    want = scores_of(load(run), open_for(run, folder, "dev"))
+    save_model(model, "resg", split.feature_dim, run, split.names)
+    want = scores_of(load(run), TrainedRun(run).open_split("dev", folder))
 
     shutil.copytree(folder, out)
     names = ["unknown", *(f"class {kind}" for kind in (8, 3, 1, 2, 7, 6, 5, 4))]
@@ -150,15 +151,15 @@ def test_a_run_reads_other_data_by_the_names_of_its_classes_and_relations(tmp_pa
     relations["predicate"] = np.array([0, 4, 1, 3], np.int16)[relations["predicate"]]
     relations["predicates"] = np.array(["none", "near", "beyond", "holding", "on"])
     np.savez(out / "dev_relations.npz", **relations)
-    np.testing.assert_array_equal(scores_of(load(run), open_for(run, out, "dev")), want)
+    np.testing.assert_array_equal(scores_of(load(run), TrainedRun(run).open_split("dev", out)), want)
     assert (
         scores_of(load(run), Split.open(out, "dev")) - want
     ).abs().max() > 1e-3  # by the numbers it is another world
 
     relations["predicate"][:] = 2  # what the run has no name for is no relation
     np.savez(out / "dev_relations.npz", **relations)
-    assert not open_for(run, out, "dev").images([0]).relations.any()
+    assert not TrainedRun(run).open_split("dev", out).images([0]).relations.any()
     relations["predicates"] = np.array(["none", "a", "b", "c", "d"])
     np.savez(out / "dev_relations.npz", **relations)
-    with pytest.raises(InputError, match=r"needs relations; .* has none"):
-        scores_of(load(run), open_for(run, out, "dev"))
+    with pytest.raises(InputError, match=r"needs relations, which .* does not have"):
+        scores_of(load(run), TrainedRun(run).open_split("dev", out))

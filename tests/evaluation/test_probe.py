@@ -7,7 +7,7 @@ import torch
 import made
 from regard.data import Split
 from regard.data.twins import Twins
-from regard.evaluation.probe import CHANCE, twins
+from regard.evaluation.probe import CHANCE, twin_accuracy
 from regard.files import InputError
 
 
@@ -28,39 +28,39 @@ def diagonal(split):
 
 
 def test_a_perfect_a_constant_and_a_turned_matrix(split):
-    assert twins(diagonal(split), split) == {"attribute": 100.0, "relation": 100.0}
-    assert twins(np.zeros((12, 24)), split) == {"attribute": 0.0, "relation": 0.0}  # a tie is wrong
-    assert twins(-diagonal(split), split) == {"attribute": 0.0, "relation": 0.0}
-    assert twins(torch.from_numpy(diagonal(split)), split) == {"attribute": 100.0, "relation": 100.0}
+    assert twin_accuracy(diagonal(split), split) == {"attribute": 100.0, "relation": 100.0}
+    assert twin_accuracy(np.zeros((12, 24)), split) == {"attribute": 0.0, "relation": 0.0}  # a tie is wrong
+    assert twin_accuracy(-diagonal(split), split) == {"attribute": 0.0, "relation": 0.0}
+    assert twin_accuracy(torch.from_numpy(diagonal(split)), split) == {"attribute": 100.0, "relation": 100.0}
 
 
 def test_a_sentence_counts_for_the_kind_of_its_twins_alone(split):
     scores = diagonal(split)
     text = int(np.flatnonzero(split.image_of_text == 7)[0])
     scores[0, text] = 2  # one of the four sentences of the relation twins prefers the other picture
-    assert twins(scores, split) == {"attribute": 100.0, "relation": 75.0}
+    assert twin_accuracy(scores, split) == {"attribute": 100.0, "relation": 75.0}
     scores[5, :] = 3  # a picture that is nobody's twin
-    assert twins(scores, split) == {"attribute": 100.0, "relation": 75.0}
+    assert twin_accuracy(scores, split) == {"attribute": 100.0, "relation": 75.0}
 
 
 def test_a_bag_of_things_is_at_chance(split):
     """Scores that see an image's own noise, but not whose sentence it is: one of each two twins wins."""
     scores = np.random.default_rng(0).normal(size=12)[:, None].repeat(24, 1)
-    assert twins(scores, split) == {"attribute": CHANCE, "relation": CHANCE}
+    assert twin_accuracy(scores, split) == {"attribute": CHANCE, "relation": CHANCE}
 
 
 def test_nan_is_no_answer(split):
     scores = diagonal(split)
     scores[2, 1] = np.nan
     with pytest.raises(InputError, match="1 scores are NaN, the first at image 2, text 1"):
-        twins(scores, split)
+        twin_accuracy(scores, split)
 
 
 def test_a_split_without_twins_or_with_damaged_ones(split):
     path = split.folder / "train_twins.npz"
     (split.folder / "dev_twins.npz").unlink(missing_ok=True)
     with pytest.raises(InputError, match=r"dev_twins\.npz is not there: only the made world \(`regard data scenes`\)"):
-        twins(np.zeros((12, 24)), Split.open(split.folder, "dev"))
+        twin_accuracy(np.zeros((12, 24)), Split.open(split.folder, "dev"))
     whole = path.read_bytes()
     for damaged in (whole[:-30], b"PK", b""):
         path.write_bytes(damaged)

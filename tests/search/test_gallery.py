@@ -7,7 +7,7 @@ import made
 from regard.data import Split
 from regard.files import InputError
 from regard.relations.from_sentences import parse_split
-from regard.search.gallery import Index
+from regard.search.gallery import Gallery
 from regard.training.checkpoint import build_model
 from regard.words import Vocabulary
 
@@ -23,14 +23,16 @@ def split(tmp_path_factory):
 def index_of(split, name):
     torch.manual_seed(0)
     model = build_model(made.recipe(f"{name}-f8k"), split.feature_dim, Vocabulary.build(split.captions, 1)).eval()
-    return Index.of(model, split)
+    return Gallery.of_split(model, split)
 
 
 @pytest.mark.parametrize("name", ["vse-infinity", "cmsei", "tvrn", "resg"])
 def test_a_sentence_is_read_as_the_splits_own(split, name):
     index = index_of(split, name)
     rows = torch.arange(4)
-    assert index.ask([split.captions[row] for row in rows]) == index.search(split.texts(rows, index.model.tokenizer))
+    assert index.search_sentences([split.captions[row] for row in rows]) == index.search(
+        split.texts(rows, index.model.tokenizer)
+    )
 
 
 @torch.no_grad()
@@ -48,6 +50,6 @@ def test_what_is_not_on_the_shortlist_is_not_found(split):
 def test_nothing_is_refused(split):
     index = index_of(split, "scan")
     for k, shortlist in ((0, None), (3, 0)):
-        with pytest.raises(InputError, match="want at least 1 of each"):
-            index.ask(["a dog"], k, shortlist)
-    assert index.ask([]) == []
+        with pytest.raises(InputError, match="both must be at least 1"):
+            index.search_sentences(["a dog"], k, shortlist)
+    assert index.search_sentences([]) == []

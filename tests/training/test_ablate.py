@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("ablate") / "out"
-    ablate.train_rows("scan-f8k", ablate.chosen("scan", ROWS), data, out, SMALL, "cpu", Console(quiet=True))
+    ablate.train_rows("scan-f8k", ablate.select_rows("scan", ROWS), data, out, SMALL, "cpu", Console(quiet=True))
     return out
 
 
@@ -48,16 +48,16 @@ def test_every_row_is_a_model_of_its_own(model, data):
 
 def test_rows_are_chosen_by_name_and_dealt_to_machines():
     every = list(ablate.rows_of("scan"))
-    assert list(ablate.chosen("scan")) == every
-    dealt = [list(ablate.chosen("scan", part=f"{number}/3")) for number in (1, 2, 3)]
+    assert list(ablate.select_rows("scan")) == every
+    dealt = [list(ablate.select_rows("scan", part=f"{number}/3")) for number in (1, 2, 3)]
     assert sorted(name for names in dealt for name in names) == sorted(every)
     assert dealt[1] == every[1::3]
-    assert list(ablate.chosen("scan", ROWS)) == list(ROWS)
+    assert list(ablate.select_rows("scan", ROWS)) == list(ROWS)
     with pytest.raises(InputError, match=r"scan has no ablation row 'i2t-men'\. Did you mean 'i2t-mean'\?"):
-        ablate.chosen("scan", ["i2t-men"])
+        ablate.select_rows("scan", ["i2t-men"])
     for part in ("0/2", "3/2", "2", "a/b"):
         with pytest.raises(InputError, match=f"--part '{part}' is not of the form 2/4"):
-            ablate.chosen("scan", part=part)
+            ablate.select_rows("scan", part=part)
 
 
 def test_a_table_compares_each_row_with_the_whole(data, trained):
@@ -90,10 +90,10 @@ def test_scores_are_kept_until_the_weights_are_newer(data, trained):
 def test_two_runs_together_are_the_mean_of_their_scores(data, trained):
     from regard.evaluation.evaluate import scores_of
     from regard.metrics import galleries
-    from regard.training.checkpoint import load, open_for
+    from regard.training.trained_run import TrainedRun, load
 
     runs = [trained / name for name in ROWS]
-    split = open_for(runs[0], data, "dev")
+    split = TrainedRun(runs[0]).open_split("dev", data)
     scores = sum(scores_of(load(run), split) for run in runs) / len(runs)
     want = galleries(scores.numpy(), split.image_of_text)
     found = ablate.ranks_of(runs, data, "dev")
@@ -103,22 +103,22 @@ def test_two_runs_together_are_the_mean_of_their_scores(data, trained):
 def test_what_is_trained_is_not_trained_again_and_another_run_is_refused(data, trained, capsys):
     weights = trained / "whole" / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
-    ablate.train_rows("scan-f8k", ablate.chosen("scan", ROWS), data, trained, SMALL, "cpu", Console())
+    ablate.train_rows("scan-f8k", ablate.select_rows("scan", ROWS), data, trained, SMALL, "cpu", Console())
     assert "whole: trained before" in capsys.readouterr().out
     assert weights.stat().st_mtime_ns == stamp
     other = [*SMALL, "train.seed=5"]
-    with pytest.raises(InputError, match=r"whole was begun with other settings: now train\.seed = 5 \(then 0\)"):
+    with pytest.raises(InputError, match=r"whole was started with other settings: now train\.seed = 5 \(then 0\)"):
         ablate.train_rows(
-            "scan-f8k", ablate.chosen("scan", ["whole"]), data, trained, other, "cpu", Console(quiet=True)
+            "scan-f8k", ablate.select_rows("scan", ["whole"]), data, trained, other, "cpu", Console(quiet=True)
         )
 
 
 def test_a_stop_says_that_the_same_command_goes_on(data, tmp_path, monkeypatch):
     def stop(*_, **__):
-        raise Stopped("Stopped at step 3. The same command with --resume goes on.")
+        raise Stopped("Stopped at step 3. Run the same command with --resume to continue.")
 
     monkeypatch.setattr(ablate, "train", stop)
-    with pytest.raises(Stopped, match=r"Stopped in row whole\. The same command goes on\."):
+    with pytest.raises(Stopped, match=r"Stopped in row whole\. Run the same command to continue\."):
         ablate.train_rows("scan-f8k", {"whole": []}, data, tmp_path, SMALL, "cpu", Console(quiet=True))
 
 

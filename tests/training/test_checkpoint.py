@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 import made
 from regard.files import InputError
-from regard.training.checkpoint import WEIGHTS, build_model, data_of, load, save_model
+from regard.training.checkpoint import WEIGHTS, build_model, save_model
+from regard.training.trained_run import load
 from regard.words import Vocabulary
 
 CAPTIONS = [" ".join(f"w{i}" for i in range(40))]
@@ -38,14 +39,14 @@ def test_law_9_a_checkpoint_gives_the_same_scores(name, tmp_path):
 
 
 def test_a_folder_that_is_no_run_says_what_makes_one(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere is no run: it has no recipe\.toml\. `regard train RECIPE --out"):
+    with pytest.raises(InputError, match=r"nowhere is not a run: it has no recipe\.toml\. `regard train RECIPE --out"):
         load(tmp_path / "nowhere")
 
 
 def test_a_run_without_weights_says_how_to_get_them(tmp_path):
     folder, _ = saved(tmp_path / "run")
     (folder / WEIGHTS).unlink()
-    with pytest.raises(InputError, match=r"run has no model\.safetensors yet: .* Train on with --resume"):
+    with pytest.raises(InputError, match=r"run has no model\.safetensors yet: .* Continue it with --resume"):
         load(folder)
 
 
@@ -62,10 +63,12 @@ def test_weights_of_another_model_are_refused(tmp_path):
     folder, _ = saved(tmp_path / "scan")
     other, _ = saved(tmp_path / "cmsei", "cmsei")
     shutil.copy(other / WEIGHTS, folder / WEIGHTS)
-    with pytest.raises(InputError, match=r"model\.safetensors holds cmsei weights; the recipe beside it .* scan"):
+    with pytest.raises(
+        InputError, match=r"model\.safetensors contains cmsei weights, but recipe\.toml beside it .* scan"
+    ):
         load(folder)
     save_file(load_file(folder / WEIGHTS), folder / WEIGHTS)  # anybody's weights, that say nothing of themselves
-    with pytest.raises(InputError, match=r"holds unnamed weights"):
+    with pytest.raises(InputError, match=r"contains unnamed weights"):
         load(folder)
 
 
@@ -96,11 +99,3 @@ def test_saving_is_whole_or_absent(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_a_run_says_which_data_it_was_trained_on(tmp_path):
-    save_model(made.model("scan"), "scan", made.FEATURE_DIM, tmp_path, tmp_path)
-    assert data_of(tmp_path) == tmp_path.resolve()
-    save_model(made.model("scan"), "scan", made.FEATURE_DIM, tmp_path, tmp_path / "gone")
-    with pytest.raises(InputError, match=r"does not say where its data is now \(.*gone is gone\): give --data"):
-        data_of(tmp_path)

@@ -23,7 +23,7 @@ def test_tables_within_tables_are_checked_too():
     assert build(Outer, {"train": {"epochs": 3}}, "here").train.epochs == 3
     with pytest.raises(InputError, match=r"here: train has no setting 'epoch'\. Did you mean 'epochs'\?"):
         build(Outer, {"train": {"epoch": 3}}, "here")
-    with pytest.raises(InputError, match="here: train is a table of settings, not 3"):
+    with pytest.raises(InputError, match="here: train must be a table of settings, not 3"):
         build(Outer, {"train": 3}, "here")
 
 
@@ -64,10 +64,10 @@ def test_settings_are_toml_values_or_else_plain_words():
 
 @pytest.mark.parametrize("setting", ["train.epochs", "=5", " = 5"])
 def test_a_setting_without_key_or_value_is_refused(setting):
-    with pytest.raises(InputError, match=r"is not of the form key=value, such as train\.epochs=5"):
+    with pytest.raises(InputError, match=r"does not have the form key=value, such as train\.epochs=5"):
         override({}, [setting])
 
 
 def test_a_setting_below_a_value_is_refused():
-    with pytest.raises(InputError, match=r"--set 'model\.dim=5': model is a value, not a table of settings"):
+    with pytest.raises(InputError, match=r"--set 'model\.dim=5': model is a single setting, not a table of settings"):
         override({"model": "scan"}, ["model.dim=5"])

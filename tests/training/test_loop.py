@@ -23,10 +23,11 @@ from regard.data.loader import Loader
 from regard.evaluation.evaluate import evaluate
 from regard.files import InputError
 from regard.losses import triplet
-from regard.training.checkpoint import build_model, load
+from regard.training.checkpoint import build_model
 from regard.training.config import TrainConfig
 from regard.training.loop import Objective, _optimizer, learning_rate, train
 from regard.training.recipe import Recipe
+from regard.training.trained_run import load
 from regard.words import Pieces, Vocabulary
 
 TIMES = {"seconds", "pairs_per_second"}
@@ -112,14 +113,14 @@ def test_validation_may_be_rarer_but_never_leaves_out_the_last_epoch(data, tmp_p
 def test_a_folder_that_holds_something_is_refused(whole, data, tmp_path):
     out, _ = whole
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    with pytest.raises(InputError, match="run holds a run already: go on with it by --resume, or name another --out"):
+    with pytest.raises(InputError, match="run already contains a run: continue it with --resume, or name another --out"):
         quietly(made.recipe("scan-f8k", *RANDOM), data, out)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("keep me")
     (tmp_path / "file").write_text("")
     for taken in ("letters", "file"):
-        with pytest.raises(InputError, match=f"{taken} is there already and is no run"):
+        with pytest.raises(InputError, match=f"{taken} already exists and is not a run"):
             quietly(made.recipe(), data, tmp_path / taken)
 
 
@@ -396,7 +397,7 @@ def test_asked_to_stop_it_saves_and_ends_the_same(life, whole, tmp_path):
         assert process.exitcode == 2
         message = errors.read_text().splitlines()[-1]
         assert message.startswith("regard: Stopped at step ")
-        assert message.endswith(". The same command with --resume goes on.")
+        assert message.endswith(". Run the same command with --resume to continue.")
         assert int(message.split()[4].rstrip(".")) == events(out)[-1]["step"]  # nothing done is lost
     finish(life, out)
     same_run(out, whole[0])

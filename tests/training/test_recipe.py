@@ -62,7 +62,7 @@ def read(tmp_path, text, *settings):
         ('model = "cmsie"', r"mine\.toml names the model 'cmsie'\. Did you mean 'cmsei'\?"),
         ('model = "scan"\n[trian]\nepochs = 3', r"mine\.toml has no table 'trian'\. Did you mean 'train'\?"),
         ('model = "scan"\n[cmsei]\ndim = 3', r"mine\.toml has no table 'cmsei'"),
-        ('model = "scan"\ntrain = 3', r"mine\.toml: train is a table of settings, not 3"),
+        ('model = "scan"\ntrain = 3', r"mine\.toml: train must be a table of settings, not 3"),
         (
             'model = "scan"\n[train]\nepoch = 3',
             r"mine\.toml \[train\] has no setting 'epoch'\. Did you mean 'epochs'\?",
@@ -76,7 +76,7 @@ def read(tmp_path, text, *settings):
             'model = "scan"\n[train]\nepochs = "many"',
             r"mine\.toml \[train\]: epochs = 'many': Input should be",
         ),
-        ("model = scan", r"mine\.toml is no TOML: "),
+        ("model = scan", r"mine\.toml is not valid TOML: "),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named_with_the_nearest(text, message, tmp_path):

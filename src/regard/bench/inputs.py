@@ -1,4 +1,4 @@
-"""What a benchmark reads: random images and sentences of the usual size, or a split of a data folder."""
+"""The inputs of a benchmark: random images and sentences of the usual size, or a split of a data folder."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from regard.data import Split
 from regard.words import ROLES, Vocabulary
 from regard.words.vocabulary import SPECIALS
 
-NUM_WORDS = 8481  # of Flickr30K's vocabulary
+NUM_WORDS = 8481  # in the vocabulary of Flickr30K
 
 
 @dataclass(frozen=True)
-class Random:
-    """Random images and texts, each the same whenever it is read. Sentences have 5 to 20 words."""
+class RandomInputs:
+    """Random images, and sentences of 5 to 20 words. The same rows always give the same items."""
 
     num_images: int = 1000
     num_texts: int = 5000
@@ -29,7 +29,7 @@ class Random:
     def images(self, rows: np.ndarray) -> Images:
         random, shape = torch.Generator().manual_seed(int(rows[0])), (len(rows), self.regions)
         corners = torch.rand(*shape, 2, 2, generator=random).sort(2).values
-        # A region has relations to two others, as a scene graph's have.
+        # Each region has relations to two others, about as many as in a scene graph.
         relations = torch.zeros(*shape, self.regions, dtype=torch.long)
         others = torch.randint(self.regions, (*shape, 2), generator=random)
         relations.scatter_(2, others, torch.randint(1, 50, (*shape, 2), generator=random))
@@ -52,14 +52,14 @@ class Random:
 
 
 @dataclass(frozen=True)
-class OfSplit:
-    """A split's own."""
+class SplitInputs:
+    """The images and texts of a split, with a vocabulary of all its words."""
 
     split: Split
     tokenizer: Vocabulary
 
     @classmethod
-    def of(cls, split: Split) -> "OfSplit":
+    def of(cls, split: Split) -> "SplitInputs":
         return cls(split, Vocabulary.build(split.captions, min_count=1))
 
     @property
@@ -81,4 +81,4 @@ class OfSplit:
         return self.split.texts(rows, self.tokenizer)
 
 
-Inputs = Random | OfSplit
+Inputs = RandomInputs | SplitInputs

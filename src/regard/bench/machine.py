@@ -1,4 +1,4 @@
-"""What this machine can do: its name, and the fastest product and copy that torch reaches on it."""
+"""The machine: its name, its fastest matrix product and copy in torch, and tools to measure time and memory."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ from regard.runtime import fast_products, library
 
 
 def best_seconds(work: Callable[[], object], device: str, budget: float, least: int = 3) -> float:
-    """The shortest of repeated runs: at least `least`, then as many as `budget` seconds hold. A first one warms up."""
+    """Return the seconds of the fastest of `least` runs, or of more within `budget` seconds, after one warm-up run."""
     work()
     runs: list[float] = []
     while len(runs) < least or sum(runs) < budget:
@@ -29,12 +29,13 @@ def best_seconds(work: Callable[[], object], device: str, budget: float, least: 
 
 
 def synchronize(device: str) -> None:
+    """Wait until a GPU has finished its work; return at once on a CPU."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def product_gflops(device: str, dtype: torch.dtype, budget: float = 0.5) -> float:
-    """Of products of the shape that a block of scores has, 10^9 operations a second: a multiply-add is two."""
+    """Return the GFLOP/s of matrix products of the shape of a block of scores; a multiply-add counts as two."""
     rows, columns, depth = (2304, 1664, 1024) if device == "cpu" else (8192, 8192, 1024)
     first, second = (torch.randn(size, depth, device=device, dtype=dtype) for size in (rows, columns))
     with fast_products():
@@ -42,14 +43,14 @@ def product_gflops(device: str, dtype: torch.dtype, budget: float = 0.5) -> floa
 
 
 def copy_gbytes(device: str, budget: float = 0.3) -> float:
-    """Of a copy of 256 MiB, 10^9 bytes read and written a second."""
+    """Return the GB/s of a copy of 256 MiB, bytes read plus bytes written."""
     source = torch.ones(2**26, device=device)
     target = torch.empty_like(source)
     return 2e-9 * source.nbytes / best_seconds(lambda: target.copy_(source), device, budget)
 
 
 def hardware(device: str) -> str:
-    """As in "AMD EPYC 9B45, 2 threads, products by oneDNN"."""
+    """Return the name of the hardware, such as "AMD EPYC 9B45, 2 threads, products by oneDNN"."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()
@@ -60,7 +61,7 @@ def hardware(device: str) -> str:
 
 
 def commit() -> str:
-    """The commit of the working copy that runs, or the version where it is none."""
+    """Return the commit of the running working copy, or the version number of an installed package."""
     top = Path(__file__).parents[3]
     if not (top / ".git").exists():
         return __version__
@@ -72,7 +73,7 @@ def commit() -> str:
 
 
 class PeakMemory:
-    """The most memory in use between the two ends of a `with`, beyond what was in use at its beginning, in MiB."""
+    """Measure, in a `with` block, the peak memory beyond what was in use at its beginning, in MiB (nan if unknown)."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -82,7 +83,7 @@ class PeakMemory:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         else:
-            with suppress(OSError, AttributeError):  # Linux alone: forget what was freed, and the highest mark
+            with suppress(OSError, AttributeError):  # Linux only: release freed memory, reset the peak
                 ctypes.CDLL("libc.so.6").malloc_trim(0)
                 Path("/proc/self/clear_refs").write_text("5", "utf-8")
         self.before = self._now("VmRSS")

@@ -1,9 +1,11 @@
-"""How fast every model is, beside what this machine could do: `regard bench`.
+"""`regard bench`: the speed of each model, beside what the machine could do.
 
-For each model, at its published width unless told otherwise: every pair of a Flickr30K-shaped test set scored by
-`score_all` (or as many images of it as the time allows), against the floor, which is the FLOPs that grow with the pairs
-at the speed of the fastest product of that precision, and against the field's loop over captions; encoding; and
-training steps.
+For each model, at its published width by default:
+- scoring: `score_all` over the pairs of a test set of Flickr30K's size, or over as many as the time allows. It is
+  compared with the floor (the FLOPs that grow with the number of pairs, at the speed of the fastest matrix product of
+  that precision) and with the loop over captions that released code uses;
+- encoding of images and texts;
+- training steps.
 """
 
 import time
@@ -28,52 +30,52 @@ from regard.training.config import TrainConfig
 from regard.training.loop import Objective
 from regard.words import WordsConfig
 
-BATCHES = (32, 64, 128)
+BATCHES = (32, 64, 128)  # sizes of the training batches
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a row was measured, and the ceilings there."""
+    """The machine that a row was measured on, and its measured limits."""
 
     hardware: str
     commit: str
     torch: str
-    product_gflops: float  # float32, the fastest
+    product_gflops: float  # float32, by the fastest library
     product_bfloat16_gflops: float
     copy_gbytes: float
 
     @classmethod
-    def measured(cls, device: str) -> "Machine":
-        full, half = (product_gflops(device, dtype) for dtype in (torch.float32, torch.bfloat16))
-        return cls(hardware(device), commit(), torch.__version__, full, half, copy_gbytes(device))
+    def measure(cls, device: str) -> "Machine":
+        float32, bfloat16 = (product_gflops(device, dtype) for dtype in (torch.float32, torch.bfloat16))
+        return cls(hardware(device), commit(), torch.__version__, float32, bfloat16, copy_gbytes(device))
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one model took."""
+class BenchRow:
+    """The measurements of one model."""
 
     model: str
     direction: str
-    precision: Precision  # of the pairs' products; the loop's are float32
+    precision: Precision  # of scoring; the loop over captions uses float32
     dim: int
     images: int
     texts: int
     regions: int
-    words: float  # in the mean
+    words: float  # per text, mean
     seconds_per_million_pairs: float
     gflop_per_million_pairs: float
-    floor_ratio: float  # of the time to the floor's
+    floor_ratio: float  # time divided by the time of the floor
     loop_seconds_per_million_pairs: float
     loop_speedup: float
-    peak_mib: float  # of scoring, beyond the encodings
-    images_per_second: float  # encoded
+    peak_mib: float  # memory of scoring, without the encodings
+    images_per_second: float  # of encoding
     texts_per_second: float
-    steps_per_second: dict[int, float] = field(default_factory=dict)  # of training, by batch size
-    step_mib: dict[int, float] = field(default_factory=dict)
+    steps_per_second: dict[int, float] = field(default_factory=dict)  # training steps, by batch size
+    step_mib: dict[int, float] = field(default_factory=dict)  # memory of a training step, by batch size
     machine: Machine | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, as the JSON has it."""
+        """Return a flat dict, as the JSON file has it."""
         row = asdict(self)
         return row | (row.pop("machine") or {})
 
@@ -87,25 +89,28 @@ def bench(
     train: bool = True,
     precision: Precision = "float32",
     device: str = "cpu",
-    told: Callable[[str], None] = lambda text: None,
-) -> list[Row]:
-    """Measure the models named, about `seconds` for each one's scores; SCAN in both directions."""
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[BenchRow]:
+    """Measure the named models, with about `seconds` of scoring for each; SCAN in both directions.
+
+    `dim` 0 is each model's own width. `progress` is called with the name of each model before it is measured.
+    """
     tune_memory()
-    machine = Machine.measured(device)
+    machine = Machine.measure(device)
     rows = []
     for name in names:
         for direction in ("t2i", "i2t") if name == "scan" else ("",):
-            told(f"{name} {direction}".strip())
+            progress(f"{name} {direction}".strip())
             options: dict[str, Any] = {"direction": direction} if direction else {}
             options |= {"dim": dim} if dim else {}
-            rows.append(_measured(name, options, inputs, machine, seconds, train, precision, device))
+            rows.append(_measure(name, options, inputs, machine, seconds, train, precision, device))
     return rows
 
 
 def pair_flops(model: Matcher, images: Any, texts: Any) -> int:
-    """The FLOPs that a pair of an encoded image and an encoded text adds: of a block, those that grow with both sides.
+    """Return the FLOPs that each further pair adds to a block: those that grow with both the images and the texts.
 
-    Of each side the first item counts, twice. Products are counted, elementwise work is not.
+    They are counted for the first image and the first text. Only matrix products are counted, not elementwise work.
     """
     images, texts = images[[0, 0]], texts[[0, 0]]
 
@@ -117,7 +122,7 @@ def pair_flops(model: Matcher, images: Any, texts: Any) -> int:
     return count(2, 2) - count(1, 2) - count(2, 1) + count(1, 1)
 
 
-def _measured(
+def _measure(
     name: str,
     options: dict[str, Any],
     inputs: Inputs,
@@ -126,20 +131,20 @@ def _measured(
     train: bool,
     precision: Precision,
     device: str,
-) -> Row:
+) -> BenchRow:
     torch.manual_seed(0)
     config = MODELS[name].Config(**options)
     words = build_words(WordsConfig(), inputs.tokenizer, config.dim)
     model = MODELS[name](config, inputs.feature_dim, words).eval().to(device)
     with torch.inference_mode():
-        images, image_rate = _encoded(inputs.images, inputs.num_images, model.encode_images, device)
-        texts, text_rate = _encoded(inputs.texts, inputs.num_texts, model.encode_texts, device)
+        images, image_rate = _encode_timed(inputs.images, inputs.num_images, model.encode_images, device)
+        texts, text_rate = _encode_timed(inputs.texts, inputs.num_texts, model.encode_texts, device)
         flops, lengths = _mean_flops(model, images, texts)
 
         def score() -> None:
             score_all(model, some_images, some_texts, precision=precision)
 
-        # As many images as the time allows, and before that texts, by how long a few take.
+        # First time a few pairs, then take as many texts, and after that as many images, as the time allows.
         some_images, some_texts = images[:16], texts[:64]
         with PeakMemory(device) as memory:
             pace = best_seconds(score, device, 0.0, 1) / (len(some_images) * len(some_texts))
@@ -149,10 +154,10 @@ def _measured(
             took = best_seconds(score, device, seconds / 4, 1)
         images, texts = some_images, some_texts
         per_million = 1e6 * took / (len(images) * len(texts))
-        looped = _looped(model, images, texts, seconds / 4, device)
+        looped = _time_loop(model, images, texts, seconds / 4, device)
     ceiling = machine.product_gflops if precision == "float32" else machine.product_bfloat16_gflops
-    steps = {batch: _step(model, inputs, batch, device) for batch in BATCHES} if train else {}
-    return Row(
+    steps = {batch: _time_step(model, inputs, batch, device) for batch in BATCHES} if train else {}
+    return BenchRow(
         model=name,
         direction=getattr(config, "direction", "both"),
         precision=precision,
@@ -175,8 +180,8 @@ def _measured(
     )
 
 
-def _encoded(read: Callable[[np.ndarray], Any], count: int, encode: Any, device: str) -> tuple[Any, float]:
-    """The encodings of all items, and how many a second the encoder made."""
+def _encode_timed(read: Callable[[np.ndarray], Any], count: int, encode: Any, device: str) -> tuple[Any, float]:
+    """The encodings of all items, and the number of items encoded per second."""
     parts, spent = [], 0.0
     for rows in np.split(np.arange(count), range(128, count, 128)):
         batch = read(rows).to(device).to(torch.float32)
@@ -189,7 +194,7 @@ def _encoded(read: Callable[[np.ndarray], Any], count: int, encode: Any, device:
 
 
 def _mean_flops(model: Matcher, images: Any, texts: Any) -> tuple[float, torch.Tensor]:
-    """The FLOPs of a pair in the mean over the texts, and the texts' lengths."""
+    """The mean FLOPs per pair over the texts, and the lengths of the texts."""
     lengths = texts.lengths()
     kinds, counts = lengths.unique(return_counts=True)
     one_each = [texts[(lengths == kind).nonzero()[0]].trimmed() for kind in kinds]
@@ -197,8 +202,8 @@ def _mean_flops(model: Matcher, images: Any, texts: Any) -> tuple[float, torch.T
     return sum(f * int(n) for f, n in zip(flops, counts, strict=True)) / len(texts), lengths
 
 
-def _looped(model: Matcher, images: Any, texts: Any, seconds: float, device: str) -> float:
-    """Seconds per million pairs of the field's loop, over as many captions as the time allows."""
+def _time_loop(model: Matcher, images: Any, texts: Any, seconds: float, device: str) -> float:
+    """Seconds per million pairs of the loop over captions, for as many captions as the time allows."""
     loop, pick = LOOPS[type(model)], torch.randperm(len(texts), generator=torch.Generator().manual_seed(0)).to(device)
     images, few = images[:128], min(4, len(texts))
     took = best_seconds(lambda: loop(model, images, texts[pick[:few]]), device, 0.0, 1)
@@ -207,8 +212,8 @@ def _looped(model: Matcher, images: Any, texts: Any, seconds: float, device: str
     return 1e6 * took / (len(images) * count)
 
 
-def _step(model: Matcher, inputs: Inputs, batch: int, device: str) -> tuple[float, float]:
-    """Training steps a second, and the memory that one takes, in MiB. On a CPU, batches are cut to blocks of 32."""
+def _time_step(model: Matcher, inputs: Inputs, batch: int, device: str) -> tuple[float, float]:
+    """Training steps per second, and the MiB that a step takes. On a CPU, scores are computed in blocks of 32."""
     config = TrainConfig(batch_size=batch, negatives="sum", block=0 if device == "cuda" else 32)
     objective = Objective(model, config).train()
     optimizer = torch.optim.Adam(objective.parameters(), fused=True)

@@ -1,4 +1,4 @@
-"""The rows of a benchmark as a table and as a picture."""
+"""The results of a benchmark as a table and as a picture."""
 
 import os
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from regard.bench.measurement import Row
+from regard.bench.measurement import BenchRow
 from regard.charts import INK, PALE, PLAIN
 from regard.files import replacing
 
 OURS, LOOP, FLOOR = "#123f5c", "#d0573c", "#7fb4d6"
 
 
-def table(rows: Sequence[Row]) -> str:
-    """In Markdown, aligned so that it reads as it is; under it the machine and its ceilings."""
+def table(rows: Sequence[BenchRow]) -> str:
+    """Return the rows as an aligned Markdown table, and below it the machine and its limits."""
     lines = [["model", "pairs", "s / M pairs", "x floor", "loop: s / M", "speed-up", "MiB", "images / s", "texts / s"]]
     batches = sorted({batch for row in rows for batch in row.steps_per_second})
     lines[0] += [f"steps / s at {batch} (MiB)" for batch in batches]
@@ -32,8 +32,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*(f"| {' | '.join(cells)} |" for cells in aligned), "", _machine(rows[0])])
 
 
-def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
-    """Seconds per million pairs to a PNG: ours beside the floor and the field's loop."""
+def draw_bench(rows: Sequence[BenchRow], path: str | os.PathLike[str]) -> None:
+    """Draw the seconds per million pairs of Regard, the floor and the loop over captions to a PNG file."""
     figure = Figure(figsize=(8, 1.6 + 0.5 * len(rows)), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
@@ -65,12 +65,12 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format="png")
 
 
-def _name(row: Row) -> str:
+def _name(row: BenchRow) -> str:
     parts = [row.model, *[row.direction] * (row.direction != "both"), *[row.precision] * (row.precision != "float32")]
     return " ".join(parts)
 
 
-def _machine(row: Row) -> str:
+def _machine(row: BenchRow) -> str:
     machine = row.machine
     if machine is None:
         return ""

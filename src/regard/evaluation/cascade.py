@@ -1,4 +1,4 @@
-"""The cascade: every pair by one product of summary vectors, and exact scores for each query's best alone."""
+"""The cascade: a shortlist for each query by one product of summary vectors, then exact scores of the shortlist."""
 
 import time
 from bisect import bisect_left
@@ -12,27 +12,27 @@ from torch import Tensor
 
 from regard.batch import Fragments
 from regard.data import Split
-from regard.encode import encode
+from regard.encode import check_inputs, encode
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.metrics import Recalls, recalls
 from regard.runtime import fast_products, inner
 from regard.score import NUMBERS, block_of, score_all
 
-WITHIN = 0.1  # what a metric may differ by from the exhaustive one's, in points
+TOLERANCE = 0.1  # percentage points that a metric may differ from the one over all pairs
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """What a shortlist of `count` texts an image and images a text gives, beside all pairs."""
+    """The metrics with a shortlist of `count` texts per image and images per text, beside those over all pairs."""
 
     count: int
     recalls: Recalls
     exhaustive: Recalls | None
-    shortlist_i2t: float  # the share of images of which a text is scored exactly, in percent: what bounds the recalls
-    shortlist_t2i: float
-    work: float  # the pairs scored exactly, as a part of all
-    seconds: float  # of summaries and exact scores
+    shortlist_i2t: float  # percentage of images whose shortlist contains a text of theirs: an upper bound of R@K
+    shortlist_t2i: float  # percentage of texts whose shortlist contains their image
+    work: float  # pairs scored exactly, as a fraction of all pairs
+    seconds: float  # for summary vectors and exact scores
     exhaustive_seconds: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -41,17 +41,17 @@ class Cascade:
         return row | ({"exhaustive": self.exhaustive.to_dict()} if self.exhaustive else {})
 
     def render(self) -> str:
-        """A small table for the terminal."""
+        """Return a small table for the terminal."""
         lines = [f"{'':18}" + "".join(f"{name:>7}" for name in ("R@1", "R@5", "R@10", "R@1", "R@5", "R@10", "rSum"))]
-        for name, found in (("all pairs", self.exhaustive), (f"shortlist of {self.count}", self.recalls)):
-            if found is not None:
-                lines.append(f"{name:18}" + "".join(f"{value:7.1f}" for value in seven(found)))
+        for name, measured in (("all pairs", self.exhaustive), (f"shortlist of {self.count}", self.recalls)):
+            if measured is not None:
+                lines.append(f"{name:18}" + "".join(f"{value:7.1f}" for value in seven(measured)))
         lines.append(
-            f"On the lists: for {self.shortlist_i2t:.1f} % of images a sentence of theirs, "
-            f"for {self.shortlist_t2i:.1f} % of sentences their image."
+            f"The shortlist contains a matching sentence for {self.shortlist_i2t:.1f} % of the images, "
+            f"and the matching image for {self.shortlist_t2i:.1f} % of the sentences."
         )
         speed = f", {self.speedup:.1f} times faster than all pairs" if self.speedup else ""
-        lines.append(f"Scored exactly: 1 of {1 / self.work:.1f} pairs, in {self.seconds:.2f} s{speed}.")
+        lines.append(f"Scored exactly: 1 of every {1 / self.work:.1f} pairs, in {self.seconds:.2f} s{speed}.")
         return "\n".join(lines)
 
     @property
@@ -59,17 +59,17 @@ class Cascade:
         return None if self.exhaustive_seconds is None else self.exhaustive_seconds / self.seconds
 
 
-def listed(summaries: Float[Tensor, "image text"], count: int) -> Bool[Tensor, "image text"]:
-    """The pairs to score exactly: the `count` best texts of each image and the `count` best images of each text."""
-    found = torch.zeros_like(summaries, dtype=torch.bool)
-    found.scatter_(1, summaries.topk(min(count, summaries.shape[1]), 1).indices, True)
-    return found.scatter_(0, summaries.topk(min(count, summaries.shape[0]), 0).indices, True)
+def shortlisted_pairs(summaries: Float[Tensor, "image text"], count: int) -> Bool[Tensor, "image text"]:
+    """Return which pairs to score exactly: the `count` best texts of each image and best images of each text."""
+    pairs = torch.zeros_like(summaries, dtype=torch.bool)
+    pairs.scatter_(1, summaries.topk(min(count, summaries.shape[1]), 1).indices, True)
+    return pairs.scatter_(0, summaries.topk(min(count, summaries.shape[0]), 0).indices, True)
 
 
-def joined(
+def merged_scores(
     summaries: Float[Tensor, "image text"], exact: Float[Tensor, "image text"], pairs: Bool[Tensor, "image text"]
 ) -> Float[Tensor, "image text"]:
-    """One matrix to rank by: the pairs listed by their exact scores, and under all of them the others by summary."""
+    """Return one matrix to rank by: exact scores for `pairs`, and below all of them the other pairs by summary."""
     if not pairs.any():
         return summaries
     low, high = float(exact[pairs].min()), float(summaries.max())
@@ -80,7 +80,7 @@ def joined(
 def exact_scores(
     model: Matcher, images: Any, texts: Any, pairs: Bool[Tensor, "image text"]
 ) -> Float[Tensor, "image text"]:
-    """The scores of the pairs asked for; 0 elsewhere. Texts of like length go together."""
+    """Return the scores of `pairs`, and 0 elsewhere. Texts of similar length are scored together."""
     scores = torch.zeros(pairs.shape)
     order = texts.lengths().argsort() if isinstance(texts, Fragments) else torch.arange(len(texts))
     _, columns = block_of(model, images[:1], texts, NUMBERS[order.device.type])
@@ -95,58 +95,65 @@ def exact_scores(
 
 @torch.inference_mode()
 def cascade(model: Matcher, split: Split, count: int, exhaustive: bool = True) -> Cascade:
-    """Measure a model on a split by a shortlist of `count`, and by all pairs beside it.
+    """Measure a model on a split with shortlists of `count` and, if `exhaustive`, over all pairs too.
 
-    Raises InputError for a `count` below 1, and where the split lacks what the model needs.
+    Raises InputError for a `count` below 1, and if the split lacks what the model needs.
     """
     if count < 1:
-        raise InputError(f"A shortlist of {count}: want at least 1, or auto.")
-    images, texts = (model.scored(side) for side in encode(model, split))
+        raise InputError(f"A shortlist of {count} is too short: give at least 1, or auto.")
+    check_inputs(model, split)
+    images, texts = (model.for_scoring(side) for side in encode(model, split))
     began = time.perf_counter()
     summaries = summary_scores(images, texts)
-    pairs = listed(summaries, count)
-    scores = joined(summaries, exact_scores(model, images, texts, pairs), pairs)
-    took = time.perf_counter() - began
-    every, every_took = None, None
+    pairs = shortlisted_pairs(summaries, count)
+    scores = merged_scores(summaries, exact_scores(model, images, texts, pairs), pairs)
+    seconds = time.perf_counter() - began
+    all_pairs, all_seconds = None, None
     if exhaustive:
         began = time.perf_counter()
-        every_scores = score_all(model, images, texts)
-        every_took = time.perf_counter() - began
-        every = recalls(every_scores.numpy(), split.image_of_text)
+        all_scores = score_all(model, images, texts)
+        all_seconds = time.perf_counter() - began
+        all_pairs = recalls(all_scores.numpy(), split.image_of_text)
     i2t, t2i = coverage(pairs, split.image_of_text)
-    found = recalls(scores.numpy(), split.image_of_text)
-    return Cascade(count, found, every, i2t, t2i, float(pairs.float().mean()), took, every_took)
+    with_shortlist = recalls(scores.numpy(), split.image_of_text)
+    work = float(pairs.float().mean())
+    return Cascade(count, with_shortlist, all_pairs, i2t, t2i, work, seconds, all_seconds)
 
 
 @torch.inference_mode()
-def smallest(model: Matcher, split: Split) -> int:
-    """The shortest list that keeps each of the seven metrics of a split within 0.1 of exhaustive.
+def smallest_shortlist(model: Matcher, split: Split) -> int:
+    """Return the length of the shortest shortlist that keeps each of the seven metrics within 0.1 of all pairs.
 
-    Found by bisection: if a list does, a longer one is taken to do so too.
+    It is found by bisection, assuming that a longer shortlist is never worse. Raises InputError if the split lacks what
+    the model needs.
     """
-    images, texts = (model.scored(side) for side in encode(model, split))
+    check_inputs(model, split)
+    images, texts = (model.for_scoring(side) for side in encode(model, split))
     summaries, exact = summary_scores(images, texts), score_all(model, images, texts)
-    wanted = seven(recalls(exact.numpy(), split.image_of_text))
+    exhaustive = seven(recalls(exact.numpy(), split.image_of_text))
 
-    def does(count: int) -> bool:
-        found = recalls(joined(summaries, exact, listed(summaries, count)).numpy(), split.image_of_text)
-        return all(abs(a - b) <= WITHIN + 1e-9 for a, b in zip(seven(found), wanted, strict=True))
+    def is_enough(count: int) -> bool:
+        scores = merged_scores(summaries, exact, shortlisted_pairs(summaries, count))
+        metrics = seven(recalls(scores.numpy(), split.image_of_text))
+        return all(abs(a - b) <= TOLERANCE + 1e-9 for a, b in zip(metrics, exhaustive, strict=True))
 
-    return bisect_left(range(max(exact.shape)), True, lo=1, key=does)
+    return bisect_left(range(max(exact.shape)), True, lo=1, key=is_enough)
 
 
-def seven(found: Recalls) -> list[float]:
-    """The seven metrics."""
-    return [*(value for way in (found.i2t, found.t2i) for value in (way.r1, way.r5, way.r10)), found.rsum]
+def seven(measured: Recalls) -> list[float]:
+    """Return the seven metrics: R@1, R@5 and R@10 in both directions, and rSum."""
+    ways = (measured.i2t, measured.t2i)
+    return [*(value for way in ways for value in (way.r1, way.r5, way.r10)), measured.rsum]
 
 
 def summary_scores(images: Any, texts: Any) -> Float[Tensor, "image text"]:
+    """Return the inner products of the summary vectors of two encodings."""
     with fast_products():
         return inner(images.summary(), texts.summary()).cpu()
 
 
 def coverage(pairs: Bool[Tensor, "image text"], image_of_text: np.ndarray) -> tuple[float, float]:
-    """The percentage of images of which a text is listed with them; of texts, of their image."""
-    match = torch.from_numpy(np.arange(len(pairs))[:, None] == image_of_text)
-    found = pairs & match
-    return 100 * float(found.any(1)[match.any(1)].float().mean()), 100 * float(found.any(0).float().mean())
+    """Return the percentage of images with a matching text among `pairs`, and of texts with their image."""
+    matches = torch.from_numpy(np.arange(len(pairs))[:, None] == image_of_text)
+    covered = pairs & matches
+    return 100 * float(covered.any(1)[matches.any(1)].float().mean()), 100 * float(covered.any(0).float().mean())

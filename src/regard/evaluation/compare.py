@@ -1,8 +1,8 @@
-"""How sure a recall is, and whether one score matrix is better than another: the bootstrap over images.
+"""Confidence intervals of recalls, and a paired test of two score matrices: the bootstrap over images.
 
-Images are drawn with replacement and bring their texts along, since texts of one image are not independent. Ranks are
-computed once, in the whole gallery, and drawn with their queries; so the intervals speak of other queries of this kind,
-not of galleries of another size. Of several folds, each is resampled by itself and the mean taken.
+Images are drawn with replacement together with their texts, because texts of one image are not independent. Ranks are
+computed once, in the whole gallery, and drawn with their queries. So the intervals describe other queries of the same
+kind, not galleries of another size. Folds are resampled separately, and the mean is taken over the folds.
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 (percentile interval) and 16 (tests).
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from regard.files import InputError
-from regard.metrics import Protocol, Ranks, Recalls, galleries, matches, render, summary
+from regard.metrics import Protocol, Ranks, Recalls, check_image_of_text, galleries, render, summary
 
 RECALLS = tuple((way, level) for way in ("i2t", "t2i") for level in ("r1", "r5", "r10"))
 Path = str | os.PathLike[str]
@@ -24,7 +24,7 @@ Path = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Interval:
-    """Where 95 % of the resampled values lie."""
+    """The range that contains 95 % of the resampled values."""
 
     low: float
     high: float
@@ -34,24 +34,24 @@ class Interval:
 class Intervals:
     """The 95 % intervals of the six recalls and of their sum, in percent."""
 
-    i2t: dict[str, Interval]  # by r1, r5, r10
+    i2t: dict[str, Interval]  # keys r1, r5, r10
     t2i: dict[str, Interval]
     rsum: Interval
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One matrix's rSum minus another's, on the same images and texts."""
+    """The rSum of one matrix minus that of another, on the same images and texts."""
 
     rsum: float
-    low: float
-    high: float  # the 95 % interval of the difference
-    p: float  # two-sided: how often the resampled difference has the other sign, or none, twice
+    low: float  # of the 95 % interval of the difference
+    high: float
+    p: float  # two-sided p-value: twice the share of resampled differences that are zero or have the other sign
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A score matrix's metrics, and how sure they are."""
+class MeasuredScores:
+    """The metrics of a score matrix, with their intervals."""
 
     name: str
     recalls: Recalls
@@ -62,32 +62,33 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What `regard metrics` tells."""
+class Comparison:
+    """The metrics of one score matrix or of two, and the test between them: the result of `regard metrics`."""
 
     protocol: Protocol
     resamples: int
-    scores: Measured
-    against: Measured | None = None
+    scores: MeasuredScores
+    against: MeasuredScores | None = None
     difference: Difference | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The seven keys of `Recalls.to_dict`, and beside them ties, intervals, and what it was compared against."""
-        told = {**self.scores.to_dict(), "protocol": self.protocol, "resamples": self.resamples}
+        """Return `Recalls.to_dict` of the scores, with ties, intervals and the comparison."""
+        values = {**self.scores.to_dict(), "protocol": self.protocol, "resamples": self.resamples}
         if self.against and self.difference:
-            told |= {"against": self.against.to_dict(), "difference": asdict(self.difference)}
-        return told
+            values |= {"against": self.against.to_dict(), "difference": asdict(self.difference)}
+        return values
 
     def render(self) -> str:
+        """Return the tables for the terminal."""
         parts = [_table(self.scores, self.resamples)]
         if self.against and self.difference:
             parts += [_table(self.against, self.resamples), self._verdict(self.difference)]
         return "\n\n".join(parts)
 
-    def _verdict(self, found: Difference) -> str:
-        clear = "a clear difference" if found.p < 0.05 else "no clear difference"
-        interval = f"95 % {found.low:+.1f} to {found.high:+.1f}"
-        return f"rSum differs by {found.rsum:+.1f} ({interval}, p = {found.p:.3f}): {clear}."
+    def _verdict(self, tested: Difference) -> str:
+        clear = "a clear difference" if tested.p < 0.05 else "no clear difference"
+        interval = f"95 % {tested.low:+.1f} to {tested.high:+.1f}"
+        return f"rSum differs by {tested.rsum:+.1f} ({interval}, p = {tested.p:.3f}): {clear}."
 
 
 def measure(
@@ -97,25 +98,25 @@ def measure(
     protocol: Protocol = "full",
     resamples: int = 2000,
     seed: int = 0,
-) -> Report:
-    """The metrics of the score matrix in a .npy file, with intervals; and of `against`, with the test between the two.
+) -> Comparison:
+    """Measure the score matrix in a .npy file, with intervals; and `against`, with a paired test of the two.
 
-    Raises InputError, naming the file, where a file is not what it should be or the files do not belong together.
+    Raises InputError, naming the file, if a file has the wrong content or the files do not belong together.
     """
     owners = read_image_of_text(image_of_text)
-    found, parts = [], []
+    measured, parts = [], []
     for path in (scores, against) if against else (scores,):
         with _naming(path):
             matrix = read_matrix(path)
-            parts.append(galleries(matrix, matches(matrix.shape, owners), protocol))
-        found.append(Measured(os.fspath(path), summary(parts[-1]), intervals(parts[-1], resamples, seed)))
+            parts.append(galleries(matrix, check_image_of_text(matrix.shape, owners), protocol))
+        measured.append(MeasuredScores(os.fspath(path), summary(parts[-1]), intervals(parts[-1], resamples, seed)))
     if against is None:
-        return Report(protocol, resamples, found[0])
-    return Report(protocol, resamples, found[0], found[1], difference(parts[0], parts[1], resamples, seed))
+        return Comparison(protocol, resamples, measured[0])
+    return Comparison(protocol, resamples, measured[0], measured[1], difference(parts[0], parts[1], resamples, seed))
 
 
 def intervals(parts: tuple[Ranks, ...], resamples: int = 2000, seed: int = 0) -> Intervals:
-    """Percentile intervals of the recalls of one gallery, or of the mean of several: of `regard.metrics.galleries`."""
+    """Return the percentile intervals of the recalls of one gallery, or of the mean over several (`galleries`)."""
     drawn = _resampled([parts], resamples, seed)[0]
     by_name = dict(zip(RECALLS, (_interval(values) for values in drawn.T), strict=True))
     i2t, t2i = ({level: by_name[way, level] for level in ("r1", "r5", "r10")} for way in ("i2t", "t2i"))
@@ -123,15 +124,15 @@ def intervals(parts: tuple[Ranks, ...], resamples: int = 2000, seed: int = 0) ->
 
 
 def difference(ours: tuple[Ranks, ...], theirs: tuple[Ranks, ...], resamples: int = 2000, seed: int = 0) -> Difference:
-    """The paired test: the same draw of images for both, so that what is hard for both cancels.
+    """Test the difference of two rSums, with the same draws of images for both, so that common difficulty cancels.
 
-    Raises InputError where the two are not of the same images and texts.
+    Raises InputError if the two do not rank the same images and texts.
     """
     same = len(ours) == len(theirs) and all(
         np.array_equal(one.image_of_text, other.image_of_text) for one, other in zip(ours, theirs, strict=True)
     )
     if not same:
-        raise InputError("The two score matrices are not of the same images and texts: a paired test needs that.")
+        raise InputError("The two score matrices belong to different images or texts: a paired test needs the same.")
     first, second = _resampled([ours, theirs], resamples, seed).sum(2)
     drawn = np.round(first - second, 9)  # equal sums may differ in the last bit
     sides = min((drawn <= 0).sum(), (drawn >= 0).sum())
@@ -141,22 +142,22 @@ def difference(ours: tuple[Ranks, ...], theirs: tuple[Ranks, ...], resamples: in
 
 
 def read_matrix(path: Path) -> np.ndarray:
-    """A score matrix of [image, text] from a .npy file, memory-mapped. Raises InputError where it is none."""
+    """Open the score matrix [image, text] of a .npy file, memory-mapped. Raises InputError if it is not one."""
     scores = _mapped(path)
     if scores.ndim != 2:
-        raise InputError(f"{path} has the shape {list(scores.shape)}: want a matrix of [image, text] scores.")
+        raise InputError(f"{path} has the shape {list(scores.shape)}: expected a matrix of [image, text] scores.")
     if scores.dtype not in (np.float16, np.float32, np.float64):
-        raise InputError(f"{path} is of dtype {scores.dtype}: want scores in float16, float32 or float64.")
+        raise InputError(f"{path} has the dtype {scores.dtype}: expected float16, float32 or float64.")
     return scores
 
 
 def read_image_of_text(path: Path) -> Int[np.ndarray, " text"]:
-    """The image row of each text from a .npy file. Raises InputError where it is no vector of integers."""
+    """Read the image row of each text from a .npy file. Raises InputError if it is not a vector of integers."""
     image_of_text = _mapped(path)
     if image_of_text.ndim != 1 or image_of_text.dtype.kind not in "iu":
         raise InputError(
-            f"{path} holds {image_of_text.dtype} of shape {list(image_of_text.shape)}: "
-            "want a vector of integers, the image row of each text (numpy.arange(texts) // 5, say)."
+            f"{path} contains {image_of_text.dtype} of shape {list(image_of_text.shape)}: expected a vector of "
+            "integers, the image row of each text (for example numpy.arange(num_texts) // 5)."
         )
     return np.array(image_of_text, np.int64)
 
@@ -168,7 +169,8 @@ def _mapped(path: Path) -> np.ndarray:
         raise InputError(f"{path} cannot be opened: {error.strerror}.") from error
     except (ValueError, EOFError) as error:
         raise InputError(
-            f"{path} cannot be read as an array ({error}): want what numpy.save writes, whole, without Python objects."
+            f"{path} cannot be read as an array ({error}): expected a complete file written by numpy.save, without "
+            "Python objects."
         ) from error
 
 
@@ -185,7 +187,7 @@ def _naming(path: Path) -> Iterator[None]:
 def _resampled(
     matrices: Sequence[tuple[Ranks, ...]], resamples: int, seed: int
 ) -> Float[np.ndarray, "matrix resample recall"]:
-    """The six recalls of each matrix under the same draws of images, in the order of RECALLS, in percent."""
+    """The six recalls of each matrix in percent, in the order of RECALLS, under the same draws of images."""
     rng = np.random.default_rng(seed)
     folds = []
     for parts in zip(*matrices, strict=True):
@@ -199,7 +201,7 @@ def _resampled(
 
 
 def _hits(part: Ranks) -> Int[np.ndarray, "image 8"]:
-    """Of each image: its three hits, its texts' three, how many images it is (one) and how many texts it has."""
+    """For each image: its hits at 1, 5 and 10, those of its texts, the number 1, and its number of texts."""
     size = len(part.i2t)
     levels = (1, 5, 10, np.inf)
     of_image = [np.ones(size, int) * (part.i2t <= level) for level in levels]
@@ -212,13 +214,13 @@ def _interval(values: Float[np.ndarray, " resample"]) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _table(measured: Measured, resamples: int) -> str:
-    found = measured.intervals
+def _table(measured: MeasuredScores, resamples: int) -> str:
+    spread = measured.intervals
     lines = [measured.name, render(measured.recalls), "", f"95 % intervals, {resamples} draws of the images"]
-    for name, way in (("image to text", found.i2t), ("text to image", found.t2i)):
+    for name, way in (("image to text", spread.i2t), ("text to image", spread.t2i)):
         spans = "   ".join(f"R@{level[1:]} {_span(interval)}" for level, interval in way.items())
         lines.append(f"{name:14}   {spans}")
-    lines.append(f"{'rSum':14}   {_span(found.rsum)}")
+    lines.append(f"{'rSum':14}   {_span(spread.rsum)}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
-"""Score every pair of a split, and measure."""
+"""Score every pair of a split, and compute the retrieval metrics."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -7,18 +8,18 @@ import numpy as np
 import torch
 
 from regard.data import Split
-from regard.encode import batches, encode_images, encode_texts, missing
+from regard.encode import batch_rows, check_inputs, encode_images, encode_texts
 from regard.matcher import Matcher
 from regard.metrics import Protocol, Recalls, recalls
 from regard.runtime import Precision
 from regard.score import score_all
 
-Held = Literal["float32", "float16"]
+EncodingType = Literal["float32", "float16"]
 AT_ONCE = 2048  # texts scored against all images
 
 
 def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recalls:
-    """The seven metrics (and the median and mean ranks) of a model on a split."""
+    """Return the seven metrics of a model on a split, with the median and mean ranks."""
     return recalls(scores_of(model, split).numpy(), split.image_of_text, protocol)
 
 
@@ -26,34 +27,40 @@ def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recal
 def scores_of(
     model: Matcher,
     split: Split,
+    *,
     out: np.ndarray | None = None,
     block: tuple[int, int] | None = None,
-    progress: Any = None,
+    progress: Callable[[int], object] | None = None,
     precision: Precision = "float32",
-    held: Held = "float32",
+    encodings: EncodingType = "float32",
 ) -> torch.Tensor:
-    """The score of every image and text of a split: float32 [image, text], into `out` where it is given.
+    """Return the score of each image with each text of a split: float32 [image, text].
 
-    The model is put into eval mode, and back. Texts of like length are encoded and scored together, some at a time, so
-    that the encodings of the images, `held` in that type, and the scores are what memory holds. Products of pairs are
-    of `precision`. Raises InputError where the split lacks what the model needs.
+    The model is put into eval mode for the call. Texts of similar length are encoded and scored together, AT_ONCE at a
+    time, so that memory holds the encodings of the images (stored as `encodings`), those of some texts, and the scores.
+    `out`, `block`, `progress` and `precision` are those of `score_all`. Raises InputError if the split lacks what the
+    model needs.
     """
-    missing(model, split)
+    check_inputs(model, split)
     was_training = model.training
     model.eval()
     try:
-        images = encode_images(model, split, lambda found: model.scored(found).to(getattr(torch, held)))
+        images = encode_images(model, split, lambda batch: model.for_scoring(batch).to(getattr(torch, encodings)))
         scores = np.empty((split.num_images, split.num_texts), np.float32) if out is None else out
-        for rows in np.array_split(_by_length(model, split), max(1, split.num_texts // AT_ONCE)):
+        for rows in np.array_split(_shortest_first(model, split), max(1, split.num_texts // AT_ONCE)):
             texts = encode_texts(model, split, rows)
-            scores[:, rows] = score_all(model, images, texts, block, progress=progress, precision=precision).numpy()
+            scores[:, rows] = score_all(
+                model, images, texts, block=block, progress=progress, precision=precision
+            ).numpy()
         return torch.from_numpy(scores)
     finally:
         model.train(was_training)
 
 
-def _by_length(model: Matcher, split: Split) -> np.ndarray:
-    """The texts' rows, shortest first."""
-    tokens = replace(split, text_relations=None)
-    lengths = [tokens.texts(rows, model.tokenizer).mask.sum(1).numpy() for rows in batches(split.num_texts)]
+def _shortest_first(model: Matcher, split: Split) -> np.ndarray:
+    """The rows of the texts, shortest text first."""
+    without_relations: Any = replace(split, text_relations=None)
+    lengths = [
+        without_relations.texts(rows, model.tokenizer).mask.sum(1).numpy() for rows in batch_rows(split.num_texts)
+    ]
     return np.concatenate(lengths).argsort(kind="stable")

@@ -1,4 +1,4 @@
-"""Twins: does a model tell two pictures apart that hold the same things, differently related?"""
+"""Twins: does a model distinguish two pictures of the same things in different relations?"""
 
 import numpy as np
 import torch
@@ -10,12 +10,12 @@ from regard.metrics import refuse_nan
 CHANCE = 50.0
 
 
-def twins(scores: np.ndarray | torch.Tensor, split: Split) -> dict[str, float]:
-    """Of the sentences of twin pictures, the percentage that score their own picture above its twin, by kind.
+def twin_accuracy(scores: np.ndarray | torch.Tensor, split: Split) -> dict[str, float]:
+    """Return the percentage of sentences that score their own picture above its twin, for each kind of twin.
 
-    Kinds are `relation` (a dog chases a man, a man chases a dog) and `attribute` (a red dog and a blue car, a blue dog
-    and a red car). A tie is wrong, so a constant score has 0 and chance is 50. `scores` is [image, text] over the whole
-    split. Raises InputError for a split that has no twins, and on NaN.
+    The kinds are `relation` (a dog chases a man; a man chases a dog) and `attribute` (a red dog and a blue car; a blue
+    dog and a red car). A tie counts as wrong, so a constant score has 0; chance is 50. `scores` is [image, text] over
+    the whole split. Raises InputError for a split without twins, and for NaN.
     """
     pairs = Twins.of(split)
     twin_of, kind_of = np.full(split.num_images, -1), np.full(split.num_images, "", dtype=object)

@@ -47,7 +47,7 @@ class VSEInfinity(Matcher):
         words = self.words(texts)
         return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))  # eq. 2-3
 
-    def scored(self, encoding: Pooled | Vectors) -> Vectors:
+    def for_scoring(self, encoding: Pooled | Vectors) -> Vectors:
         return Vectors(encoding.summary())
 
     def score(self, images: Pooled | Vectors, texts: Pooled | Vectors) -> Float[Tensor, "image text"]:

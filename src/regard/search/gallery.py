@@ -1,4 +1,4 @@
-"""Search a gallery of images by sentences: the best by summary vectors, ranked by their exact scores."""
+"""Search a gallery of images in memory: a shortlist by summary vectors, ranked by exact scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from regard.batch import Texts
 from regard.data import Split
 from regard.data.split import related
-from regard.encode import encode_images, missing
+from regard.encode import check_inputs, encode_images
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.relations.from_sentences import parsed
@@ -20,49 +20,52 @@ from regard.score import score_all
 
 @dataclass(frozen=True)
 class Hit:
-    """An image found."""
+    """One image of a search result."""
 
-    image: int  # its row
+    image: int  # its row in the gallery
     id: str
     score: float
 
 
-class Index:
-    """A gallery: the encodings of its images, what they are called, and the model (in eval mode) that made them."""
+class Gallery:
+    """The encodings of images and their ids, with the model (in eval mode) that encoded them."""
 
     def __init__(self, model: Matcher, images: Any, ids: Sequence[str]) -> None:
         self.model, self.images, self.ids = model, images, ids
         self.summaries = images.summary()
 
     @classmethod
-    def of(cls, model: Matcher, split: Split) -> "Index":
-        """The images of a split. Raises InputError where it lacks what the model needs."""
-        missing(model, split)
+    def of_split(cls, model: Matcher, split: Split) -> "Gallery":
+        """Encode the images of a split. Raises InputError if the split lacks what the model needs."""
+        check_inputs(model, split)
         with torch.inference_mode():
-            return cls(model, encode_images(model, split, model.scored), split.ids)
+            return cls(model, encode_images(model, split, model.for_scoring), split.ids)
 
     @torch.inference_mode()
     def search(self, texts: Texts, k: int = 10, shortlist: int | None = 100) -> list[list[Hit]]:
-        """The `k` best images of each text, the best first.
+        """Return the `k` best images of each text, best first.
 
-        Exact scores are of the `shortlist` best images by summary alone (None: of all). Raises InputError for a `k` or
-        a `shortlist` below 1.
+        Exact scores are computed for the `shortlist` images with the best summary vectors (None: for all images).
+        Raises InputError for a `k` or a `shortlist` below 1.
         """
         count = len(self.ids) if shortlist is None else shortlist
         if min(k, count) < 1:
-            raise InputError(f"The {k} best of a shortlist of {count}: want at least 1 of each.")
-        asked: Any = self.model.encode_texts(texts.to(self.summaries.device))
-        listed = inner(asked.summary(), self.summaries).topk(min(count, len(self.ids))).indices
-        found = []
-        for row, images in enumerate(listed):
-            scores = score_all(self.model, self.images[images], asked[row : row + 1])[:, 0]
+            raise InputError(f"Cannot return the {k} best of a shortlist of {count}: both must be at least 1.")
+        queries: Any = self.model.encode_texts(texts.to(self.summaries.device))
+        shortlists = inner(queries.summary(), self.summaries).topk(min(count, len(self.ids))).indices
+        results = []
+        for row, images in enumerate(shortlists):
+            scores = score_all(self.model, self.images[images], queries[row : row + 1])[:, 0]
             best = scores.topk(min(k, len(scores)))
             hits = zip(images.cpu()[best.indices].tolist(), best.values.tolist(), strict=True)
-            found.append([Hit(image, self.ids[image], score) for image, score in hits])
-        return found
+            results.append([Hit(image, self.ids[image], score) for image, score in hits])
+        return results
 
-    def ask(self, sentences: Sequence[str], k: int = 10, shortlist: int | None = 100) -> list[list[Hit]]:
-        """`search` by sentences as they are written. Relations between their words, if needed, are our parser's."""
+    def search_sentences(self, sentences: Sequence[str], k: int = 10, shortlist: int | None = 100) -> list[list[Hit]]:
+        """Return the `k` best images of each sentence; see `search`.
+
+        If the model reads relations between words, the sentences are parsed by Regard's own parser.
+        """
         if not sentences:
             return []
         tokenizer = self.model.tokenizer

@@ -1,6 +1,6 @@
-"""Ablations: a recipe's model with one mechanism taken away, or changed, at a time; trained alike and compared.
+"""Ablations: train a recipe's model with one mechanism removed or changed at a time, and compare the results.
 
-The rows of a model are `ablations/<model>.toml`: for each row the settings that go over the recipe's.
+The rows of a model are in `ablations/<model>.toml`: for each row, the settings that replace the recipe's.
 """
 
 import json
@@ -19,48 +19,52 @@ from regard.evaluation.compare import Difference, Interval, difference, interval
 from regard.evaluation.evaluate import scores_of
 from regard.files import InputError, Stopped, nearest, replacing
 from regard.metrics import Ranks, Recalls, galleries, summary
-from regard.training.checkpoint import WEIGHTS, load, open_for
+from regard.training.checkpoint import WEIGHTS
 from regard.training.loop import train
 from regard.training.recipe import Recipe
-from regard.training.run_folder import earlier
+from regard.training.run_folder import load_state
+from regard.training.trained_run import TrainedRun
 
 WHOLE = "whole"  # the row that the others are compared with
-TABLES = ("words", "data", "train")
+TABLES = ("words", "data", "train")  # of a recipe, beside the model's own
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one row's run reached on a split."""
+class AblationRow:
+    """The result of one row's run on a split."""
 
     name: str
     settings: tuple[str, ...]
     recalls: Recalls
     rsum: Interval
-    against: Difference | None  # the whole; None of itself, or where the whole has not been trained
+    against: Difference | None  # from the whole model; None for itself, or if the whole has not been trained
     million_parameters: float
 
 
 def rows_of(model: str) -> dict[str, list[str]]:
-    """The rows of a model and the settings of each, as `--set` takes them."""
+    """Return the rows of a model, each with its settings in the form that `--set` takes."""
     text = (resources.files("regard") / "ablations" / f"{model}.toml").read_text("utf-8")
     rows: dict[str, list[str]] = tomllib.loads(text)["rows"]
     return {name: [_with_table(model, setting) for setting in settings] for name, settings in rows.items()}
 
 
 def _with_table(model: str, setting: str) -> str:
-    """A setting without a table is one of the model's own."""
+    """The setting with its table: one without a known table is one of the model's own."""
     return setting if setting.partition(".")[0] in TABLES else f"{model}.{setting}"
 
 
-def chosen(model: str, names: Sequence[str] = (), part: str = "1/1") -> dict[str, list[str]]:
-    """The rows named, or all; of them every n-th for a `part` of "2/n". Raises InputError for what there is not."""
+def select_rows(model: str, names: Sequence[str] = (), part: str = "1/1") -> dict[str, list[str]]:
+    """Return the named rows of a model, or all; for a `part` of "2/4", every fourth of them from the second.
+
+    Raises InputError for an unknown row and for a malformed part.
+    """
     rows = rows_of(model)
     for name in names:
         if name not in rows:
             raise InputError(f"{model} has no ablation row {name!r}. {nearest(name, rows)}")
     number, _, of = part.partition("/")
     if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
-        raise InputError(f"--part {part!r} is not of the form 2/4: the second of four machines.")
+        raise InputError(f"--part {part!r} does not have the form 2/4 (the second of four machines).")
     wanted = [name for name in rows if not names or name in names]
     return {name: rows[name] for name in wanted[int(number) - 1 :: int(of)]}
 
@@ -68,54 +72,58 @@ def chosen(model: str, names: Sequence[str] = (), part: str = "1/1") -> dict[str
 def train_rows(
     recipe: str, rows: dict[str, list[str]], data: Path, out: Path, settings: list[str], device: str, console: Console
 ) -> None:
-    """Train each row into `out`/<row>, one after another, going on with what is there already."""
+    """Train each row into `out`/<row>, one after another. Finished rows are skipped, unfinished ones continued."""
     for name, own in rows.items():
         run, wanted = out / name, Recipe.read(recipe, [*settings, *own])
-        state = earlier(run, wanted, resume=True)
+        state = load_state(run, wanted, resume=True)
         if state and state["position"]["epoch"] >= wanted.train.epochs:
-            console.print(f"{name}: trained before", markup=False)
+            console.print(f"{name}: already trained", markup=False)
             continue
-        console.print(f"{name}: {' '.join(own) or 'the recipe as it is'}", markup=False)
+        console.print(f"{name}: {' '.join(own) or 'the recipe without changes'}", markup=False)
         try:
             train(wanted, data, run, resume=True, device=device, console=console)
         except Stopped:
-            raise Stopped(f"Stopped in row {name}. The same command goes on.") from None
+            raise Stopped(f"Stopped in row {name}. Run the same command to continue.") from None
 
 
-def measure_rows(rows: dict[str, list[str]], data: Path, out: Path, split: str, device: str = "cpu") -> list[Row]:
-    """What the rows reached that have been trained, by this machine or another."""
+def measure_rows(
+    rows: dict[str, list[str]], data: Path, out: Path, split: str, device: str = "cpu"
+) -> list[AblationRow]:
+    """Measure the rows that have been trained, by this machine or by another."""
     trained = {name: settings for name, settings in rows.items() if (out / name / WEIGHTS).is_file()}
     parts = {name: ranks_of([out / name], data, split, device) for name in trained}
-    found = []
+    measured = []
     for name, settings in trained.items():
         against = difference(parts[name], parts[WHOLE]) if WHOLE in parts and name != WHOLE else None
-        size = sum(parameter.numel() for parameter in load(out / name).parameters()) / 1e6
+        size = sum(parameter.numel() for parameter in TrainedRun(out / name).model.parameters()) / 1e6
         recalls, rsum = summary(parts[name]), intervals(parts[name]).rsum
-        found.append(Row(name, tuple(settings), recalls, rsum, against, size))
-    return found
+        measured.append(AblationRow(name, tuple(settings), recalls, rsum, against, size))
+    return measured
 
 
 def ranks_of(runs: Iterable[Path], data: Path, split: str, device: str = "cpu") -> tuple[Ranks, ...]:
-    """The ranks of a run, or of the mean of several runs' scores.
+    """Return the ranks of a run, or of the mean of several runs' scores.
 
-    Scores are kept in the run's folder, as {split}_scores.npy, and made again where the weights are newer.
+    Scores are cached in each run's folder, in {split}_scores.npy, and computed again if the weights are newer.
+    Raises InputError if no run is named.
     """
     total, opened = None, None
     for count, run in enumerate(runs, 1):
-        opened, kept = open_for(run, data, split), run / f"{split}_scores.npy"
-        if not kept.is_file() or kept.stat().st_mtime < (run / WEIGHTS).stat().st_mtime:
-            scores = scores_of(load(run, device), opened).numpy()
-            with replacing(kept) as temporary, open(temporary, "wb") as file:
+        trained, cache = TrainedRun(run, device), run / f"{split}_scores.npy"
+        opened = trained.open_split(split, data)
+        if not cache.is_file() or cache.stat().st_mtime < (run / WEIGHTS).stat().st_mtime:
+            scores = scores_of(trained.model, opened).numpy()
+            with replacing(cache) as temporary, open(temporary, "wb") as file:
                 np.save(file, scores)
-        scores = np.load(kept)
+        scores = np.load(cache)
         total = scores if total is None else total + (scores - total) / count
     if total is None or opened is None:
         raise InputError("Name at least one run folder.")
     return galleries(total, opened.image_of_text)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown, aligned so that it reads as it is."""
+def table(rows: Sequence[AblationRow]) -> str:
+    """Return the rows as a Markdown table with aligned columns."""
     head = ["row", "i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "rSum", "95 % interval", "- whole", "p", "M"]
     lines = [head]
     for row in rows:
@@ -130,8 +138,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in aligned)
 
 
-def write(rows: Sequence[Row], out: Path) -> None:
-    """Leave the table in `out` as ablation.md, ablation.json and a picture."""
+def write_tables(rows: Sequence[AblationRow], out: Path) -> None:
+    """Write the table to `out` as ablation.md, ablation.json and ablation.png."""
     with replacing(out / "ablation.md") as temporary:
         temporary.write_text(table(rows) + "\n", "utf-8")
     with replacing(out / "ablation.json") as temporary:
@@ -140,5 +148,5 @@ def write(rows: Sequence[Row], out: Path) -> None:
     draw_dots(dots, out / "ablation.png", WHOLE)
 
 
-def to_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def to_dicts(rows: Sequence[AblationRow]) -> list[dict[str, Any]]:
     return [{**asdict(row), "recalls": row.recalls.to_dict()} for row in rows]

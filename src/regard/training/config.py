@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses: filled from TOML tables, checked, with the nearest name for a wrong key."""
+"""Settings as frozen dataclasses, filled from TOML tables and checked."""
 
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass
@@ -21,10 +21,10 @@ Whole = Annotated[float, Field(ge=0, le=1)]
 class DataConfig:
     """How a data folder is read."""
 
-    captions_per_image: int | None = None  # only where the files do not say which sentence is of which image
-    relation_threshold: float = 0.5  # relations of less confidence are left out
-    corrupted_relations: Whole = 0.0  # the part of each image's relations that is wrong on purpose: an experiment
-    validation: str = "dev"  # the split that chooses the checkpoint
+    captions_per_image: int | None = None  # needed only if the files do not say which image a sentence describes
+    relation_threshold: float = 0.5  # relations of lower confidence are left out
+    corrupted_relations: Whole = 0.0  # the share of each image's relations replaced by wrong ones, for an experiment
+    validation: str = "dev"  # the split that selects the checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,42 +34,42 @@ class TrainConfig:
     epochs: Count = 30
     batch_size: Count = 128
     seed: Natural = 0
-    twins: bool = False  # keep the made world's twins in one batch: else nothing teaches what tells them apart
+    twins: bool = False  # put the two pictures of a twin of the made world into one batch, as negatives of each other
     # The loss
     margin: Amount = 0.2
     negatives: Literal["hardest", "sum", "soft", "soft_hinge"] = "hardest"
     soft_temperature: Positive = 0.05
-    warmup_epochs: Amount = 1.0  # of `sum` before `hardest`: hardest negatives collapse from a cold start
-    summary_weight: Amount = 0.0  # of the same loss over summary vectors, by which a shortlist is made
+    warmup_epochs: Amount = 1.0  # with `sum` before `hardest`, because hardest negatives can collapse at the start
+    summary_weight: Amount = 0.0  # of the same loss over summary vectors, which make the shortlist
     # The optimizer
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 2e-4
-    pretrained_rate: Amount = 0.1  # of a pretrained text encoder, as a part of learning_rate
+    pretrained_rate: Amount = 0.1  # learning rate of a pretrained text encoder, as a fraction of learning_rate
     weight_decay: Amount = 0.0
-    clip: Amount = 2.0  # norm of the gradient; 0 = as it is
-    accumulate: Count = 1  # batches a step
+    clip: Amount = 2.0  # largest norm of the gradient; 0 = no clipping
+    accumulate: Count = 1  # batches per optimizer step
     # The schedule
     schedule: Literal["step", "cosine", "constant"] = "step"
-    decay: Positive = 0.1  # of `step`, after each epoch in decay_epochs
+    decay: Positive = 0.1  # for `step`: the factor after each epoch in decay_epochs
     decay_epochs: tuple[int, ...] = (15,)
-    warmup_steps: Natural = 0  # of a linearly rising rate
-    # Augmentation (VSE-infinity): the part of regions and words that a training step does not see
+    warmup_steps: Natural = 0  # steps over which the learning rate rises linearly
+    # Augmentation (VSE-infinity): the share of regions and words hidden in each training step
     region_drop: Part = 0.0
     word_drop: Part = 0.0
     # The run
-    validate_every: Count = 1  # epochs; the last one is always validated
-    patience: Natural = 0  # epochs without a better validation rSum before training stops; 0 = all epochs
+    validate_every: Count = 1  # epochs; the last epoch is always validated
+    patience: Natural = 0  # epochs without a better validation rSum after which training stops; 0 = never
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    block: Natural = 0  # images and texts a block of scores, recomputed in the backward pass; 0 = all at once
+    block: Natural = 0  # images and texts per block of scores, recomputed in the backward pass; 0 = one block
     log_every: Count = 10  # steps
-    tensorboard: bool = False  # scalars for TensorBoard too, beside metrics.jsonl
+    tensorboard: bool = False  # also write scalars for TensorBoard
     save_minutes: Amount = 2.0  # between checkpoints
 
 
 def build(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """The dataclass `cls` with `values`; `where` says which table of which file they are, for errors.
+    """Build the dataclass `cls` from `values`; `where` names their file and table in error messages.
 
-    Raises InputError for an unknown key (naming the nearest) and for a value of another type.
+    Raises InputError for an unknown key, naming the nearest, and for a value of the wrong type.
     """
     _check_keys(cls, values, where)
     try:
@@ -87,22 +87,22 @@ def _check_keys(cls: Any, values: dict[str, Any], where: str) -> None:
             raise InputError(f"{where} has no setting {key!r}. {nearest(key, known)}")
         if is_dataclass(known[key]):
             if not isinstance(value, dict):
-                raise InputError(f"{where}: {key} is a table of settings, not {value!r}.")
+                raise InputError(f"{where}: {key} must be a table of settings, not {value!r}.")
             _check_keys(known[key], value, f"{where}: {key}")
 
 
 def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """`values` with each `table.key=value` of `settings` put in; a value is TOML, or else a plain string."""
+    """Apply `table.key=value` settings to `values`. A value is TOML, or a plain string if it is not valid TOML."""
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path.strip():
-            raise InputError(f"--set {setting!r} is not of the form key=value, such as train.epochs=5.")
+            raise InputError(f"--set {setting!r} does not have the form key=value, such as train.epochs=5.")
         *tables, key = path.strip().split(".")
         table = values
         for name in tables:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
-                raise InputError(f"--set {setting!r}: {name} is a value, not a table of settings.")
+                raise InputError(f"--set {setting!r}: {name} is a single setting, not a table of settings.")
         try:
             table[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -1,8 +1,8 @@
-"""The one training loop: any model, one process or several under torchrun, interrupted and resumed at will.
+"""The training loop: any model, in one process or in several under torchrun, with resumption at any step.
 
-What a step computes depends on the recipe and the step's number alone: the order of sentences comes from the seed and
-the epoch, random masks from the seed and the step, the learning rate from the step. So a checkpoint is the weights, the
-optimizer's state and a position, and a resumed run gives the weights of an uninterrupted one.
+A step depends only on the recipe and the number of the step: the order of sentences comes from the seed and the epoch,
+random masks come from the seed and the step, the learning rate comes from the step. So a checkpoint is the weights, the
+optimizer's state and a position, and a resumed run ends with the same weights as an uninterrupted one.
 """
 
 import atexit
@@ -19,35 +19,36 @@ from torch import Tensor, nn
 
 from regard.data.augment import drop_regions, drop_words
 from regard.data.loader import Loader, Pairs
-from regard.encode import missing
+from regard.encode import check_inputs
 from regard.evaluation.evaluate import evaluate
 from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
 from regard.runtime import inner, launch, leave, stoppable, tune_memory
-from regard.score import score_all
-from regard.training.checkpoint import build_model, load, open_split
+from regard.score import score_batch
+from regard.training.checkpoint import build_model
 from regard.training.config import TrainConfig
 from regard.training.recipe import Recipe
-from regard.training.run_folder import Position, Run, earlier
+from regard.training.run_folder import Position, RunFolder, load_state
+from regard.training.trained_run import load
 from regard.words import build_tokenizer, load_tokenizer
 
 
 class Objective(nn.Module):
-    """The model and its loss as one module, so that a distributed wrapper sees a single forward pass."""
+    """The model and its loss as one module, because a distributed wrapper needs a single forward pass."""
 
     def __init__(self, model: Matcher, config: TrainConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
 
     def forward(self, pairs: Pairs, negatives: Negatives) -> tuple[dict[str, Tensor], Tensor]:
-        """The losses by name, and the scores."""
+        """Return the losses by name, and the scores [image, text] without gradients."""
         config = self.config
         images: Any = self.model.encode_images(pairs.images)
         texts: Any = self.model.encode_texts(pairs.texts)
         block = config.block or len(texts)
-        scores = score_all(self.model, images, texts, (block, block)).float()
+        scores = score_batch(self.model, images, texts, (block, block)).float()
 
         def loss(scores: Tensor) -> Tensor:
             return triplet(scores, pairs.matches, config.margin, negatives, config.soft_temperature)
@@ -67,23 +68,23 @@ def train(
     device: str = "auto",
     console: Console | None = None,
 ) -> Recalls:
-    """Train `recipe` on the data folder and leave the run in `out`; the recalls on validation of the weights kept.
+    """Train `recipe` on a data folder, write the run to `out`, and return the validation recalls of the saved weights.
 
-    With `resume`, goes on from the last checkpoint in `out`, if there is one. Raises InputError for data that the model
-    cannot use and for an `out` that holds another run, and Stopped when asked to stop (Ctrl-C, SIGTERM).
+    With `resume`, training continues from the last checkpoint in `out`, if there is one. Raises InputError for data
+    that the model cannot use and for an `out` that contains another run, and Stopped after Ctrl-C or SIGTERM.
     """
     data, out, config = Path(data), Path(out), recipe.train
     console = console or Console()
     fabric = launch(device, config.precision)
-    splits = {name: open_split(recipe, data, name) for name in ("train", recipe.data.validation)}
-    state = earlier(out, recipe, resume)
+    splits = {name: recipe.open_split(data, name) for name in ("train", recipe.data.validation)}
+    state = load_state(out, recipe, resume)
     tokenizer = load_tokenizer(out) if state else build_tokenizer(recipe.words, splits["train"].captions)
     tune_memory()
 
     torch.manual_seed(config.seed)
     model = build_model(recipe, splits["train"].feature_dim, tokenizer)
     for split in splits.values():
-        missing(model, split)
+        check_inputs(model, split)
     optimizer: Any = _optimizer(model, config)
     objective: Any
     objective, optimizer = fabric.setup(Objective(model, config), optimizer)
@@ -96,21 +97,24 @@ def train(
         fabric.world_size,
         config.twins,
     )
-    run = Run(recipe, out, fabric, console if fabric.is_global_zero else Console(quiet=True), model, splits, loader)
+    run = RunFolder(
+        recipe, out, fabric, console if fabric.is_global_zero else Console(quiet=True), model, splits, loader
+    )
     position = run.restore(state, optimizer) if state else Position()
     run.begin(position, resumed=bool(state))
     with stoppable() as stop, closing(run):
         _loop(run, objective, optimizer, position, stop)
-    atexit.register(leave)  # after a failure the others may be waiting for this process: torchrun then ends them all
+    # Not after a failure: the other processes may be waiting for this one, and then torchrun ends them all.
+    atexit.register(leave)
     return run.best or evaluate(load(out, fabric.device), splits[recipe.data.validation])
 
 
-def _loop(run: Run, objective: Any, optimizer: Any, position: Position, stop: Any) -> None:
+def _loop(run: RunFolder, objective: Any, optimizer: Any, position: Position, stop: Any) -> None:
     config, loader = run.recipe.train, run.loader
-    stopped = "Stopped at step {}. The same command with --resume goes on."
+    stopped = "Stopped at step {}. Run the same command with --resume to continue."
     saved = time.monotonic()
     with run.progress(len(loader)) as progress:
-        while position.epoch < config.epochs and not run.patience_is_out(position):
+        while position.epoch < config.epochs and not run.is_out_of_patience(position):
             objective.train()
             bar = progress.add_task(f"epoch {position.epoch + 1}/{config.epochs}", total=len(loader), loss=math.nan)
             progress.update(bar, completed=position.batch)
@@ -120,8 +124,8 @@ def _loop(run: Run, objective: Any, optimizer: Any, position: Position, stop: An
                 position.batch += 1
                 progress.update(bar, advance=1, loss=loss)
                 due = stop() or time.monotonic() - saved > 60 * config.save_minutes
-                # Gradients that wait for the optimizer are not saved, and the epoch's end is saved once validated.
-                if due and moves(config, step, len(loader)) and position.batch < len(loader):
+                # Accumulated gradients are not saved, and the end of an epoch is saved after its validation.
+                if due and is_update_step(config, step, len(loader)) and position.batch < len(loader):
                     run.save(optimizer, position)
                     saved = time.monotonic()
                     if stop():
@@ -136,8 +140,8 @@ def _loop(run: Run, objective: Any, optimizer: Any, position: Position, stop: An
                 raise Stopped(stopped.format(position.epoch * len(loader)))
 
 
-def _step(run: Run, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> float:
-    """One batch forward and back; the optimizer moves with every `accumulate`-th. The loss of a pair."""
+def _step(run: RunFolder, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> float:
+    """Run one batch forward and backward, and update the weights on an update step. Returns the loss per text."""
     config, fabric, batches, began = run.recipe.train, run.fabric, len(run.loader), time.perf_counter()
     torch.manual_seed(config.seed * 1_000_003 + step)
     pairs = pairs.to(fabric.device)
@@ -150,18 +154,19 @@ def _step(run: Run, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> 
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
-    moving = moves(config, step, batches)
-    with fabric.no_backward_sync(objective, enabled=not moving):
+    is_update = is_update_step(config, step, batches)
+    with fabric.no_backward_sync(objective, enabled=not is_update):
         losses, scores = objective(pairs, negatives)
         total = sum(losses.values())
         fabric.backward(total / config.accumulate)
     loss = float(total.detach())
     if not math.isfinite(loss):
         raise InputError(
-            f"The loss is {loss} at step {step + 1}: look for NaN with `regard data check`, or lower the rate."
+            f"The loss is {loss} at step {step + 1}: look for NaN with `regard data check`, or lower "
+            "train.learning_rate."
         )
     norm = None
-    if moving:
+    if is_update:
         if config.clip:
             norm = fabric.clip_gradients(objective, optimizer, max_norm=config.clip, error_if_nonfinite=False)
         optimizer.step()
@@ -171,14 +176,17 @@ def _step(run: Run, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> 
     return loss / len(pairs.texts)
 
 
-def moves(config: TrainConfig, step: int, batches: int) -> bool:
-    """Whether the optimizer moves after a step (from 0): the `accumulate`-th ones of an epoch, and its last."""
+def is_update_step(config: TrainConfig, step: int, batches: int) -> bool:
+    """Return whether the optimizer updates the weights after a step (from 0).
+
+    It does so after every `accumulate`-th batch of an epoch, and after the last one.
+    """
     batch = step % batches + 1
     return batch % config.accumulate == 0 or batch == batches
 
 
 def learning_rate(config: TrainConfig, step: int, batches: int) -> float:
-    """The rate of a step (from 0) of epochs of `batches` steps."""
+    """Return the learning rate of a step (counted from 0); an epoch has `batches` steps."""
     rising = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     if config.schedule == "cosine":
         falling = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, config.epochs * batches))))
@@ -190,7 +198,7 @@ def learning_rate(config: TrainConfig, step: int, batches: int) -> float:
 
 
 def _optimizer(model: Matcher, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW over what is trained; a pretrained text encoder at its own rate."""
+    """Adam or AdamW over the trained parameters; a pretrained text encoder has a learning rate of its own."""
     words: Any = model.words
     slow = {id(parameter) for parameter in words.pretrained_parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

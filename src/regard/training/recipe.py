@@ -1,13 +1,16 @@
-"""A recipe: which model, with which settings, trained how. TOML that says only what differs from the defaults."""
+"""A recipe: the model, its settings and how it is trained. A TOML file that lists what differs from the defaults."""
 
+import os
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 
+from regard.data import Split
 from regard.files import InputError, nearest
 from regard.models import MODELS
 from regard.training.config import DataConfig, TrainConfig, build, override
@@ -16,7 +19,7 @@ from regard.words import WordsConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The settings of one run. In TOML the model's own settings are the table named after the model."""
+    """The settings of one run. In TOML, the model's own settings are in the table named after the model."""
 
     model: str
     options: Any  # MODELS[model].Config
@@ -26,15 +29,15 @@ class Recipe:
 
     @classmethod
     def read(cls, name_or_path: str | Path, settings: list[str] | None = None) -> "Recipe":
-        """The recipe of that name in the package, or of that file, with `table.key=value` settings put over it.
+        """Read a recipe of the package by its name, or a TOML file, and apply `table.key=value` settings to it.
 
-        Raises InputError for a recipe, a key or a value that is not one, naming the nearest.
+        Raises InputError for an unknown recipe or key, naming the nearest, and for a value of the wrong type.
         """
         text, where = _find(str(name_or_path))
         try:
             values = override(tomllib.loads(text), settings or [])
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{where} is no TOML: {error}.") from None
+            raise InputError(f"{where} is not valid TOML: {error}.") from None
         model = values.pop("model", None)
         if model not in MODELS:
             raise InputError(f"{where} names the model {model!r}. {nearest(str(model), MODELS)}")
@@ -43,7 +46,7 @@ class Recipe:
             raise InputError(f"{where} has no table {key!r}. {nearest(key, tables)}")
         for key in values.keys() & tables:
             if not isinstance(values[key], dict):
-                raise InputError(f"{where}: {key} is a table of settings, not {values[key]!r}.")
+                raise InputError(f"{where}: {key} must be a table of settings, not {values[key]!r}.")
         return cls(
             model=model,
             options=build(MODELS[model].Config, values.get(model, {}), f"{where} [{model}]"),
@@ -52,21 +55,36 @@ class Recipe:
             train=build(TrainConfig, values.get("train", {}), f"{where} [train]"),
         )
 
+    def open_split(self, folder: str | os.PathLike[str], name: str) -> Split:
+        """Open a split of a data folder as the [data] settings say."""
+        settings = self.data
+        split = Split.open(
+            folder,
+            name,
+            captions_per_image=settings.captions_per_image,
+            relation_threshold=settings.relation_threshold,
+        )
+        if settings.corrupted_relations and split.relations is not None:
+            every = np.full(split.num_images, split.num_regions)
+            counts = every if split.region_counts is None else split.region_counts
+            split = replace(split, relations=split.relations.corrupted(settings.corrupted_relations, counts))
+        return split
+
     def to_toml(self) -> str:
-        """Every setting, so that a run says all of what made it."""
+        """Return every setting as TOML, defaults included."""
         tables = {self.model: self.options, "words": self.words, "data": self.data, "train": self.train}
         written = {name: {k: v for k, v in asdict(table).items() if v is not None} for name, table in tables.items()}
         return tomli_w.dumps({"model": self.model, **written})
 
 
 def recipe_names() -> list[str]:
-    """The recipes in the package."""
+    """Return the names of the recipes in the package."""
     folder = resources.files("regard") / "recipes"
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
 def _find(name: str) -> tuple[str, str]:
-    """The text of a recipe, and what to call it in errors."""
+    """The text of a recipe, and its name for error messages."""
     if name in recipe_names():
         return (resources.files("regard") / "recipes" / f"{name}.toml").read_text("utf-8"), f"recipe {name}"
     path = Path(name)

@@ -1,4 +1,4 @@
-"""A run as it goes: what it writes in its folder, what it tells, and whether a folder holds the run to go on with."""
+"""A training run's folder: logging, validation, checkpoints, and loading the state to resume from."""
 
 import json
 import pickle
@@ -33,23 +33,24 @@ from regard.matcher import Matcher
 from regard.metrics import Recalls
 from regard.training.checkpoint import WEIGHTS, save_model
 from regard.training.recipe import Recipe
+from regard.training.trained_run import RECIPE, write_data_folder
 
 STATE = "last.pt"
 METRICS = "metrics.jsonl"
-COLLAPSE_AFTER = 100  # steps before equal scores mean collapse, and for as long as they must last
-# Between a run and its resumption.
+COLLAPSE_AFTER = 100  # steps before equal scores count as a collapse, and steps that they must last
+# Training settings that may differ between a run and its resumption.
 FREE_TO_CHANGE = {"epochs", "patience", "validate_every", "log_every", "save_minutes", "tensorboard"}
 
 
 class Position:
-    """How far training has come, and the best validation so far: what a checkpoint holds beside tensors."""
+    """How far training has come, and the best validation so far: saved in a checkpoint beside the tensors."""
 
     def __init__(self, epoch: int = 0, batch: int = 0, best: float = -1.0, best_epoch: int = 0) -> None:
         self.epoch, self.batch, self.best, self.best_epoch = epoch, batch, best, best_epoch
 
 
-class Run:
-    """A run's folder and the console: where training writes and what it tells. Only the first process does either."""
+class RunFolder:
+    """Writes a training run to its folder and prints its progress. Only the first process does either."""
 
     def __init__(
         self,
@@ -63,35 +64,34 @@ class Run:
     ) -> None:
         self.recipe, self.out, self.fabric, self.console = recipe, out, fabric, console
         self.model, self.splits, self.loader = model, splits, loader
-        self.best: Recalls | None = None  # what validation found of the weights kept, by this process
-        self.equal_since: int | None = None  # the step since which all pairs score alike
+        self.best: Recalls | None = None  # the validation metrics of the saved weights, if this process measured them
+        self.equal_since: int | None = None  # the step since which all pairs have had nearly the same score
         self.began = time.monotonic()
         self.board: Any = None
-        # What must be the same for a position in an epoch to mean the same.
+        # A position in an epoch has the same meaning only if these are the same.
         split = splits["train"]
         self.data = {"sentences": split.num_texts, "features": split.feature_dim, "processes": fabric.world_size}
 
     def restore(self, state: dict[str, Any], optimizer: Any) -> Position:
-        """Go back to a saved state. Raises InputError where it is of other data."""
+        """Load a saved state. Raises InputError if it was saved with other data."""
         then = state["data"]
         changed = [f"{now} {name} (then {then[name]})" for name, now in self.data.items() if now != then[name]]
         if changed:
-            raise InputError(f"{self.out} was begun with other data: now {', '.join(changed)}. Name another --out.")
+            raise InputError(f"{self.out} was started with other data: now {', '.join(changed)}. Name another --out.")
         self.model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         return Position(**state["position"])
 
     def begin(self, position: Position, resumed: bool) -> None:
-        """Write what a run begins with or, where resumed, cut its metrics back to the position. Say what is trained."""
-        batches = len(self.loader)
-        self.fabric.barrier()  # no process may still be looking whether the folder holds a run
+        """Write the first files of a run, or cut a resumed run's metrics back to `position`; print what is trained."""
+        batches, split = len(self.loader), self.splits["train"]
+        self.fabric.barrier()  # another process may still be checking whether the folder contains a run
         if self.fabric.is_global_zero:
-            _write_head(self.out, self.recipe, None if resumed else self.loader.tokenizer)
+            _write_first_files(self.out, self.recipe, split.folder, None if resumed else self.loader.tokenizer)
             _keep_lines(self.out / METRICS, position.epoch * batches + position.batch)
             if self.recipe.train.tensorboard:
                 self.board = _tensorboard(self.out / "tensorboard", position.epoch * batches + position.batch + 1)
         size = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        split = self.splits["train"]
         self.console.print(
             f"{self.recipe.model}: {size / 1e6:.2f} million trained parameters; {split.num_images:,} images, "
             f"{split.num_texts:,} sentences, {split.num_regions} regions x {split.feature_dim}; on {self.fabric.device}"
@@ -101,7 +101,7 @@ class Run:
 
     def close(self) -> None:
         if self.board:
-            self.board.close()  # it writes at its leisure
+            self.board.close()  # it buffers events
 
     def log(self, event: dict[str, Any]) -> None:
         if self.fabric.is_global_zero:
@@ -138,11 +138,12 @@ class Run:
             self.log({"event": "collapse", "step": step})
             self.console.print(
                 f"[bold red]Collapsed:[/] since step {self.equal_since} every pair scores the same, and the loss stays "
-                "at twice the margin a pair. Train longer on all negatives first (train.warmup_epochs), or more slowly."
+                "at twice the margin per pair. Train longer on all negatives first (train.warmup_epochs), or lower "
+                "train.learning_rate."
             )
 
     def validate(self, position: Position) -> None:
-        """Measure on the validation split; keep the weights if they are the best so far."""
+        """Evaluate on the validation split, and save the weights if they are the best so far."""
         found: Any = None
         step = position.epoch * len(self.loader)
         if self.fabric.is_global_zero:
@@ -152,7 +153,7 @@ class Run:
             better = found.rsum > position.best
             if better:
                 train = self.splits["train"]
-                save_model(self.model, self.recipe.model, train.feature_dim, self.out, train.folder, train.names)
+                save_model(self.model, self.recipe.model, train.feature_dim, self.out, train.names)
             minutes = (time.monotonic() - self.began) / 60
             split = f"{self.recipe.data.validation} rSum"
             self.console.print(
@@ -164,18 +165,18 @@ class Run:
         if found.rsum > position.best:
             position.best, position.best_epoch, self.best = found.rsum, position.epoch, found
 
-    def patience_is_out(self, position: Position) -> bool:
+    def is_out_of_patience(self, position: Position) -> bool:
         patience = self.recipe.train.patience
         return bool(patience) and position.epoch - position.best_epoch >= patience
 
     def save(self, optimizer: Any, position: Position) -> None:
-        """Write the state from which training goes on: whole or not at all. The other processes need not wait."""
+        """Write the state to resume from, whole or not at all. The other processes need not wait."""
         if self.fabric.is_global_zero:
             state = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
             with replacing(self.out / STATE) as temporary, open(temporary, "wb") as file:
                 try:
                     torch.save(state | {"position": vars(position), "data": self.data}, file)
-                except RuntimeError as error:  # torch hides why the file could not be written
+                except RuntimeError as error:  # torch hides the reason why the file could not be written
                     raise error.__context__ or error from None
 
     def draw(self) -> None:
@@ -183,7 +184,7 @@ class Run:
             draw_curves(self.out / METRICS, self.out / "curves.png")
 
     def progress(self, batches: int) -> Progress:
-        """A bar with the loss, speed and time left; nothing where there is no terminal."""
+        """A progress bar with the loss, the speed and the time left; silent if there is no terminal."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -197,22 +198,25 @@ class Run:
 
 
 class Speed(ProgressColumn):
-    """Batches a second."""
+    """Batches per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:.1f} batches/s")
 
 
-def earlier(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
-    """The state to go on from, if `out` has one. Raises InputError where it holds anything but this run."""
-    if not (out / "recipe.toml").is_file():
-        # What a killed process was writing is hidden.
+def load_state(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    """Return the state to resume from, or None for a new run.
+
+    Raises InputError if `out` contains anything but a run of this recipe, or a run while `resume` is False.
+    """
+    if not (out / RECIPE).is_file():
+        # Temporary files of a killed process are hidden files.
         if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-            raise InputError(f"{out} is there already and is no run: name another --out.")
+            raise InputError(f"{out} already exists and is not a run: name another --out.")
         return None
     if not resume:
-        raise InputError(f"{out} holds a run already: go on with it by --resume, or name another --out.")
-    _same_run(out, recipe)
+        raise InputError(f"{out} already contains a run: continue it with --resume, or name another --out.")
+    _check_same_settings(out, recipe)
     if not (out / STATE).is_file():
         return None
     try:
@@ -223,21 +227,22 @@ def earlier(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
         ) from None
 
 
-def _write_head(out: Path, recipe: Recipe, tokenizer: Any | None) -> None:
-    """Write the recipe and, for a new run, the tokenizer; clear away what a killed process left."""
-    with replacing(out / "recipe.toml") as temporary:
+def _write_first_files(out: Path, recipe: Recipe, data: Path, tokenizer: Any | None) -> None:
+    """Write the recipe, the data folder's path and, for a new run, the tokenizer; remove leftovers of a killed run."""
+    with replacing(out / RECIPE) as temporary:
         temporary.write_text(recipe.to_toml(), "utf-8")
-    for left in out.glob(".*.tmp"):
-        left.unlink()
+    write_data_folder(out, data)
+    for leftover in out.glob(".*.tmp"):
+        leftover.unlink()
     if tokenizer is not None:
         for name in (WEIGHTS, METRICS):
             (out / name).unlink(missing_ok=True)
         tokenizer.save(out)
 
 
-def _same_run(out: Path, recipe: Recipe) -> None:
-    """Raises InputError where the run in `out` was begun with other settings."""
-    before = Recipe.read(out / "recipe.toml")
+def _check_same_settings(out: Path, recipe: Recipe) -> None:
+    """Raise InputError if the run in `out` was started with other settings."""
+    before = Recipe.read(out / RECIPE)
     free = {name: getattr(recipe.train, name) for name in FREE_TO_CHANGE}
     if replace(before, train=replace(before.train, **free)) == recipe:
         return
@@ -249,21 +254,21 @@ def _same_run(out: Path, recipe: Recipe) -> None:
         if before.model == recipe.model and old[table][key] != value and key not in FREE_TO_CHANGE
     ]
     raise InputError(
-        f"{out} was begun with other settings: now {', '.join(changed) or recipe.model}. Name another --out."
+        f"{out} was started with other settings: now {', '.join(changed) or recipe.model}. Name another --out."
     )
 
 
 def _keep_lines(path: Path, last_step: int) -> None:
-    """Drop the metrics after `last_step`: the steps that a resumed run takes again."""
+    """Drop the metrics after `last_step`: a resumed run takes those steps again."""
     if path.exists():
         lines = path.read_text("utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a killed run may leave half a line
+        whole = [line for line in lines if line.endswith("\n")]  # a killed run may leave a partial line
         with replacing(path) as temporary:
             temporary.write_text("".join(line for line in whole if json.loads(line)["step"] <= last_step), "utf-8")
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
-    """A writer of TensorBoard's files, which forget what they hold from `step` on."""
+    """A writer of TensorBoard events, which replace the earlier events from `step` on."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,0 +1,179 @@
+"""A trained run's folder: its recipe, tokenizer, model, names, data folder and fingerprint.
+
+recipe.toml          every setting                   model.safetensors   the weights that validated best
+vocabulary.json      or pieces.json: the tokenizer   last.pt             the state that --resume continues from
+data.json            the path of the data folder     metrics.jsonl       losses and recalls; curves.png draws them
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from regard.data import Split
+from regard.files import InputError, replacing
+from regard.matcher import Matcher
+from regard.training.checkpoint import WEIGHTS, build_model
+from regard.training.recipe import Recipe
+from regard.words import Pieces, Vocabulary, load_tokenizer, pieces, vocabulary
+
+RECIPE = "recipe.toml"
+DATA = "data.json"
+WORDS_PATHS = ("path", "vectors")  # settings of [words] that name files on one machine
+
+
+class TrainedRun:
+    """The folder of a trained run. Each part is read when it is first used, and only once."""
+
+    def __init__(self, folder: str | os.PathLike[str], device: Any = "cpu") -> None:
+        """Name a run's folder; the model will be on `device`. Raises InputError if the folder is not a run."""
+        self.folder, self.device = Path(folder), device
+        if not (self.folder / RECIPE).is_file():
+            raise InputError(
+                f"{self.folder} is not a run: it has no {RECIPE}. `regard train RECIPE --out {self.folder}` makes one."
+            )
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Every setting of the run."""
+        return Recipe.read(self.folder / RECIPE)
+
+    @cached_property
+    def tokenizer(self) -> Vocabulary | Pieces:
+        """The tokenizer that the model was trained with."""
+        return load_tokenizer(self.folder)
+
+    @cached_property
+    def model(self) -> Matcher:
+        """The model with the weights that validated best, in eval mode, on `device`.
+
+        Raises InputError if the weights are missing or damaged, or do not fit the recipe.
+        """
+        metadata = self._metadata
+        state = self._read_weights(lambda file: {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        if metadata.get("model") != self.recipe.model:
+            raise InputError(
+                f"{self._weights} contains {metadata.get('model', 'unnamed')} weights, "
+                f"but {RECIPE} beside it describes {self.recipe.model}."
+            )
+        with _SkipRandomInit():
+            model = build_model(self.recipe, int(metadata["feature_dim"]), self.tokenizer, pretrained=False)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"{self._weights} does not fit {self.folder / RECIPE}: {reason}") from None
+        return model.to(torch.device(self.device)).eval()
+
+    @cached_property
+    def names(self) -> dict[str, list[str]]:
+        """The names of the classes and relations that the model was trained with; empty if the data had none."""
+        return json.loads(self._metadata.get("names", "{}"))
+
+    @cached_property
+    def data(self) -> Path:
+        """The data folder that the run was trained on. Raises InputError if it is unknown or no longer there."""
+        try:
+            folder = Path(json.loads((self.folder / DATA).read_text("utf-8"))["folder"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{self.folder} does not name its data folder in {DATA}: give --data.") from None
+        if not folder.is_dir():
+            raise InputError(f"{self.folder} was trained on {folder}, which is no longer there: give --data.")
+        return folder
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the model's encodings and scores, as 32 hexadecimal digits.
+
+        It covers the weights, the settings of the model and of its words, the names of classes and relations, and the
+        tokenizer. It does not depend on the training settings, on paths or on the device.
+        """
+        recipe = self.recipe
+        words = {key: value for key, value in asdict(recipe.words).items() if key not in WORDS_PATHS}
+        parts = [recipe.model, asdict(recipe.options), words, self.names, self._tokenizer_content()]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode())
+
+        def add_weights(file: Any) -> None:
+            for key in sorted(file.keys()):
+                tensor = file.get_tensor(key)
+                digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+                digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+
+        self._read_weights(add_weights)
+        return digest.hexdigest()[:32]
+
+    def open_split(self, name: str, data: str | os.PathLike[str] | None = None) -> Split:
+        """Open a split of `data` (by default of the run's own data folder) as the run read its own.
+
+        Labels and relations get the numbers that the model was trained with, matched by their names.
+        """
+        split = self.recipe.open_split(self.data if data is None else data, name)
+        return split.renumbered(self.names) if self.names else split
+
+    def _tokenizer_content(self) -> dict[str, Any]:
+        """The tokenizer's file without the path that its model was loaded from."""
+        name = vocabulary.FILE_NAME if isinstance(self.tokenizer, Vocabulary) else pieces.FILE_NAME
+        content = json.loads((self.folder / name).read_text("utf-8"))
+        content.pop("path", None)
+        content.get("model", {}).pop("_name_or_path", None)
+        return content
+
+    @property
+    def _weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+    @cached_property
+    def _metadata(self) -> dict[str, str]:
+        return self._read_weights(lambda file: file.metadata() or {})
+
+    def _read_weights(self, read: Callable[[Any], Any]) -> Any:
+        if not self._weights.is_file():
+            raise InputError(
+                f"{self.folder} has no {WEIGHTS} yet: training has not reached its first validation. "
+                "Continue it with --resume."
+            )
+        try:
+            with safe_open(self._weights, "pt") as file:
+                return read(file)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{self._weights} cannot be read ({error}): copy or train it again.") from None
+
+
+def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
+    """Return the model of a run's folder, in eval mode. Raises what TrainedRun and TrainedRun.model raise."""
+    return TrainedRun(run, device).model
+
+
+def write_data_folder(run: Path, data: Path) -> None:
+    """Record in a run's folder where its data folder is, in a file of its own: it is true on this machine only."""
+    with replacing(run / DATA) as temporary:
+        temporary.write_text(json.dumps({"folder": str(data.resolve())}) + "\n", "utf-8")
+
+
+class _SkipRandomInit(TorchFunctionMode):
+    """Within it, random initialisation leaves a tensor as it was allocated, for weights that are loaded next.
+
+    It acts on the calling thread only.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _RANDOM:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+_RANDOM = {
+    Tensor.uniform_,
+    Tensor.normal_,
+    *(getattr(torch.nn.init, name) for name in ("uniform_", "normal_", "trunc_normal_", "orthogonal_")),
+    *(getattr(torch.nn.init, f"{kind}_{law}_") for kind in ("xavier", "kaiming") for law in ("uniform", "normal")),
+}
