@@ -1,5 +1,5 @@
-"""Scenes, the made world: pictures drawn by dice, their boxes, relations, twins and true sentences."""
+"""Scenes, the made world: pictures drawn by rng, their boxes, relations, twins and true sentences."""
 
-from regard.scenes.write import make_scenes
+from regard.scenes.scene_folder import make_scenes
 
 __all__ = ["make_scenes"]

@@ -32,7 +32,7 @@ SEATED_HIP: Number = 3  # how far above the seat the hip is
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How one individual looks; the same wherever it is put."""
 
     colour: Colour
@@ -48,13 +48,13 @@ class Kind:
     family: str  # people, animals, fliers, vehicles, buildings, things
     width: Number
     height: Number
-    draw: Callable[[Pen, Look], None]
+    draw: Callable[[Pen, Appearance], None]
     names: tuple[str, ...]  # what it may be called, its name first
     colours: tuple[str, ...]  # those it often has
     top: Point | None = None  # where something stands or sits on it
     grip: Number = 0  # how high above its foot it is held
     tow: Point | None = None  # heights at which a rope leaves it behind and reaches it in front; None: no rope
-    front: Callable[[Pen, Look], None] | None = None  # of a container: the part before what is inside
+    front: Callable[[Pen, Appearance], None] | None = None  # of a container: the part before what is inside
     legs: Number = 0  # of people: from the ground to the hip
     head: Number = 0  # of people: the radius
 
@@ -64,7 +64,7 @@ def kind(
 ) -> Callable:
     """Returns a decorator that adds a drawing function to `kinds`, under the first of `names`."""
 
-    def register(draw: Callable[[Pen, Look], None]) -> Callable[[Pen, Look], None]:
+    def register(draw: Callable[[Pen, Appearance], None]) -> Callable[[Pen, Appearance], None]:
         every = tuple(names.split(", "))
         # Settings come by keyword, and are of several types.
         kinds[every[0]] = Kind(every[0], family, width, height, draw, every, tuple(colours.split()), **more)  # type: ignore[arg-type]

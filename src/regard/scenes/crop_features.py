@@ -8,8 +8,8 @@ height. Where in the picture the crop was is not in it.
 import numpy as np
 from PIL import Image
 
-SIDE, CELLS, TURNS, LEVELS = 24, 4, 8, 4
-DIM = CELLS * CELLS * 3 + CELLS * CELLS * TURNS + LEVELS**3 + 2
+SIDE, CELLS, ORIENTATIONS, LEVELS = 24, 4, 8, 4
+DIM = CELLS * CELLS * 3 + CELLS * CELLS * ORIENTATIONS + LEVELS**3 + 2
 
 _rim = np.hanning(SIDE + 2)[1:-1]
 _MIDDLE = np.outer(_rim, _rim).ravel() / np.outer(_rim, _rim).sum()
@@ -21,7 +21,7 @@ def crop(picture: Image.Image, box: np.ndarray) -> np.ndarray:
     return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=corners))
 
 
-def describe(crops: np.ndarray, extents: np.ndarray) -> np.ndarray:
+def features_of(crops: np.ndarray, extents: np.ndarray) -> np.ndarray:
     """uint8 [region, SIDE, SIDE, 3] and the boxes' widths and heights [region, 2] to float16 [region, DIM]."""
     count, cell = len(crops), SIDE // CELLS
     pixels = crops.astype(np.float32) / 255
@@ -29,9 +29,9 @@ def describe(crops: np.ndarray, extents: np.ndarray) -> np.ndarray:
 
     light = np.pad(pixels.mean(3), ((0, 0), (1, 1), (1, 1)), mode="edge")
     dy, dx = light[:, 2:, 1:-1] - light[:, :-2, 1:-1], light[:, 1:-1, 2:] - light[:, 1:-1, :-2]
-    turn = ((np.arctan2(dy, dx) / (2 * np.pi) * TURNS + TURNS).astype(np.int64)) % TURNS
-    edges = np.hypot(dx, dy)[..., None] * (turn[..., None] == np.arange(TURNS))
-    edges = edges.reshape(count, CELLS, cell, CELLS, cell, TURNS).mean((2, 4)).reshape(count, -1)
+    orientation = ((np.arctan2(dy, dx) / (2 * np.pi) * ORIENTATIONS + ORIENTATIONS).astype(np.int64)) % ORIENTATIONS
+    edges = np.hypot(dx, dy)[..., None] * (orientation[..., None] == np.arange(ORIENTATIONS))
+    edges = edges.reshape(count, CELLS, cell, CELLS, cell, ORIENTATIONS).mean((2, 4)).reshape(count, -1)
     edges = np.sqrt(edges / (edges.sum(1, keepdims=True) + 1e-3))
 
     level = np.minimum((crops // (256 // LEVELS)).astype(np.int64), LEVELS - 1)

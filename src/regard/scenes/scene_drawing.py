@@ -7,9 +7,10 @@ from PIL import Image
 
 from regard.scenes.kinds import METAL
 from regard.scenes.pen import HEIGHT, WIDTH, Canvas, Colour, Number, Pen, Point, shade
-from regard.scenes.world import HILLS, Dice, Draft, Fact, Place, aloft, lay_out
+from regard.scenes.scene import Fact, Scene, SceneRandom, is_in_sky
+from regard.scenes.scene_layout import HILLS, Place, lay_out
 
-GROUNDS: dict[str, tuple[Colour, Colour]] = {  # sky and ground
+SKY_AND_GROUND: dict[str, tuple[Colour, Colour]] = {  # sky and ground
     "meadow": ((186, 222, 244), (140, 192, 104)),
     "beach": ((176, 222, 240), (238, 218, 164)),
     "snow": ((206, 220, 234), (236, 241, 248)),
@@ -19,18 +20,18 @@ GROUNDS: dict[str, tuple[Colour, Colour]] = {  # sky and ground
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SceneDrawing:
     picture: Image.Image
     boxes: np.ndarray  # int [thing, 4]: x1 y1 x2 y2 in pixels, tight around what is seen of each thing
-    seen: float  # the smallest part of a thing that is seen: below it lie the things before it
+    min_visible: float  # the smallest part of a thing that is min_visible: below it lie the things before it
 
 
-def draw(scene: Draft, dice: Dice) -> Drawing:
-    """Lays the scene out and draws it. The same dice lay twins out alike."""
-    horizon = dice.between(128, 138) if aloft(scene.near[0], scene.things) else dice.between(92, 104)
-    canvas = backdrop(scene.setting, dice, horizon)
-    places = lay_out(scene, dice, horizon)
-    shadow = shade(GROUNDS[scene.setting][1], -0.16)
+def draw_scene(scene: Scene, rng: SceneRandom) -> SceneDrawing:
+    """Lays the scene out and draws it. The same rng lay twins out alike."""
+    horizon = rng.between(128, 138) if is_in_sky(scene.near[0], scene.things) else rng.between(92, 104)
+    canvas = backdrop(scene.setting, rng, horizon)
+    places = lay_out(scene, rng, horizon)
+    shadow = shade(SKY_AND_GROUND[scene.setting][1], -0.16)
     whole = np.ones(len(places))
     for i in sorted(range(len(places)), key=lambda i: places[i].depth):
         thing, pen = scene.things[i], pen_at(canvas, i, scene, places[i])
@@ -38,27 +39,27 @@ def draw(scene: Draft, dice: Dice) -> Drawing:
             Pen(canvas, 0, places[i].x, places[i].ground, places[i].scale).oval(
                 shadow, 0, 0, thing.kind.width * 0.48, 3
             )
-        thing.kind.draw(pen, thing.look)
+        thing.kind.draw(pen, thing.appearance)
         whole[i] = canvas.area(i + 1)
         if (container := places[i].inside) >= 0:
-            kind, look = scene.things[container].kind, scene.things[container].look
+            kind, appearance = scene.things[container].kind, scene.things[container].appearance
             assert kind.front
-            kind.front(pen_at(canvas, container, scene, places[container]), look)
+            kind.front(pen_at(canvas, container, scene, places[container]), appearance)
     areas = np.array([canvas.area(i + 1) for i in range(len(places))])
-    seen = float((areas / np.maximum(whole, 1)).min())
-    if seen:
+    min_visible = float((areas / np.maximum(whole, 1)).min())
+    if min_visible:
         for fact in scene.facts:
             if fact.predicate == "pulling":
                 rope(canvas, scene, places, fact)
-    boxes = [canvas.box(i + 1) for i in range(len(places))] if seen else []
-    return Drawing(canvas.picture(), np.array(boxes, np.int32).reshape(-1, 4), seen)
+    boxes = [canvas.box(i + 1) for i in range(len(places))] if min_visible else []
+    return SceneDrawing(canvas.picture(), np.array(boxes, np.int32).reshape(-1, 4), min_visible)
 
 
-def pen_at(canvas: Canvas, number: int, scene: Draft, place: Place) -> Pen:
+def pen_at(canvas: Canvas, number: int, scene: Scene, place: Place) -> Pen:
     return Pen(canvas, number + 1, place.x, place.ground, place.scale, scene.things[number].facing)
 
 
-def rope(canvas: Canvas, scene: Draft, places: list[Place], fact: Fact) -> None:
+def rope(canvas: Canvas, scene: Scene, places: list[Place], fact: Fact) -> None:
     """From what pulls to what is pulled, and nobody's. It ends just before their boxes: no crop shows it."""
     ends: list[Point] = []
     for i, back in ((fact.subject, True), (fact.object, False)):
@@ -71,20 +72,20 @@ def rope(canvas: Canvas, scene: Draft, places: list[Place], fact: Fact) -> None:
     Pen(canvas, 0, 0, 0).limb((108, 82, 56), 2, ends[0], middle, ends[1])
 
 
-def backdrop(setting: str, dice: Dice, horizon: Number) -> Canvas:
+def backdrop(setting: str, rng: SceneRandom, horizon: Number) -> Canvas:
     """Sky, horizon and ground. What is in each may be anywhere in it, so that a crop does not tell where it was."""
-    sky, ground = GROUNDS[setting]
+    sky, ground = SKY_AND_GROUND[setting]
     canvas = Canvas(sky)
     pen = Pen(canvas, 0, 0, 0)
     if setting == "night":
         for _ in range(16):
-            pen.oval((236, 232, 200), dice.between(0, WIDTH), -dice.between(0, horizon), 0.8, 0.8)
-        x, y = dice.between(20, WIDTH - 20), -dice.between(0, horizon)
+            pen.oval((236, 232, 200), rng.between(0, WIDTH), -rng.between(0, horizon), 0.8, 0.8)
+        x, y = rng.between(20, WIDTH - 20), -rng.between(0, horizon)
         pen.oval((244, 236, 196), x, y, 11, 11)
         pen.oval(sky, x + 5, y + 2, 10, 10)
     else:
-        for _ in range(dice.pick((1, 2, 3))):
-            x, y = dice.between(0, WIDTH), -dice.between(0, horizon)
+        for _ in range(rng.pick((1, 2, 3))):
+            x, y = rng.between(0, WIDTH), -rng.between(0, horizon)
             for dx, dy, rx, ry in ((-12, 0, 12, 5), (0, 4, 11, 8), (12, 0, 13, 6)):
                 pen.oval(shade(sky, 0.55), x + dx, y + dy, rx, ry)
 
@@ -97,14 +98,14 @@ def backdrop(setting: str, dice: Dice, horizon: Number) -> Canvas:
     else:
         hill = shade(ground, -0.1 if setting != "snow" else -0.05)
         for _ in range(3):
-            pen.oval(hill, dice.between(0, WIDTH), -horizon, dice.between(50, 100), dice.between(8, HILLS))
+            pen.oval(hill, rng.between(0, WIDTH), -horizon, rng.between(50, 100), rng.between(8, HILLS))
 
     pen.block(ground, 0, -HEIGHT, WIDTH, -horizon)
     if setting == "street":
-        for left in np.arange(dice.between(-40, 0), WIDTH, 40).tolist():
+        for left in np.arange(rng.between(-40, 0), WIDTH, 40).tolist():
             pen.block((232, 228, 210), left, -HEIGHT + 4, left + 20, -HEIGHT + 7)
     tuft = METAL if setting == "street" else shade(ground, -0.09 if setting != "snow" else -0.05)
     for _ in range(14):
-        x, y = dice.between(0, WIDTH), dice.between(horizon + 4, HEIGHT)
-        pen.oval(tuft, x, -y, dice.between(1.5, 4), 0.8)
+        x, y = rng.between(0, WIDTH), rng.between(horizon + 4, HEIGHT)
+        pen.oval(tuft, x, -y, rng.between(1.5, 4), 0.8)
     return canvas
