@@ -14,7 +14,7 @@ from regard.data import Split
 from regard.data.twins import Twins
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.probe import CHANCE, twins
-from regard.explain import Alignment, draw
+from regard.explain import Alignment, draw_alignment
 from regard.files import Stopped, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
@@ -99,7 +99,7 @@ def _explain(model: Matcher, test: Split, scores: dict[str, np.ndarray], out: Pa
         model, test.images([image]), test.texts([shown], model.tokenizer), caption, classes=test.classes
     )
     photograph = test.folder / "test_pictures" / f"{test.ids[image]}.png"
-    draw(found, out / "alignment.png", photograph if photograph.exists() else None)
+    draw_alignment(found, out / "alignment.png", photograph if photograph.exists() else None)
     return caption
 
 

@@ -14,11 +14,11 @@ from regard.words.vocabulary import END, START
 
 
 @dataclass(frozen=True)
-class Answered:
+class MatchedRelation:
     """A relation of the sentence and the relation of the picture that answers it best."""
 
-    told: tuple[str, str, str]  # subject, predicate, object; "" for one that is not there
-    seen: tuple[str, str, str]  # the same, regions by number and class name
+    text_relation: tuple[str, str, str]  # subject, predicate, object; "" for one that is not there
+    image_relation: tuple[str, str, str]  # the same, regions by number and class name
     score: float
 
 
@@ -31,7 +31,7 @@ class Alignment:
     boxes: Float[np.ndarray, "region 4"] | None  # x1 y1 x2 y2, fractions of the image
     labels: tuple[str, ...]  # class name of each region; "" where there is none
     score: float
-    relations: tuple[Answered, ...] = ()  # of a model that matches relations
+    relations: tuple[MatchedRelation, ...] = ()  # of a model that matches relations
 
     @classmethod
     def of(
@@ -69,20 +69,20 @@ class Alignment:
             boxes=None if images.boxes is None else images.boxes[0][real].float().cpu().numpy(),
             labels=labels,
             score=score,
-            relations=() if related is None else answered(related, words, labels, predicates),
+            relations=() if related is None else match_relations(related, words, labels, predicates),
         )
 
-    def answers(self) -> Int[np.ndarray, " word"]:
+    def best_regions(self) -> Int[np.ndarray, " word"]:
         """The region that answers each word best; -1 where no region has a positive weight."""
         return np.where(self.weights.max(0) > 0, self.weights.argmax(0), -1)
 
 
-def answered(
+def match_relations(
     found: RelationAlignment, words: Sequence[str], labels: Sequence[str], predicates: Sequence[str]
-) -> tuple[Answered, ...]:
+) -> tuple[MatchedRelation, ...]:
     """Of one image and one text: each relation that the sentence tells, and the picture's that is most like it.
 
-    The sentence as a whole is left out; nothing is answered where the picture has no relations.
+    The sentence as a whole is left out; nothing is matched where the picture has no relations.
     """
     seen, told = found.image_mask[0], found.text_mask[0] & (found.text_ends[0, :, 1] >= 0)
     if not seen.any():
@@ -95,7 +95,9 @@ def answered(
         names = [words[word] if word >= 0 else "" for word in found.text_ends[0, place].tolist()]
         first, second = ends
         answers.append(
-            Answered((names[0], names[1], names[2]), (first, _named(predicates, predicate), second), float(score))
+            MatchedRelation(
+                (names[0], names[1], names[2]), (first, _named(predicates, predicate), second), float(score)
+            )
         )
     return tuple(answers)
 

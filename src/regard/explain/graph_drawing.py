@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 
-from regard.explain.page import INK, broken, mixed, text_size, write
+from regard.explain.canvas import INK, break_lines, draw_text, text_size, tint
 
 SIZE, SMALL = 10.0, 8.5  # points: of nodes, of chips and the names of arrows
 PILL, CHIP = 0.28, 0.21  # heights
@@ -71,7 +71,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphDrawing:
     """Nodes and arrows at their places in a frame of `size`: inches from its left top."""
 
     nodes: Sequence[Node]
@@ -87,10 +87,10 @@ class Graph:
         arrows: Sequence[Arrow],
         corners: Float[np.ndarray, "node 2"],
         size: tuple[float, float],
-    ) -> "Graph":
+    ) -> "GraphDrawing":
         """With nodes at those left tops; the frame grows where an arrow has its way, or its name, outside."""
-        rects = np.concatenate([corners, corners + sizes_of(nodes)], 1)
-        routes = routes_of(arrows, rects, size)
+        rects = np.concatenate([corners, corners + node_sizes(nodes)], 1)
+        routes = route_arrows(arrows, rects, size)
         drawn = [part for route in routes for part in (route.points, route.label.reshape(2, 2))]
         reached = np.concatenate([np.array([[0.0, 0.0], size]), *drawn])
         low, high = reached.min(0), reached.max(0)
@@ -98,20 +98,20 @@ class Graph:
         return cls(nodes, arrows, rects - np.tile(low, 2), [route.moved(-low) for route in routes], (width, height))
 
 
-def sizes_of(nodes: Sequence[Node]) -> Float[np.ndarray, "node 2"]:
+def node_sizes(nodes: Sequence[Node]) -> Float[np.ndarray, "node 2"]:
     return np.array([node.size for node in nodes], np.float64).reshape(-1, 2)
 
 
-def merged(arrows: Sequence[Arrow]) -> list[Arrow]:
+def merge_arrows(arrows: Sequence[Arrow]) -> list[Arrow]:
     """One arrow a pair, which says all that its arrows say; none from a node to itself."""
     names: dict[tuple[int, int], dict[str, None]] = {}
     for arrow in arrows:
         if arrow.source != arrow.target:
             names.setdefault((arrow.source, arrow.target), {})[arrow.name] = None
-    return [Arrow(source, target, shortened(", ".join(said))) for (source, target), said in names.items()]
+    return [Arrow(source, target, shorten(", ".join(said))) for (source, target), said in names.items()]
 
 
-class Groups:
+class DisjointSets:
     """Which nodes hang together."""
 
     def __init__(self, count: int) -> None:
@@ -133,32 +133,32 @@ class Groups:
 # Places ---------------------------------------------------------------------------------------------------------------
 
 
-def in_columns(nodes: Sequence[Node], arrows: Sequence[Arrow], width: float) -> Graph:
+def lay_out_columns(nodes: Sequence[Node], arrows: Sequence[Arrow], width: float) -> GraphDrawing:
     """Subjects left, their objects one column further right; groups beside each other as far as `width` allows.
 
     A group alone may be wider.
     """
-    arrows, groups = merged(arrows), Groups(len(nodes))
+    arrows, groups = merge_arrows(arrows), DisjointSets(len(nodes))
     for arrow in arrows:
         groups.join(arrow.source, arrow.target)
     of_group: dict[int, list[int]] = {}
     for node in range(len(nodes)):
         of_group.setdefault(groups.of(node), []).append(node)
 
-    members, sizes, corners, extents = list(of_group.values()), sizes_of(nodes), np.zeros((len(nodes), 2)), []
+    members, sizes, corners, extents = list(of_group.values()), node_sizes(nodes), np.zeros((len(nodes), 2)), []
     gap, air, top, right = 0.3, 0.18, 0.0, 0.0
     for group in members:
-        corners[group], extent = _tree(group, arrows, sizes)
+        corners[group], extent = _place_group(group, arrows, sizes)
         extents.append(extent)
-    for line in filter(None, broken([across + gap for across, _ in extents], width + gap)):
+    for line in filter(None, break_lines([across + gap for across, _ in extents], width + gap)):
         for number, x in line:
             corners[members[number]] += [x, top]
             right = max(right, x + extents[number][0])
         top += max(extents[number][1] for number, _ in line) + air
-    return Graph.of(nodes, arrows, corners, (right, max(top - air, 0.0)))
+    return GraphDrawing.of(nodes, arrows, corners, (right, max(top - air, 0.0)))
 
 
-def _tree(
+def _place_group(
     group: list[int], arrows: Sequence[Arrow], sizes: Float[np.ndarray, "node 2"]
 ) -> tuple[Float[np.ndarray, "member 2"], tuple[float, float]]:
     """Left tops of a group's nodes, and how much room they take: depth first, a first object in its subject's row."""
@@ -196,24 +196,24 @@ def _tree(
     return corners, (float(lefts[columns - 1] + widths[-1]), float(tops[-1] - 0.2))
 
 
-def in_place(
+def lay_out_near(
     nodes: Sequence[Node], arrows: Sequence[Arrow], centres: Float[np.ndarray, "node 2"], size: tuple[float, float]
-) -> Graph:
+) -> GraphDrawing:
     """Nodes near their `centres` (fractions of the frame), apart from each other; related ones with room for a name.
 
     The frame becomes higher where they have no room.
     """
-    arrows = merged(arrows)
-    sizes, air = sizes_of(nodes), np.tile(np.array([0.25, 0.25]), (len(nodes), len(nodes), 1))
+    arrows = merge_arrows(arrows)
+    sizes, air = node_sizes(nodes), np.tile(np.array([0.25, 0.25]), (len(nodes), len(nodes), 1))
     for arrow in arrows:
         air[[arrow.source, arrow.target], [arrow.target, arrow.source]] = arrow.width + 0.3, 0.45
     width, height = max(size[0], float(sizes[:, 0].max(initial=0)) + 2 * EDGE), size[1]
-    while (found := _settled(centres * [width, height], sizes, air, (width, height))) is None:
+    while (found := _place_nodes(centres * [width, height], sizes, air, (width, height))) is None:
         height *= 1.15
-    return Graph.of(nodes, arrows, found - sizes / 2, (width, height))
+    return GraphDrawing.of(nodes, arrows, found - sizes / 2, (width, height))
 
 
-def _settled(
+def _place_nodes(
     wanted: Float[np.ndarray, "node 2"],
     sizes: Float[np.ndarray, "node 2"],
     air: Float[np.ndarray, "node node 2"],
@@ -238,7 +238,7 @@ def _settled(
 # Arrows ---------------------------------------------------------------------------------------------------------------
 
 
-def routes_of(arrows: Sequence[Arrow], rects: Float[np.ndarray, "node 4"], size: tuple[float, float]) -> list[Route]:
+def route_arrows(arrows: Sequence[Arrow], rects: Float[np.ndarray, "node 4"], size: tuple[float, float]) -> list[Route]:
     """A way for each arrow, the shortest first: in the frame, round other nodes, its name over nothing, if it can."""
     frame = np.array([[0.0, 0.0, *size]])
     middles = np.stack([(rects[:, 0] + rects[:, 2]) / 2, rects[:, 1] + PILL / 2], 1)
@@ -253,11 +253,13 @@ def routes_of(arrows: Sequence[Arrow], rects: Float[np.ndarray, "node 4"], size:
         best, least = None, np.inf
         # Arrows there and back bend to different sides.
         for bend in [bend for bend in BENDS if bend > 0] if (arrow.target, arrow.source) in pairs else BENDS:
-            points = _way(middles[arrow.source], middles[arrow.target], bend, rects[arrow.source], rects[arrow.target])
-            crossed = 4 * _hits(points, _grown(others, 0.04)) + 3 * _hits(points, labels)
-            crossed += 2 * int(not _inside(points, frame).all())
-            spots = _around(points[np.rint(np.array(SPOTS) * (len(points) - 1)).astype(int)], arrow.width)
-            cost = crossed + abs(bend) + np.abs(np.array(SPOTS) - 0.5) + 0.1 * _inside(ways, spots).any(1)
+            points = _curve(
+                middles[arrow.source], middles[arrow.target], bend, rects[arrow.source], rects[arrow.target]
+            )
+            crossed = 4 * _count_hit(points, _expand(others, 0.04)) + 3 * _count_hit(points, labels)
+            crossed += 2 * int(not _points_inside(points, frame).all())
+            spots = _label_rects(points[np.rint(np.array(SPOTS) * (len(points) - 1)).astype(int)], arrow.width)
+            cost = crossed + abs(bend) + np.abs(np.array(SPOTS) - 0.5) + 0.1 * _points_inside(ways, spots).any(1)
             cost += 6 * _overlaps(spots, np.concatenate([rects, labels]))
             if cost.min() < least:
                 best, least = Route(points, spots[cost.argmin()]), cost.min()
@@ -266,7 +268,7 @@ def routes_of(arrows: Sequence[Arrow], rects: Float[np.ndarray, "node 4"], size:
     return [routes[number] for number in range(len(arrows))]
 
 
-def _way(
+def _curve(
     start: Float[np.ndarray, "2"],
     end: Float[np.ndarray, "2"],
     bend: float,
@@ -277,26 +279,28 @@ def _way(
     along = np.linspace(0, 1, 81)[:, None]
     control = (start + end) / 2 + bend * np.array([start[1] - end[1], end[0] - start[0]])
     points = (1 - along) ** 2 * start + 2 * along * (1 - along) * control + along**2 * end
-    outside = ~_inside(points, _grown(np.stack([source, target]), 0.04)).any(0)
+    outside = ~_points_inside(points, _expand(np.stack([source, target]), 0.04)).any(0)
     return points[outside] if outside.sum() > 1 else points[[39, 41]]
 
 
-def _around(points: Float[np.ndarray, "rect 2"], width: float) -> Float[np.ndarray, "rect 4"]:
+def _label_rects(points: Float[np.ndarray, "rect 2"], width: float) -> Float[np.ndarray, "rect 4"]:
     half = np.array([width / 2, 0.09])
     return np.concatenate([points - half, points + half], 1)
 
 
-def _grown(rects: Float[np.ndarray, "rect 4"], by: float) -> Float[np.ndarray, "rect 4"]:
+def _expand(rects: Float[np.ndarray, "rect 4"], by: float) -> Float[np.ndarray, "rect 4"]:
     return rects + np.array([-by, -by, by, by])
 
 
-def _inside(points: Float[np.ndarray, "point 2"], rects: Float[np.ndarray, "rect 4"]) -> Bool[np.ndarray, "rect point"]:
+def _points_inside(
+    points: Float[np.ndarray, "point 2"], rects: Float[np.ndarray, "rect 4"]
+) -> Bool[np.ndarray, "rect point"]:
     return np.all((points > rects[:, None, :2]) & (points < rects[:, None, 2:]), axis=2)
 
 
-def _hits(points: Float[np.ndarray, "point 2"], rects: Float[np.ndarray, "rect 4"]) -> int:
+def _count_hit(points: Float[np.ndarray, "point 2"], rects: Float[np.ndarray, "rect 4"]) -> int:
     """How many rectangles some of the points lie in."""
-    return int(_inside(points, rects).any(1).sum())
+    return int(_points_inside(points, rects).any(1).sum())
 
 
 def _overlaps(rects: Float[np.ndarray, "rect 4"], others: Float[np.ndarray, "other 4"]) -> Int[np.ndarray, " rect"]:
@@ -308,7 +312,7 @@ def _overlaps(rects: Float[np.ndarray, "rect 4"], others: Float[np.ndarray, "oth
 # Drawing --------------------------------------------------------------------------------------------------------------
 
 
-def draw_graph(axes: Axes, graph: Graph, left: float, top: float) -> None:
+def draw_graph(axes: Axes, graph: GraphDrawing, left: float, top: float) -> None:
     """The graph with its left top there."""
     at = np.array([left, top])
     for arrow, route in zip(graph.arrows, graph.routes, strict=True):
@@ -317,7 +321,7 @@ def draw_graph(axes: Axes, graph: Graph, left: float, top: float) -> None:
         axes.add_patch(FancyArrowPatch(path=way, arrowstyle="-|>", mutation_scale=9, lw=1.3, color=colour, zorder=3))
         x1, y1, x2, y2 = (route.label + np.tile(at, 2)).tolist()
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fc="white", lw=0, zorder=4))
-        write(axes, (x1 + x2) / 2, (y1 + y2) / 2, arrow.name, SMALL, INK, ha="center", zorder=5)
+        draw_text(axes, (x1 + x2) / 2, (y1 + y2) / 2, arrow.name, SMALL, INK, ha="center", zorder=5)
     for node, corner in zip(graph.nodes, graph.rects[:, :2] + at, strict=True):
         _draw_node(axes, node, *corner.tolist())
 
@@ -327,15 +331,15 @@ def _draw_node(axes: Axes, node: Node, left: float, top: float) -> None:
     width = text_size(node.name, SIZE, "bold")[0] + 2 * PAD
     style = f"round,pad=0,rounding_size={PILL / 2}"
     axes.add_patch(FancyBboxPatch((middle - width / 2, top), width, PILL, style, fc=node.colour, lw=0, zorder=6))
-    write(axes, middle, top + PILL / 2, node.name, SIZE, "white", weight="bold", ha="center", zorder=7)
+    draw_text(axes, middle, top + PILL / 2, node.name, SIZE, "white", weight="bold", ha="center", zorder=7)
     style = "round,pad=0,rounding_size=0.07"
     for number, line in enumerate(node.lines):
         x, y = middle - sum(map(chip_width, line)) / 2, top + PILL + number * CHIP + 0.025
         for chip in line:
             width = chip_width(chip)
-            pale, size = mixed(node.colour, 0.2), (width - 0.04, CHIP - 0.03)
+            pale, size = tint(node.colour, 0.2), (width - 0.04, CHIP - 0.03)
             axes.add_patch(FancyBboxPatch((x + 0.02, y), *size, style, fc=pale, lw=0, zorder=6))
-            write(axes, x + width / 2, y + (CHIP - 0.03) / 2, chip, SMALL, INK, ha="center", zorder=7)
+            draw_text(axes, x + width / 2, y + (CHIP - 0.03) / 2, chip, SMALL, INK, ha="center", zorder=7)
             x += width
 
 
@@ -343,5 +347,5 @@ def chip_width(chip: str) -> float:
     return text_size(chip, SMALL)[0] + 2 * CHIP_PAD + 0.04
 
 
-def shortened(name: str) -> str:
+def shorten(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - 2] + " …"

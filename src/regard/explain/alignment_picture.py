@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from regard.explain.alignment import Alignment
-from regard.explain.page import (
+from regard.explain.canvas import (
     COLOURS,
     GAP,
     INK,
@@ -22,25 +22,25 @@ from regard.explain.page import (
     PANEL,
     PAPER,
     PLAIN,
-    Marked,
-    broken,
-    canvas,
+    MarkedRegion,
+    break_lines,
     draw_regions,
-    mixed,
-    opened,
-    save,
+    draw_text,
+    make_canvas,
+    open_photograph,
+    save_canvas,
     text_size,
-    write,
+    tint,
 )
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
 # A list of words reads better as a sentence.
 SMALL_WORDS = {*"a an the and or of in on at to by with for from is are as it its his her their".split()}  # noqa: SIM905
-LINE = 0.42  # of the sentence
+LINE_HEIGHT = 0.42  # of the sentence
 
 
 @dataclass(frozen=True)
-class Answer:
+class MatchedRegion:
     """A region that is the best of some words."""
 
     region: int
@@ -48,7 +48,7 @@ class Answer:
     colour: str
 
 
-def draw(
+def draw_alignment(
     alignment: Alignment,
     path: str | os.PathLike[str],
     photograph: Image.Image | str | os.PathLike[str] | None = None,
@@ -59,47 +59,54 @@ def draw(
     Without a photograph the boxes lie on a plain canvas, `aspect` times as wide as high; without boxes either, the
     heat map stands alone. Raises InputError where the photograph cannot be read.
     """
-    photograph = opened(photograph)
+    photograph = open_photograph(photograph)
     if photograph is not None:
         aspect = photograph.width / photograph.height
-    answers = answers_of(alignment)
+    answers = matched_regions(alignment)
 
     image = (0.0, 0.0)  # width, height of each part
     if photograph is not None or alignment.boxes is not None:
         image = (min(PANEL, PANEL * aspect), min(PANEL, PANEL / aspect))
     heat = HeatMap(alignment, answers)
     width = 2 * MARGIN + image[0] + (GAP if image[0] else 0) + heat.width
-    lines = broken([text_size(word, 15.0)[0] + 0.3 for word in alignment.words], width - 2 * MARGIN)
+    lines = break_lines([text_size(word, 15.0)[0] + 0.3 for word in alignment.words], width - 2 * MARGIN)
     body = max(image[1], heat.height)
-    relations = [f"{_arrow(each.told)}      {_arrow(each.seen)}      {each.score:.2f}" for each in alignment.relations]
-    height = MARGIN + body + GAP + LINE * len(lines) + 0.3 * (len(relations) + bool(relations)) + 0.3 + MARGIN
+    relations = [
+        f"{_arrow(each.text_relation)}      {_arrow(each.image_relation)}      {each.score:.2f}"
+        for each in alignment.relations
+    ]
+    height = MARGIN + body + GAP + LINE_HEIGHT * len(lines) + 0.3 * (len(relations) + bool(relations)) + 0.3 + MARGIN
 
-    axes = canvas(width, height)
+    axes = make_canvas(width, height)
     if image[0]:
-        marked = [Marked(each.region, each.colour, tag(alignment, each)) for each in answers if each.colour != PLAIN]
+        marked = [
+            MarkedRegion(each.region, each.colour, region_tag(alignment, each))
+            for each in answers
+            if each.colour != PLAIN
+        ]
         top = MARGIN + (body - image[1]) / 2
         place = (MARGIN, top, MARGIN + image[0], top + image[1])
         draw_regions(axes, alignment.boxes, marked, photograph, place)
     heat.draw(axes, width - MARGIN - heat.width, MARGIN + (body - heat.height) / 2)
-    draw_sentence(axes, alignment, answers, lines, MARGIN + body + GAP)
+    _draw_words(axes, alignment, answers, lines, MARGIN + body + GAP)
     for number, text in enumerate(relations):
-        y = MARGIN + body + GAP + LINE * len(lines) + 0.3 * (number + 1)
-        write(axes, MARGIN + 0.1, y, text, 10.5, INK)
+        y = MARGIN + body + GAP + LINE_HEIGHT * len(lines) + 0.3 * (number + 1)
+        draw_text(axes, MARGIN + 0.1, y, text, 10.5, INK)
     told = "each word in the colour of the region that answers it best"
-    write(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {told}", 9.0, PLAIN, va="bottom")
-    save(axes, path)
+    draw_text(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {told}", 9.0, PLAIN, va="bottom")
+    save_canvas(axes, path)
 
 
-def answers_of(alignment: Alignment) -> list[Answer]:
+def matched_regions(alignment: Alignment) -> list[MatchedRegion]:
     """The regions that are some word's best, that of most weight first; beyond the palette they are grey."""
-    best = alignment.answers()
+    best = alignment.best_regions()
     words_of = {region: np.flatnonzero(best == region).tolist() for region in np.unique(best[best >= 0]).tolist()}
     order = sorted(words_of, key=lambda region: -alignment.weights[region, words_of[region]].sum())
     colours = [*COLOURS, *[PLAIN] * len(order)]
-    return [Answer(region, words_of[region], colour) for region, colour in zip(order, colours, strict=False)]
+    return [MatchedRegion(region, words_of[region], colour) for region, colour in zip(order, colours, strict=False)]
 
 
-def tag(alignment: Alignment, answer: Answer) -> str:
+def region_tag(alignment: Alignment, answer: MatchedRegion) -> str:
     """The region's number and the three words that it answers most; small words where there are no others."""
     weights, words = alignment.weights[answer.region], alignment.words
     telling = [word for word in answer.words if words[word] not in SMALL_WORDS] or answer.words
@@ -110,7 +117,7 @@ def tag(alignment: Alignment, answer: Answer) -> str:
 class HeatMap:
     """Regions by words: those that answer first, in the order of their words, so that strong cells run downwards."""
 
-    def __init__(self, alignment: Alignment, answers: list[Answer]) -> None:
+    def __init__(self, alignment: Alignment, answers: list[MatchedRegion]) -> None:
         self.alignment = alignment
         self.colour_of_region = {answer.region: answer.colour for answer in answers}
         self.colour_of_word = {word: answer.colour for answer in answers for word in answer.words}
@@ -141,34 +148,36 @@ class HeatMap:
         axes.vlines(columns[1:], top, bottom, "white", lw=0.7, zorder=2)
         for row, (region, name) in enumerate(zip(self.rows, self.names, strict=True)):
             y, colour = top + (row + 0.5) * self.cell_height, self.colour_of_region.get(region)
-            write(axes, left - 0.07, y, name, self.size, colour or PLAIN, weight="bold" if colour else None, ha="right")
+            draw_text(
+                axes, left - 0.07, y, name, self.size, colour or PLAIN, weight="bold" if colour else None, ha="right"
+            )
         for word, (name, x) in enumerate(zip(self.alignment.words, columns, strict=True)):
             colour = self.colour_of_word.get(word, PLAIN)
             x += self.cell_width / 2
-            write(axes, x, top - 0.07, name, 9.5, colour, weight="bold", ha="center", va="bottom", rotation=90)
+            draw_text(axes, x, top - 0.07, name, 9.5, colour, weight="bold", ha="center", va="bottom", rotation=90)
 
         scale = (right + 0.15, right + 0.27, bottom, max(top, bottom - 1.6))
         axes.imshow(np.linspace(1, 0, 64)[:, None], cmap=HEAT, extent=scale, aspect="auto", zorder=1)
-        write(axes, scale[1] + 0.05, scale[3] + 0.06, f"{highest:.2f}", 8.0, PLAIN)
-        write(axes, scale[1] + 0.05, scale[2] - 0.06, "0", 8.0, PLAIN)
+        draw_text(axes, scale[1] + 0.05, scale[3] + 0.06, f"{highest:.2f}", 8.0, PLAIN)
+        draw_text(axes, scale[1] + 0.05, scale[2] - 0.06, "0", 8.0, PLAIN)
 
 
-def draw_sentence(
-    axes: Axes, alignment: Alignment, answers: list[Answer], lines: list[list[tuple[int, float]]], top: float
+def _draw_words(
+    axes: Axes, alignment: Alignment, answers: list[MatchedRegion], lines: list[list[tuple[int, float]]], top: float
 ) -> None:
     """The words on chips of their region's colour, as strong as the weight."""
     colour_of = {word: answer.colour for answer in answers for word in answer.words}
     highest = alignment.weights.max(initial=1e-9)
     for number, line in enumerate(lines):
-        y = top + (number + 0.5) * LINE
+        y = top + (number + 0.5) * LINE_HEIGHT
         for word, x in line:
             strength = float(alignment.weights[:, word].max().clip(0) / highest)
-            colour = mixed(colour_of.get(word, PAPER), 0.25 + 0.75 * strength if word in colour_of else 1.0)
+            colour = tint(colour_of.get(word, PAPER), 0.25 + 0.75 * strength if word in colour_of else 1.0)
             width = text_size(alignment.words[word], 15.0)[0]
             chip = FancyBboxPatch((MARGIN + x + 0.1, y - 0.12), width + 0.04, 0.24, "round,pad=0.06", fc=colour, lw=0)
             axes.add_patch(chip)
             dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.6
-            write(axes, MARGIN + x + 0.12, y, alignment.words[word], 15.0, "white" if dark else INK)
+            draw_text(axes, MARGIN + x + 0.12, y, alignment.words[word], 15.0, "white" if dark else INK)
 
 
 def _arrow(relation: tuple[str, str, str]) -> str:

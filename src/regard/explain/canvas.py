@@ -33,7 +33,7 @@ Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedRegion:
     """A region whose box has a colour and a tag."""
 
     region: int
@@ -41,7 +41,7 @@ class Marked:
     tag: str
 
 
-def opened(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
+def open_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
     """The photograph, upright, read where it is a path. Raises InputError where it cannot be read."""
     if not isinstance(photograph, str | os.PathLike):
         return photograph
@@ -52,7 +52,7 @@ def opened(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Ima
     return photographs.opened(f"The photograph {photograph}", data, SIDE)[0]
 
 
-def canvas(width: float, height: float) -> Axes:
+def make_canvas(width: float, height: float) -> Axes:
     """White paper of that size, in inches from the top left. Raises InputError where it is too large to be drawn."""
     if max(width, height) * DPI > LARGEST:
         raise InputError(
@@ -65,17 +65,17 @@ def canvas(width: float, height: float) -> Axes:
     return axes
 
 
-def save(axes: Axes, path: str | os.PathLike[str]) -> None:
+def save_canvas(axes: Axes, path: str | os.PathLike[str]) -> None:
     """Write the canvas as PNG, whole or not at all."""
     assert isinstance(axes.figure, Figure)
-    with replacing(path) as temporary, _any_script():
+    with replacing(path) as temporary, _ignore_missing_glyphs():
         axes.figure.savefig(temporary, format="png")
 
 
 def draw_regions(
     axes: Axes,
     boxes: Float[np.ndarray, "region 4"] | None,
-    marked: Sequence[Marked],
+    marked: Sequence[MarkedRegion],
     photograph: Image.Image | None,
     place: Rect,
 ) -> None:
@@ -103,14 +103,14 @@ def draw_regions(
     taken: list[Rect] = []
     for each in marked:
         tag_width, tag_height = text_size(each.tag, 9.0, "bold")[0] + 0.14, 0.2
-        x, y = free_place(corners[each.region], (tag_width, tag_height), place, taken)
+        x, y = place_tag(corners[each.region], (tag_width, tag_height), place, taken)
         taken.append((x, y, x + tag_width, y + tag_height))
         ground = Rectangle((x, y), tag_width, tag_height, facecolor=each.colour, edgecolor="white", lw=0.6, zorder=4)
         axes.add_patch(ground)
-        write(axes, x + 0.07, y + tag_height / 2, each.tag, 9.0, "white", weight="bold", zorder=5)
+        draw_text(axes, x + 0.07, y + tag_height / 2, each.tag, 9.0, "white", weight="bold", zorder=5)
 
 
-def free_place(
+def place_tag(
     box: Float[np.ndarray, "4"], size: tuple[float, float], frame: Rect, taken: Sequence[Rect]
 ) -> tuple[float, float]:
     """Where a tag of this size goes: in a corner of the box, or outside one that it would hide; over no other tag."""
@@ -123,16 +123,16 @@ def free_place(
     for step in range(60):  # where all are taken, a little lower
         for x, y in corners:
             x, y = min(max(x, left), rightmost), max(y, top) + step * height / 2
-            if y <= lowest and not any(overlapping((x, y, x + width, y + height), other) for other in taken):
+            if y <= lowest and not any(rects_overlap((x, y, x + width, y + height), other) for other in taken):
                 return x, y
     return x1, y1
 
 
-def overlapping(one: Rect, other: Rect) -> bool:
+def rects_overlap(one: Rect, other: Rect) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def broken(widths: Sequence[float], width: float) -> list[list[tuple[int, float]]]:
+def break_lines(widths: Sequence[float], width: float) -> list[list[tuple[int, float]]]:
     """Things of these widths in lines no wider than `width`: of each line, their numbers and where they begin."""
     lines: list[list[tuple[int, float]]] = [[]]
     x = 0.0
@@ -145,7 +145,7 @@ def broken(widths: Sequence[float], width: float) -> list[list[tuple[int, float]
     return lines
 
 
-def mixed(colour: str, strength: float) -> tuple[float, float, float]:
+def tint(colour: str, strength: float) -> tuple[float, float, float]:
     """The colour on white, as if of that opacity."""
     red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
     return red, green, blue
@@ -154,13 +154,13 @@ def mixed(colour: str, strength: float) -> tuple[float, float, float]:
 @lru_cache(4096)
 def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, float]:
     """Width and height of a text in inches."""
-    with _any_script():
+    with _ignore_missing_glyphs():
         font = FontProperties(size=size, weight=weight)
         width, height, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)
     return width / DPI, height / DPI
 
 
-def write(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
+def draw_text(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
     options = {"va": "center_baseline", "zorder": 3, **options}
     axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
 
@@ -171,7 +171,7 @@ def _renderer() -> RendererAgg:
 
 
 @contextmanager
-def _any_script() -> Iterator[None]:
+def _ignore_missing_glyphs() -> Iterator[None]:
     """Of a script or an emoji that matplotlib's own font lacks, the font's empty boxes are drawn, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)

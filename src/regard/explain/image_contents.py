@@ -17,8 +17,7 @@ from regard.batch import Images
 from regard.boxes import RELATION_CLASSES, iou, relation_classes
 from regard.data.layout import extraction_of, splits_of
 from regard.data.split import Split
-from regard.explain.graph_drawing import Arrow, Graph, Groups, Node, draw_graph, in_place, shortened
-from regard.explain.page import (
+from regard.explain.canvas import (
     COLOURS,
     GAP,
     INK,
@@ -26,24 +25,25 @@ from regard.explain.page import (
     PANEL,
     PAPER,
     PLAIN,
-    Marked,
-    canvas,
+    MarkedRegion,
     draw_regions,
-    opened,
-    save,
-    write,
+    draw_text,
+    make_canvas,
+    open_photograph,
+    save_canvas,
 )
-from regard.explain.sentences import Block
+from regard.explain.graph_drawing import Arrow, DisjointSets, GraphDrawing, Node, draw_graph, lay_out_near, shorten
+from regard.explain.sentence_graphs import SentenceBlock
 from regard.files import InputError, nearest
 from regard.photographs import SUFFIXES
 from regard.words.parser import Parse, own_parser
 
-FEW = 2  # relations of one region, where not all are shown
-CROWD = 20  # of more regions, the numbers alone are in the photograph
-SAME = 0.7  # boxes that overlap more show one thing twice
+MAX_DEGREE = 2  # relations of one region, where not all are shown
+MAX_NAMED = 20  # of more regions, the numbers alone are in the photograph
+SAME_THING_IOU = 0.7  # boxes that overlap more show one thing twice
 PALETTE = (*COLOURS, "#8a3b6b", "#47789e", "#c26a3d", "#5b5f97", "#2a7f62", "#9a7d0a")
 # What a geometric class, which tells where the object lies, says of the subject.
-SAID = {
+SUBJECT_PREDICATE = {
     "right": "left of",
     "below right": "above left of",
     "below": "above",
@@ -60,7 +60,7 @@ Photograph = Image.Image | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageContents:
     """What is shown of one image. Regions go by their number in the data."""
 
     id: str
@@ -78,11 +78,73 @@ class Look:
     photograph: Image.Image | None
     aspect: float  # width over height
 
+    @classmethod
+    def of(
+        cls,
+        split: Split,
+        row: int,
+        photograph: Photograph = None,
+        *,
+        regions: int = 12,
+        relations: int = 12,
+        sentences: int = 5,
+    ) -> "ImageContents":
+        """What is worth showing of the image at `row`: at most so many regions, relations and sentences.
+
+        Relations are the data's own, else places from the boxes. Raises InputError where a number is negative.
+        """
+        for name, number in (("regions", regions), ("relations", relations), ("sentences", sentences)):
+            if number < 0:
+                raise InputError(f"{name} is {number}: want 0 or more.")
+        photograph = open_photograph(photograph)
+        images = split.images([row])
+        labels = _labels(split, images)
+        told = _stored_relations(split, row, len(labels))
+        places = images.boxes is not None and (not told or split.predicates == RELATION_CLASSES)
+        if places:
+            shown = select_regions(images, labels, regions)
+            chosen = relations_of_nearest_pairs(images, shown)[:relations]
+        else:
+            chosen = select_relations(told, labels, _overlap(images), regions, relations)
+            shown = select_regions(
+                images, labels, regions, dict.fromkeys(end for one, _, other in chosen for end in (one, other))
+            )
+
+        width, height = split.sizes[row].tolist() if split.sizes is not None else (4, 3)
+        if photograph is not None:
+            width, height = photograph.size
+        texts = np.flatnonzero(split.image_of_text == row)[:sentences].tolist()
+        return cls(
+            id=split.ids[row],
+            split=split.name,
+            regions=tuple(shown),
+            labels=tuple(labels[region] for region in shown),
+            boxes=None if images.boxes is None else images.boxes[0, shown].numpy(),
+            relations=tuple(chosen),
+            places=places,
+            num_regions=len(labels),
+            num_relations=len(told),
+            sentences=tuple(split.captions[text] for text in texts),
+            parses=tuple(_parses(split, texts)),
+            roles="roles" in split.fields,
+            photograph=photograph,
+            aspect=width / height,
+        )
+
+    def summary(self) -> str:
+        """Which image, and what is shown of it."""
+        shown = f"{len(self.regions)} of {self.num_regions} regions"
+        if self.places:
+            relations = f"{len(self.relations)} relations: places, from the boxes, of the nearest pairs"
+        else:
+            relations = f"{len(self.relations)} of {self.num_relations} relations in the data, the surest first"
+        return f"{self.split}   ·   {shown}   ·   {relations}"
+
 
 # Where things are -----------------------------------------------------------------------------------------------------
 
 
-def find(folder: str | os.PathLike[str], image_id: str, split: str | None = None) -> tuple[Split, int]:
+def find_image(folder: str | os.PathLike[str], image_id: str, split: str | None = None) -> tuple[Split, int]:
     """The split that holds an image, and its row there. Raises InputError for an unknown id, and for one of two splits.
 
     Without `split`, all of the folder are looked through.
@@ -103,7 +165,7 @@ def find(folder: str | os.PathLike[str], image_id: str, split: str | None = None
     )
 
 
-def photograph_of(split: Split, row: int, folder: str | os.PathLike[str] | None = None) -> Path | None:
+def find_photograph(split: Split, row: int, folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Where the photograph of an image lies: in `folder`, else where the data folder says, as extracted or as drawn.
 
     None where it is in none of them. Raises InputError where `folder` is given and has no such photograph.
@@ -124,51 +186,7 @@ def photograph_of(split: Split, row: int, folder: str | os.PathLike[str] | None 
 # What is shown --------------------------------------------------------------------------------------------------------
 
 
-def look(
-    split: Split, row: int, photograph: Photograph = None, *, regions: int = 12, relations: int = 12, sentences: int = 5
-) -> Look:
-    """What is worth showing of the image at `row`: at most so many regions, relations and sentences.
-
-    Relations are the data's own, else places from the boxes. Raises InputError where a number is negative.
-    """
-    for name, number in (("regions", regions), ("relations", relations), ("sentences", sentences)):
-        if number < 0:
-            raise InputError(f"{name} is {number}: want 0 or more.")
-    photograph = opened(photograph)
-    images = split.images([row])
-    labels = _labels(split, images)
-    told = _told(split, row, len(labels))
-    places = images.boxes is not None and (not told or split.predicates == RELATION_CLASSES)
-    if places:
-        shown = largest(images, labels, regions)
-        chosen = nearest_pairs(images, shown)[:relations]
-    else:
-        chosen = surest(told, labels, _overlap(images), regions, relations)
-        shown = largest(images, labels, regions, dict.fromkeys(end for one, _, other in chosen for end in (one, other)))
-
-    width, height = split.sizes[row].tolist() if split.sizes is not None else (4, 3)
-    if photograph is not None:
-        width, height = photograph.size
-    texts = np.flatnonzero(split.image_of_text == row)[:sentences].tolist()
-    return Look(
-        id=split.ids[row],
-        split=split.name,
-        regions=tuple(shown),
-        labels=tuple(labels[region] for region in shown),
-        boxes=None if images.boxes is None else images.boxes[0, shown].numpy(),
-        relations=tuple(chosen),
-        places=places,
-        num_regions=len(labels),
-        num_relations=len(told),
-        sentences=tuple(split.captions[text] for text in texts),
-        parses=tuple(_parses(split, texts)),
-        roles="roles" in split.fields,
-        photograph=photograph,
-        aspect=width / height,
-    )
-
-
-def surest(
+def select_relations(
     told: Sequence[Relation],
     labels: Sequence[str],
     overlap: Float[np.ndarray, "region region"],
@@ -177,8 +195,9 @@ def surest(
 ) -> list[Relation]:
     """The first relations that make no hairball: at most so many, among at most so many regions.
 
-    Where there are more of them, those alone that are among the first FEW of both their regions, and the first of their
-    pair and of their names ("man wearing shirt"); of several boxes of one thing, that of its first relation counts.
+    If there are more, a relation is kept only if it is among the first MAX_DEGREE of both its regions and the first of
+    its pair and of its names ("man wearing shirt"). If several boxes show one thing, only the box of its first relation
+    is used.
     """
     many = len(told) > relations or len({end for one, _, other in told for end in (one, other)}) > regions
     chosen: list[Relation] = []
@@ -186,8 +205,10 @@ def surest(
     known: set[object] = set()
     for one, said, other in told:
         news = [frozenset((one, other)), (labels[one] or one, said, labels[other] or other)]
-        again = any(overlap[end, seen] > SAME for end in (one, other) for seen in degree if seen not in (one, other))
-        if many and (max(degree[one], degree[other]) >= FEW or not known.isdisjoint(news) or again):
+        again = any(
+            overlap[end, seen] > SAME_THING_IOU for end in (one, other) for seen in degree if seen not in (one, other)
+        )
+        if many and (max(degree[one], degree[other]) >= MAX_DEGREE or not known.isdisjoint(news) or again):
             continue
         if len(chosen) < relations and len(degree.keys() | {one, other}) <= regions:
             chosen.append((one, said, other))
@@ -196,8 +217,8 @@ def surest(
     return chosen
 
 
-def nearest_pairs(images: Images, regions: Sequence[int]) -> list[Relation]:
-    """Where regions lie, seen from larger ones: of the nearest pairs, FEW a region, and none that closes a ring."""
+def relations_of_nearest_pairs(images: Images, regions: Sequence[int]) -> list[Relation]:
+    """Where regions lie, from larger ones: of the nearest pairs, MAX_DEGREE a region, none that closes a ring."""
     assert images.boxes is not None
     boxes = images.boxes.float()
     classes, area = relation_classes(boxes)[0].tolist(), _areas(images)
@@ -205,22 +226,22 @@ def nearest_pairs(images: Images, regions: Sequence[int]) -> list[Relation]:
     pairs = sorted(combinations(regions, 2), key=lambda pair: float((centres[pair[0]] - centres[pair[1]]).norm()))
     chosen: list[Relation] = []
     degree: Counter[int] = Counter()
-    groups = Groups(len(centres))
+    groups = DisjointSets(len(centres))
     for pair in pairs:
         one, other = sorted(pair, key=lambda region: area[region])
         said = RELATION_CLASSES[classes[one][other]]
-        if classes[one][other] and max(degree[one], degree[other]) < FEW and groups.join(one, other):
-            chosen.append((one, SAID.get(said, said), other))
+        if classes[one][other] and max(degree[one], degree[other]) < MAX_DEGREE and groups.join(one, other):
+            chosen.append((one, SUBJECT_PREDICATE.get(said, said), other))
             degree.update((one, other))
     return chosen
 
 
-def largest(images: Images, labels: Sequence[str], limit: int, first: Iterable[int] = ()) -> list[int]:
+def select_regions(images: Images, labels: Sequence[str], limit: int, first: Iterable[int] = ()) -> list[int]:
     """The regions `first` and then the largest, labelled ones alone where there are labels; no thing twice."""
     chosen, area, some_labelled = list(first), _areas(images), any(labels)
     overlap = _overlap(images)
     for region in sorted(range(len(labels)), key=lambda region: -area[region]):
-        twice = any(overlap[region, other] > SAME for other in chosen)
+        twice = any(overlap[region, other] > SAME_THING_IOU for other in chosen)
         if len(chosen) < limit and region not in chosen and not twice and (labels[region] or not some_labelled):
             chosen.append(region)
     return chosen
@@ -244,7 +265,7 @@ def _labels(split: Split, images: Images) -> list[str]:
     return [split.classes[number] if number else "" for number in images.labels[images.mask].tolist()]
 
 
-def _told(split: Split, row: int, num_regions: int) -> list[Relation]:
+def _stored_relations(split: Split, row: int, num_regions: int) -> list[Relation]:
     """The image's relations in the data, the surest first; of one pair's, the surest alone."""
     found = split.relations
     if found is None:
@@ -277,7 +298,7 @@ def _parses(split: Split, texts: Sequence[int]) -> list[Parse]:
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def draw_look(look: Look, path: str | os.PathLike[str]) -> None:
+def draw_image(look: ImageContents, path: str | os.PathLike[str]) -> None:
     """Write the page to `path` as PNG, whole or not at all: the image, the graph of its regions, its sentences."""
     colour_of = {region: PALETTE[place % len(PALETTE)] for place, region in enumerate(look.regions)}
     named = Counter(look.labels)
@@ -291,11 +312,11 @@ def draw_look(look: Look, path: str | os.PathLike[str]) -> None:
     height = max(map(_height, columns))
 
     top = MARGIN + 0.6
-    axes = canvas(width + 2 * MARGIN, top + body + AIR + height + 0.2 + MARGIN)
-    write(axes, MARGIN, MARGIN + 0.08, look.id, 13.0, INK, weight="bold")
-    write(axes, MARGIN, MARGIN + 0.34, legend(look), 9.5, PLAIN)
-    tags = [node.name if len(graph.nodes) <= CROWD else node.name.split()[0] for node in graph.nodes]
-    marked = [Marked(place, node.colour, tags[place]) for place, node in enumerate(graph.nodes)]
+    axes = make_canvas(width + 2 * MARGIN, top + body + AIR + height + 0.2 + MARGIN)
+    draw_text(axes, MARGIN, MARGIN + 0.08, look.id, 13.0, INK, weight="bold")
+    draw_text(axes, MARGIN, MARGIN + 0.34, look.summary(), 9.5, PLAIN)
+    tags = [node.name if len(graph.nodes) <= MAX_NAMED else node.name.split()[0] for node in graph.nodes]
+    marked = [MarkedRegion(place, node.colour, tags[place]) for place, node in enumerate(graph.nodes)]
     above = top + (body - image[1]) / 2
     draw_regions(axes, look.boxes, marked, look.photograph, (MARGIN, above, MARGIN + image[0], above + image[1]))
     left, above = MARGIN + image[0] + GAP, top + (body - graph.size[1]) / 2
@@ -309,14 +330,14 @@ def draw_look(look: Look, path: str | os.PathLike[str]) -> None:
     note = "relations of words in the data" if look.roles else "sentences parsed by Regard"
     note += "; a thing has the colour of the one region of its name"
     if look.sentences:
-        write(axes, MARGIN, top + body + AIR + height + 0.1, note, 9.0, PLAIN)
-    save(axes, path)
+        draw_text(axes, MARGIN, top + body + AIR + height + 0.1, note, 9.0, PLAIN)
+    save_canvas(axes, path)
 
 
-def region_graph(look: Look, colour_of: Mapping[int, str], size: tuple[float, float]) -> Graph:
+def region_graph(look: ImageContents, colour_of: Mapping[int, str], size: tuple[float, float]) -> GraphDrawing:
     """The shown regions about where their boxes' centres are, and on an ellipse where there are no boxes."""
     labels = zip(look.regions, look.labels, strict=True)
-    nodes = [Node(shortened(f"{region}  {label}".strip()), (), colour_of[region]) for region, label in labels]
+    nodes = [Node(shorten(f"{region}  {label}".strip()), (), colour_of[region]) for region, label in labels]
     angle = np.linspace(0, 2 * np.pi, len(nodes), endpoint=False)
     centres = np.stack([np.cos(angle), np.sin(angle)], 1) * 0.4 + 0.5
     if look.boxes is not None:
@@ -325,31 +346,23 @@ def region_graph(look: Look, colour_of: Mapping[int, str], size: tuple[float, fl
         centres = (centres + (centres.argsort(0, kind="stable").argsort(0) + 0.5) / max(len(nodes), 1)) / 2
     place = {region: number for number, region in enumerate(look.regions)}
     arrows = [Arrow(place[one], place[other], said) for one, said, other in look.relations]
-    return in_place(nodes, arrows, centres, size)
+    return lay_out_near(nodes, arrows, centres, size)
 
 
-def columns_of(look: Look, width: float, colours: Mapping[str, str]) -> tuple[list[list[Block]], float]:
+def columns_of(
+    look: ImageContents, width: float, colours: Mapping[str, str]
+) -> tuple[list[list[SentenceBlock]], float]:
     """The sentences in two columns of about one height, or in one where a graph is wider; and how wide all is."""
     told, half = list(zip(look.sentences, look.parses, strict=True)), (width - GAP) / 2
-    blocks = [Block.of(sentence, parse, half, colours) for sentence, parse in told]
+    blocks = [SentenceBlock.of(sentence, parse, half, colours) for sentence, parse in told]
     if any(block.width > half for block in blocks):
-        blocks = [Block.of(sentence, parse, width, colours) for sentence, parse in told]
+        blocks = [SentenceBlock.of(sentence, parse, width, colours) for sentence, parse in told]
         return [blocks], max(width, *(block.width for block in blocks))
-    columns: list[list[Block]] = [[], []]
+    columns: list[list[SentenceBlock]] = [[], []]
     for block in blocks:
         min(columns, key=_height).append(block)
     return columns, width
 
 
-def _height(column: Sequence[Block]) -> float:
+def _height(column: Sequence[SentenceBlock]) -> float:
     return sum((block.height + AIR for block in column), 0.0)
-
-
-def legend(look: Look) -> str:
-    """Which image, and what is shown of it."""
-    shown = f"{len(look.regions)} of {look.num_regions} regions"
-    if look.places:
-        relations = f"{len(look.relations)} relations: places, from the boxes, of the nearest pairs"
-    else:
-        relations = f"{len(look.relations)} of {look.num_relations} relations in the data, the surest first"
-    return f"{look.split}   ·   {shown}   ·   {relations}"

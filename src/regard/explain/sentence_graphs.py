@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from regard.explain.graph_drawing import SLATE, Arrow, Graph, Node, draw_graph, in_columns, shortened
-from regard.explain.page import INK, MARGIN, PLAIN, canvas, save, text_size, write
+from regard.explain.canvas import INK, MARGIN, PLAIN, draw_text, make_canvas, save_canvas, text_size
+from regard.explain.graph_drawing import SLATE, Arrow, GraphDrawing, Node, draw_graph, lay_out_columns, shorten
 from regard.words.parser import ATTRIBUTE, OBJECT, SUBJECT, Parse
 
 SIZE, LINE = 11.0, 0.23  # of the sentence above its graph: points, inches
@@ -21,33 +21,33 @@ def draw_sentences(sentences: Sequence[str], parses: Sequence[Parse], path: str 
 
     Raises InputError where they are too many for one picture.
     """
-    blocks = [Block.of(sentence, parse, WIDTH) for sentence, parse in zip(sentences, parses, strict=True)]
+    blocks = [SentenceBlock.of(sentence, parse, WIDTH) for sentence, parse in zip(sentences, parses, strict=True)]
     width = max((block.width for block in blocks), default=0.0)
     between = 0.4
-    axes = canvas(width + 2 * MARGIN, sum(block.height + between for block in blocks) - between + 2 * MARGIN)
+    axes = make_canvas(width + 2 * MARGIN, sum(block.height + between for block in blocks) - between + 2 * MARGIN)
     top = MARGIN
     for number, block in enumerate(blocks):
         if number:
             axes.hlines(top - between / 2, MARGIN, MARGIN + width, "#e3e1db", lw=0.8)
         block.draw(axes, MARGIN, top)
         top += block.height + between
-    save(axes, path)
+    save_canvas(axes, path)
 
 
 @dataclass(frozen=True)
-class Block:
+class SentenceBlock:
     """A sentence in lines, and its graph below."""
 
     lines: tuple[str, ...]
-    graph: Graph
+    graph: GraphDrawing
     width: float
 
     @classmethod
-    def of(cls, sentence: str, parse: Parse, width: float, colours: Mapping[str, str] | None = None) -> "Block":
+    def of(cls, sentence: str, parse: Parse, width: float, colours: Mapping[str, str] | None = None) -> "SentenceBlock":
         """Broken to `width`, but for a graph that is wider; a thing with one of the names has that colour."""
         wide = max(int(width / text_size("n", SIZE)[0]), 1)
         lines = textwrap.wrap(sentence, wide, max_lines=MOST_LINES, placeholder=" …") or ["(no words)"]
-        graph = in_columns(*graph_of(parse, colours or {}), width)
+        graph = lay_out_columns(*sentence_graph(parse, colours or {}), width)
         return cls(tuple(lines), graph, max(graph.size[0], *(text_size(line, SIZE)[0] for line in lines)))
 
     @property
@@ -56,15 +56,15 @@ class Block:
 
     def draw(self, axes: Axes, left: float, top: float) -> None:
         for number, line in enumerate(self.lines):
-            write(axes, left, top + (number + 0.5) * LINE, line, SIZE, INK)
+            draw_text(axes, left, top + (number + 0.5) * LINE, line, SIZE, INK)
         top += LINE * len(self.lines) + 0.12
         if self.graph.nodes:
             draw_graph(axes, self.graph, left, top)
         else:
-            write(axes, left, top + LINE / 2, "nothing found", 9.0, PLAIN)
+            draw_text(axes, left, top + LINE / 2, "nothing found", 9.0, PLAIN)
 
 
-def graph_of(parse: Parse, colours: Mapping[str, str]) -> tuple[list[Node], list[Arrow]]:
+def sentence_graph(parse: Parse, colours: Mapping[str, str]) -> tuple[list[Node], list[Arrow]]:
     """Things in the order of the sentence, what they are like on chips, and predicates as arrows.
 
     A predicate that has a subject only, or an object only, is on a chip as well ("a dog runs").
@@ -81,6 +81,6 @@ def graph_of(parse: Parse, colours: Mapping[str, str]) -> tuple[list[Node], list
     number = {place: at for at, place in enumerate(places)}
     nodes = []
     for place in places:
-        name, own = parse.thing(place), dict.fromkeys(map(shortened, chips.get(place, ())))
-        nodes.append(Node(shortened(name), tuple(own), colours.get(name, SLATE)))
+        name, own = parse.thing(place), dict.fromkeys(map(shorten, chips.get(place, ())))
+        nodes.append(Node(shorten(name), tuple(own), colours.get(name, SLATE)))
     return nodes, [Arrow(number[one], number[other], said) for one, said, other in parse.links]
