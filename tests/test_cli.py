@@ -188,7 +188,8 @@ def test_too_many_sentences_for_one_picture(tmp_path):
     (tmp_path / "captions.txt").write_text("a dog\n" * 900)
     said = refused("words", "parse", "--file", tmp_path / "captions.txt", "--png", tmp_path / "out.png")
     assert re.fullmatch(
-        r"The picture would be \d+ x \d+ dots, and 65535 can be drawn: ask for less in one picture\.", said
+        r"The picture would have \d+ x \d+ pixels; expected at most 65535 on each side\. Put less in one picture\.",
+        said,
     )
     assert not (tmp_path / "out.png").exists()
 

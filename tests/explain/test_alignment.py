@@ -93,7 +93,7 @@ def test_labels_and_boxes_may_be_absent(model):
 
 def test_an_alignment_is_of_one_pair(model):
     texts = model.tokenizer([CAPTION, CAPTION])
-    with pytest.raises(InputError, match="Got 1 images and 2 texts: an alignment is of one and one"):
+    with pytest.raises(InputError, match="Expected one image and one text, got 1 images and 2 texts"):
         Alignment.of(model, one_image(model, "ball"), texts, CAPTION)
 
 

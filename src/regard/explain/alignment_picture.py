@@ -1,7 +1,7 @@
-"""A picture of an alignment: the image with the regions that answer, a heat map, the sentence in the regions' colours.
+"""Draw an alignment: the image with its best-matching regions, a heat map, and the sentence in the regions' colours.
 
-Each word answers to its best region. The ten regions that answer most get a colour each, which their box, their row of
-the heat map and their words share; a word is the paler the less its region answers it.
+Each word is matched to the region with the largest weight. The ten regions with the most total weight over their words
+get a colour each, shared by their box, their row of the heat map and their words. A smaller weight makes a word paler.
 """
 
 import os
@@ -26,22 +26,22 @@ from regard.explain.canvas import (
     break_lines,
     draw_regions,
     draw_text,
+    load_photograph,
     make_canvas,
-    open_photograph,
     save_canvas,
     text_size,
     tint,
 )
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
-# A list of words reads better as a sentence.
+# Words that a tag leaves out. As one string, they are easier to read than as a list.
 SMALL_WORDS = {*"a an the and or of in on at to by with for from is are as it its his her their".split()}  # noqa: SIM905
-LINE_HEIGHT = 0.42  # of the sentence
+LINE_HEIGHT, RELATION_HEIGHT = 0.42, 0.3  # inches: a line of the sentence, of the relations
 
 
 @dataclass(frozen=True)
 class MatchedRegion:
-    """A region that is the best of some words."""
+    """A region that is the best match of at least one word."""
 
     region: int
     words: list[int]
@@ -54,51 +54,52 @@ def draw_alignment(
     photograph: Image.Image | str | os.PathLike[str] | None = None,
     aspect: float = 4 / 3,
 ) -> None:
-    """Write the picture of an alignment to `path` as PNG, whole or not at all.
+    """Write the picture of an alignment to `path`, as PNG. A failed call leaves no file.
 
-    Without a photograph the boxes lie on a plain canvas, `aspect` times as wide as high; without boxes either, the
-    heat map stands alone. Raises InputError where the photograph cannot be read.
+    Without a photograph, the boxes are drawn on a plain panel whose width is `aspect` times its height. With neither
+    photograph nor boxes, only the heat map and the sentence are drawn. Raises InputError if the photograph cannot be
+    read.
     """
-    photograph = open_photograph(photograph)
+    photograph = load_photograph(photograph)
     if photograph is not None:
         aspect = photograph.width / photograph.height
-    answers = matched_regions(alignment)
+    matched = matched_regions(alignment)
 
-    image = (0.0, 0.0)  # width, height of each part
+    image_width, image_height = 0.0, 0.0
     if photograph is not None or alignment.boxes is not None:
-        image = (min(PANEL, PANEL * aspect), min(PANEL, PANEL / aspect))
-    heat = HeatMap(alignment, answers)
-    width = 2 * MARGIN + image[0] + (GAP if image[0] else 0) + heat.width
+        image_width, image_height = min(PANEL, PANEL * aspect), min(PANEL, PANEL / aspect)
+    heat = HeatMap(alignment, matched)
+    width = 2 * MARGIN + image_width + (GAP if image_width else 0) + heat.width
     lines = break_lines([text_size(word, 15.0)[0] + 0.3 for word in alignment.words], width - 2 * MARGIN)
-    body = max(image[1], heat.height)
     relations = [
         f"{_arrow(each.text_relation)}      {_arrow(each.image_relation)}      {each.score:.2f}"
         for each in alignment.relations
     ]
-    height = MARGIN + body + GAP + LINE_HEIGHT * len(lines) + 0.3 * (len(relations) + bool(relations)) + 0.3 + MARGIN
+    body = max(image_height, heat.height)
+    below = MARGIN + body + GAP + LINE_HEIGHT * len(lines)  # the bottom of the sentence
+    height = below + RELATION_HEIGHT * (len(relations) + bool(relations)) + 0.3 + MARGIN
 
     axes = make_canvas(width, height)
-    if image[0]:
-        marked = [
-            MarkedRegion(each.region, each.colour, region_tag(alignment, each))
-            for each in answers
-            if each.colour != PLAIN
-        ]
-        top = MARGIN + (body - image[1]) / 2
-        place = (MARGIN, top, MARGIN + image[0], top + image[1])
-        draw_regions(axes, alignment.boxes, marked, photograph, place)
+    if image_width:
+        coloured = [each for each in matched if each.colour != PLAIN]
+        marked = [MarkedRegion(each.region, each.colour, region_tag(alignment, each)) for each in coloured]
+        top = MARGIN + (body - image_height) / 2
+        frame = (MARGIN, top, MARGIN + image_width, top + image_height)
+        draw_regions(axes, alignment.boxes, marked, photograph, frame)
     heat.draw(axes, width - MARGIN - heat.width, MARGIN + (body - heat.height) / 2)
-    _draw_words(axes, alignment, answers, lines, MARGIN + body + GAP)
+    _draw_words(axes, alignment, matched, lines, MARGIN + body + GAP)
     for number, text in enumerate(relations):
-        y = MARGIN + body + GAP + LINE_HEIGHT * len(lines) + 0.3 * (number + 1)
-        draw_text(axes, MARGIN + 0.1, y, text, 10.5, INK)
-    told = "each word in the colour of the region that answers it best"
-    draw_text(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {told}", 9.0, PLAIN, va="bottom")
+        draw_text(axes, MARGIN + 0.1, below + RELATION_HEIGHT * (number + 1), text, 10.5, INK)
+    note = "each word has the colour of its best-matching region"
+    draw_text(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {note}", 9.0, PLAIN, va="bottom")
     save_canvas(axes, path)
 
 
 def matched_regions(alignment: Alignment) -> list[MatchedRegion]:
-    """The regions that are some word's best, that of most weight first; beyond the palette they are grey."""
+    """Return the regions that are the best match of a word, those with the most weight first.
+
+    If there are more regions than colours, the last ones are gray.
+    """
     best = alignment.best_regions()
     words_of = {region: np.flatnonzero(best == region).tolist() for region in np.unique(best[best >= 0]).tolist()}
     order = sorted(words_of, key=lambda region: -alignment.weights[region, words_of[region]].sum())
@@ -106,24 +107,26 @@ def matched_regions(alignment: Alignment) -> list[MatchedRegion]:
     return [MatchedRegion(region, words_of[region], colour) for region, colour in zip(order, colours, strict=False)]
 
 
-def region_tag(alignment: Alignment, answer: MatchedRegion) -> str:
-    """The region's number and the three words that it answers most; small words where there are no others."""
-    weights, words = alignment.weights[answer.region], alignment.words
-    telling = [word for word in answer.words if words[word] not in SMALL_WORDS] or answer.words
-    most = sorted(telling, key=lambda word: -weights[word])[:3]
-    return f"{answer.region}  " + " ".join(words[word] for word in sorted(most)) + " …" * (len(telling) > 3)
+def region_tag(alignment: Alignment, matched: MatchedRegion) -> str:
+    """Return the region's number and its three words of most weight, in the order of the sentence.
+
+    Small words are left out unless there are no others.
+    """
+    weights, words = alignment.weights[matched.region], alignment.words
+    candidates = [word for word in matched.words if words[word] not in SMALL_WORDS] or matched.words
+    best = sorted(candidates, key=lambda word: -weights[word])[:3]
+    return f"{matched.region}  " + " ".join(words[word] for word in sorted(best)) + " …" * (len(candidates) > 3)
 
 
 class HeatMap:
-    """Regions by words: those that answer first, in the order of their words, so that strong cells run downwards."""
+    """The weights of regions by words. Matched regions come first, in the order of their words: a falling diagonal."""
 
-    def __init__(self, alignment: Alignment, answers: list[MatchedRegion]) -> None:
+    def __init__(self, alignment: Alignment, matched: list[MatchedRegion]) -> None:
         self.alignment = alignment
-        self.colour_of_region = {answer.region: answer.colour for answer in answers}
-        self.colour_of_word = {word: answer.colour for answer in answers for word in answer.words}
-        answering = sorted(answers, key=lambda answer: answer.words[0])
+        self.colour_of_region = {each.region: each.colour for each in matched}
+        self.colour_of_word = {word: each.colour for each in matched for word in each.words}
         regions, words = alignment.weights.shape
-        self.rows = [answer.region for answer in answering]
+        self.rows = [each.region for each in sorted(matched, key=lambda each: each.words[0])]
         self.rows += [region for region in range(regions) if region not in self.rows]
         self.names = [f"{alignment.labels[region]}  {region}"[-22:] for region in self.rows]
 
@@ -132,7 +135,7 @@ class HeatMap:
         self.size = 7.5 if self.cell_height < 0.2 else 9.0
         self.names_width = max(text_size(name, self.size)[0] for name in self.names) + 0.1
         self.words_height = max((text_size(word, 9.5)[0] for word in alignment.words), default=0) + 0.1
-        self.width = self.names_width + words * self.cell_width + 0.75  # with the scale on the right
+        self.width = self.names_width + words * self.cell_width + 0.75  # with the colour scale on the right
         self.height = self.words_height + regions * self.cell_height
 
     def draw(self, axes: Axes, left: float, top: float) -> None:
@@ -148,9 +151,8 @@ class HeatMap:
         axes.vlines(columns[1:], top, bottom, "white", lw=0.7, zorder=2)
         for row, (region, name) in enumerate(zip(self.rows, self.names, strict=True)):
             y, colour = top + (row + 0.5) * self.cell_height, self.colour_of_region.get(region)
-            draw_text(
-                axes, left - 0.07, y, name, self.size, colour or PLAIN, weight="bold" if colour else None, ha="right"
-            )
+            weight = "bold" if colour else None
+            draw_text(axes, left - 0.07, y, name, self.size, colour or PLAIN, weight=weight, ha="right")
         for word, (name, x) in enumerate(zip(self.alignment.words, columns, strict=True)):
             colour = self.colour_of_word.get(word, PLAIN)
             x += self.cell_width / 2
@@ -163,10 +165,10 @@ class HeatMap:
 
 
 def _draw_words(
-    axes: Axes, alignment: Alignment, answers: list[MatchedRegion], lines: list[list[tuple[int, float]]], top: float
+    axes: Axes, alignment: Alignment, matched: list[MatchedRegion], lines: list[list[tuple[int, float]]], top: float
 ) -> None:
-    """The words on chips of their region's colour, as strong as the weight."""
-    colour_of = {word: answer.colour for answer in answers for word in answer.words}
+    """Draw the words on chips in the colours of their regions. The weight gives the strength of the colour."""
+    colour_of = {word: each.colour for each in matched for word in each.words}
     highest = alignment.weights.max(initial=1e-9)
     for number, line in enumerate(lines):
         y = top + (number + 0.5) * LINE_HEIGHT
@@ -176,10 +178,10 @@ def _draw_words(
             width = text_size(alignment.words[word], 15.0)[0]
             chip = FancyBboxPatch((MARGIN + x + 0.1, y - 0.12), width + 0.04, 0.24, "round,pad=0.06", fc=colour, lw=0)
             axes.add_patch(chip)
-            dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.6
-            draw_text(axes, MARGIN + x + 0.12, y, alignment.words[word], 15.0, "white" if dark else INK)
+            is_dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.6
+            draw_text(axes, MARGIN + x + 0.12, y, alignment.words[word], 15.0, "white" if is_dark else INK)
 
 
 def _arrow(relation: tuple[str, str, str]) -> str:
-    subject, predicate, other = relation
-    return f"{subject or '·'} –{predicate or ' '}→ {other or '·'}"
+    subject, predicate, object_ = relation
+    return f"{subject or '·'} –{predicate or ' '}→ {object_ or '·'}"
