@@ -1,4 +1,4 @@
-"""The made world: the same bytes for the same seed, twins that one fact tells apart, true sentences."""
+"""The made world: the same bytes for the same seed, twins that differ in one fact, true sentences."""
 
 import filecmp
 from collections import Counter
@@ -63,7 +63,7 @@ def test_an_image_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: 
     assert few_lines == (folder / "train_caps.txt").read_text().splitlines()[: 9 * PER_IMAGE]
 
 
-def test_the_folder_holds_the_compact_form(folder: Path) -> None:
+def test_the_folder_has_the_compact_form(folder: Path) -> None:
     for split, size in (("train", CHUNK + 7), ("dev", 10), ("test", 3)):
         ims = np.load(folder / f"{split}_ims.npy", mmap_mode="r")
         real = np.arange(REGIONS) < np.load(folder / f"{split}_num_regions.npy")[:, None]
@@ -116,11 +116,9 @@ def test_twins_share_their_things_and_differ_in_the_stated_fact(kind: str) -> No
 @pytest.mark.parametrize("kind", ["relation", "attribute"])
 def test_twins_have_the_rest_of_the_picture_in_common(kind: str) -> None:
     for row in range(40):
-        scene_of_row = random_scene(SceneRandom(3, 0, row, 2), kind)
-        moved = {i for fact in scene_of_row.near for i in (fact.subject, fact.object)}
-        places, others = (
-            lay_out(each, SceneRandom(3, 0, row, 3), 100) for each in (scene_of_row, make_twin(scene_of_row))
-        )
+        original = random_scene(SceneRandom(3, 0, row, 2), kind)
+        moved = {i for fact in original.near for i in (fact.subject, fact.object)}
+        places, others = (lay_out(each, SceneRandom(3, 0, row, 3), 100) for each in (original, make_twin(original)))
         for i in set(range(len(places))) - moved:
             assert places[i] == others[i]
         assert (places == others) == (kind == "attribute")
@@ -158,7 +156,7 @@ def test_the_predicates_have_forms_and_roles() -> None:
 
 
 class Lucky(SceneRandom):
-    """SceneRandom by which all that may be, is."""
+    """Random choices in which everything that can happen happens."""
 
     def chance(self, probability: float) -> bool:
         return True
@@ -178,7 +176,7 @@ def centres(scene: Scene, boxes: np.ndarray) -> tuple[float, float, float, float
 
 
 @pytest.mark.parametrize("twin", ["", "relation"])
-def test_the_boxes_bear_the_relations_out(twin: str) -> None:
+def test_the_boxes_agree_with_the_relations(twin: str) -> None:
     seen: Counter[str] = Counter()
     drawn = [each for row in range(0, 600, 5) for each in draw_images(twin, 8, 0, row)]
     for scene, drawing in drawn:
@@ -222,7 +220,7 @@ def test_the_boxes_bear_the_relations_out(twin: str) -> None:
     assert set(seen) == (set(PREDICATE_KINDS) if not twin else set(TWIN_KINDS) - {"on or under"} | {"under"})
 
 
-def test_a_box_is_tight_around_what_is_seen() -> None:
+def test_a_box_is_tight_around_the_visible_part() -> None:
     scene, drawing = draw_images("", 1, 0, 0)[0]
     pixels = np.asarray(drawing.picture).astype(int)
     for box in drawing.boxes:
@@ -244,14 +242,14 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
-    told: list[int] = []
-    make_scenes(tmp_path / "data", train=CHUNK + 1, dev=2, test=1, pictures=0, progress=told.append)
-    assert told == [CHUNK, 1, 2, 1]
+    counts: list[int] = []
+    make_scenes(tmp_path / "data", train=CHUNK + 1, dev=2, test=1, pictures=0, progress=counts.append)
+    assert counts == [CHUNK, 1, 2, 1]
 
 
 def test_an_existing_folder_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "kept.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists already: want a folder that is new or empty"):
+    with pytest.raises(InputError, match="already exists: expected a new or empty folder"):
         make_scenes(tmp_path, train=1)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
@@ -259,11 +257,11 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"train": -1}, "train is -1: want a whole number from 0"),
-        ({"workers": 0}, "workers is 0: want a whole number from 1"),
-        ({"train": 0, "dev": 0, "test": 0}, "are all 0"),
+        ({"train": -1}, "Expected train to be a whole number from 0 to"),
+        ({"workers": 0}, "Expected workers to be a whole number from 1 to"),
+        ({"train": 0, "dev": 0, "test": 0}, "Expected at least one image, got 0 for train, dev and test"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, given: dict[str, int], message: str) -> None:
+def test_numbers_out_of_range_are_refused(tmp_path: Path, given: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_scenes(tmp_path / "data", **given)

@@ -9,7 +9,7 @@ ANIMALS: dict[str, Kind] = {}
 def four_legs(
     pen: Pen, appearance: Appearance, colour: Colour, hip: Number, back: Number, front: Number, width: Number
 ) -> None:
-    """The two far legs darker, then the two near ones; running, they reach out."""
+    """Draw the two far legs, darker, then the two near ones. They are stretched out if the animal runs."""
     reach = hip * 0.55 if appearance.pose == "run" else 0
     lift = hip * 0.18 if appearance.pose == "run" else 0
     half = width / 2

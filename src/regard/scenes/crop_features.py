@@ -1,28 +1,31 @@
-"""What a region looks like, as a vector: from the pixels of its box and nothing else.
+"""Compute the features of a region from the pixels of its box, and from nothing else.
 
-The crop is brought to SIDE x SIDE pixels. Its vector holds a coarse colour grid, histograms of gradient orientation in
-4 x 4 cells, a histogram of colours that counts the middle of the crop more than its rim, and the crop's width and
-height. Where in the picture the crop was is not in it.
+The crop is resized to SIDE x SIDE pixels. Its features are a coarse colour grid, histograms of gradient orientations in
+4 x 4 cells, a histogram of colours (the middle of the crop has more weight than its border), and the width and height
+of the box. The position of the box in the picture is not a feature.
 """
 
 import numpy as np
 from PIL import Image
 
-SIDE, CELLS, ORIENTATIONS, LEVELS = 24, 4, 8, 4
+SIDE, CELLS, ORIENTATIONS, LEVELS = 24, 4, 8, 4  # pixels, cells per side, bins per cell, bins per colour channel
 DIM = CELLS * CELLS * 3 + CELLS * CELLS * ORIENTATIONS + LEVELS**3 + 2
 
-_rim = np.hanning(SIDE + 2)[1:-1]
-_MIDDLE = np.outer(_rim, _rim).ravel() / np.outer(_rim, _rim).sum()
+_window = np.hanning(SIDE + 2)[1:-1]
+_MIDDLE = np.outer(_window, _window).ravel() / np.outer(_window, _window).sum()
 
 
 def crop(picture: Image.Image, box: np.ndarray) -> np.ndarray:
-    """The pixels of a box, brought to uint8 [SIDE, SIDE, 3]."""
+    """Return the pixels of a box, resized to uint8 [SIDE, SIDE, 3]."""
     corners = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
     return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=corners))
 
 
 def features_of(crops: np.ndarray, extents: np.ndarray) -> np.ndarray:
-    """uint8 [region, SIDE, SIDE, 3] and the boxes' widths and heights [region, 2] to float16 [region, DIM]."""
+    """Return the features of crops: float16 [region, DIM].
+
+    `crops` is uint8 [region, SIDE, SIDE, 3], and `extents` the widths and heights of the boxes in pixels [region, 2].
+    """
     count, cell = len(crops), SIDE // CELLS
     pixels = crops.astype(np.float32) / 255
     grid = pixels.reshape(count, CELLS, cell, CELLS, cell, 3).mean((2, 4))

@@ -1,10 +1,10 @@
-"""Five different sentences of a scene. Each states its main fact; some add colours, another fact or the setting."""
+"""Write the sentences of a scene. Each states the main fact; some add colours, another fact or the setting."""
 
 from regard.scenes.scene import Scene, SceneRandom, Thing
 
 PER_IMAGE = 5
 
-# {s} and {o} are the subject and the object of the fact: "a big red dog", "a man in blue"
+# {s} and {o} are noun phrases for the subject and the object of the fact: "a big red dog", "a man in blue".
 FORMS: dict[str, tuple[str, ...]] = {
     "riding": (
         "{s} is riding {o}", "{s} rides {o}", "{s} riding {o}", "there is {s} riding {o}", "{o} is ridden by {s}",
@@ -63,12 +63,12 @@ SIZES = {"small": ("small", "little"), "big": ("big", "large")}
 
 
 def sentences(scene: Scene, rng: SceneRandom) -> list[str]:
-    """PER_IMAGE sentences, all different: each has its own form of the main fact."""
-    return [sentence(scene, form, rng) for form in rng.some(FORMS[scene.facts[0].predicate], PER_IMAGE)]
+    """Return PER_IMAGE sentences. All are different, because each uses another form for the main fact."""
+    return [sentence(scene, form, rng) for form in rng.sample(FORMS[scene.facts[0].predicate], PER_IMAGE)]
 
 
 def sentence(scene: Scene, form: str, rng: SceneRandom) -> str:
-    """The main fact in that form; after or before it perhaps another fact, a thing of the background or the setting."""
+    """Return the main fact in `form`, at random with another fact, a thing in the background or the setting."""
     main, *others = scene.facts
     names = [name_of(thing, rng) for thing in scene.things]
 
@@ -100,7 +100,7 @@ def name_of(thing: Thing, rng: SceneRandom) -> str:
 
 
 def noun_phrase(thing: Thing, name: str, rng: SceneRandom, coloured: bool) -> str:
-    """A noun phrase that is true of the thing: with its colour always if `coloured`, else often."""
+    """Return a noun phrase that is true of a thing. It always contains the colour if `coloured`, otherwise often."""
     size = rng.pick(SIZES[thing.size]) if thing.size and rng.chance(0.7) else ""
     colour = thing.colour if coloured or rng.chance(0.65) else ""
     if thing.kind.family == "people":

@@ -1,6 +1,6 @@
-"""What is in a scene, what its things do to each other, and where they stand: scene_of_row by rng, then laid out.
+"""What is in a scene: its things and the facts about them, chosen at random. `scene_layout` chooses where they are.
 
-A draft says who and what; a layout says where. A twin is the same draft with its main fact turned round.
+The twin of a scene has the same things. In the main fact, the subject and the object are exchanged, or their colours.
 """
 
 from dataclasses import dataclass, replace
@@ -18,15 +18,18 @@ PREDICATES = (
     "none", "riding", "holding", "wearing", "chasing", "pulling", "inside", "on", "under", "behind", "left of", "above",
 )  # fmt: skip
 SETTINGS = ("meadow", "meadow", "beach", "snow", "street", "night")
-REGIONS = 8  # no scene has more things: two groups of two, each with two things in hand or on the head
+REGIONS = 8  # the most things of a scene: two groups of two, each of which may carry or wear one more
 
 
 class SceneRandom:
-    """The choices of one image, from a counter-based generator: no image depends on another."""
+    """The random choices of one image, from a counter-based generator, so that no image depends on another.
+
+    `key` is the seed, the number of the split, the row of the image and the number of a stream.
+    """
 
     def __init__(self, *key: int) -> None:
-        seed, split, counter, stream = key
-        bits = np.random.Philox(key=[seed, split], counter=[0, 0, stream, counter])
+        seed, split, row, stream = key
+        bits = np.random.Philox(key=[seed, split], counter=[0, 0, stream, row])
         self.uniform = np.random.Generator(bits).random
 
     def chance(self, probability: Number) -> bool:
@@ -38,8 +41,8 @@ class SceneRandom:
     def pick(self, options: "tuple[T, ...] | list[T]") -> T:
         return options[int(self.uniform() * len(options))]
 
-    def some(self, options: "tuple[T, ...] | list[T]", count: int) -> list[T]:
-        """`count` of the options, in random order, none twice."""
+    def sample(self, options: "tuple[T, ...] | list[T]", count: int) -> list[T]:
+        """Return `count` different options in random order."""
         left = list(options)
         return [left.pop(int(self.uniform() * len(left))) for _ in range(count)]
 
@@ -48,13 +51,15 @@ class SceneRandom:
 class Thing:
     kind: Kind
     colour: str
-    size: str  # "" where nothing is to be said of it
-    facing: int
+    size: str  # "small", "big", or "" for neither
+    facing: int  # 1: right, -1: left
     appearance: Appearance
 
 
 @dataclass(frozen=True)
 class Fact:
+    """A relation between two things, which are given by their position in the list of things."""
+
     subject: int
     predicate: str
     object: int
@@ -62,13 +67,13 @@ class Fact:
 
 @dataclass(frozen=True)
 class Scene:
-    """`near` and `far` are the facts of a group each, its main fact first; other things stand in the background."""
+    """A near and a far group of things, given by their facts, the main fact first. Other things are the background."""
 
     setting: str
     things: tuple[Thing, ...]
     near: tuple[Fact, ...]
     far: tuple[Fact, ...] = ()
-    twin: str = ""  # "relation" or "attribute": how the twin differs
+    twin: str = ""  # how its twin differs: "relation" or "attribute"; "" if it has no twin
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -88,7 +93,7 @@ PULLERS = ("man", "woman", "horse", "cow", "elephant", "car", "truck", "tractor"
 BROAD = ("horse", "cow", "elephant", "sheep", "pig", "car", "truck", "tractor", "bus", "man", "woman", "tent", "box")
 BACKDROPS = ("tree", "house", "tower", "castle", "tent")
 
-# subject kinds, object kinds: of a scene without a twin
+# The kinds that may be the subject and the object of each predicate, in a scene without a twin.
 PREDICATE_KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "riding": (PEOPLE, ("horse", "elephant", "bicycle", "scooter")),
     "holding": (PEOPLE, ("balloon", "kite", "umbrella", "flag", "flower", "ball", "basket")),
@@ -102,7 +107,7 @@ PREDICATE_KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "left of": (ON_GROUND, ON_GROUND),
     "above": (FLIERS, (*FLIERS, *ON_GROUND)),
 }
-# of twins: either may be the subject
+# The kinds that may be either, in a scene with a twin.
 TWIN_KINDS: dict[str, tuple[str, ...]] = {
     "chasing": PEOPLE + ANIMALS,
     "left of": ON_GROUND,
@@ -110,17 +115,18 @@ TWIN_KINDS: dict[str, tuple[str, ...]] = {
     "above": FLIERS,
     "behind": BROAD,
     "on": ("dog", "cat", "sheep", "pig", "cow", "horse"),
-    "on or under": (*SMALL, "ball"),  # a table, which stays where it is
+    "on or under": (*SMALL, "ball"),  # a table, which is the object in both twins
 }
-# How often: most where a thing's own crop does not tell its part; little where it must, as they overlap
+# How often each predicate is the main fact of twins. The first four are frequent, because a thing's crop does not show
+# whether it is the subject or the object. The others are rare, because their things overlap, so that a crop shows it.
 TWIN_PREDICATES = ("chasing", "left of", "pulling", "above") * 5 + ("behind", "on", "on or under")
 
 
-# Drafting -------------------------------------------------------------------------------------------------------------
+# Choosing what is in a scene ------------------------------------------------------------------------------------------
 
 
 def random_scene(rng: SceneRandom, twin: str) -> Scene:
-    """A scene; with `twin`, one whose main fact can be turned round ("relation") or whose colours can be exchanged."""
+    """Return a random scene. `twin` says how its twin will differ ("relation" or "attribute"); "" is for no twin."""
     builder = SceneBuilder(rng)
     if twin:
         near = builder.twin_group(twin)
@@ -135,7 +141,8 @@ def random_scene(rng: SceneRandom, twin: str) -> Scene:
         for _ in range(rng.pick((0, 1, 1, 2))):
             if len(builder.things) < REGIONS:
                 builder.add(BACKDROPS)
-    order = rng.some(list(range(len(builder.things))), len(builder.things))  # so that its number tells no part
+    numbers = list(range(len(builder.things)))
+    order = rng.sample(numbers, len(numbers))  # shuffled, so that a thing's number does not show its role
 
     def renumbered(facts: list[Fact]) -> tuple[Fact, ...]:
         return tuple(Fact(order.index(fact.subject), fact.predicate, order.index(fact.object)) for fact in facts)
@@ -145,25 +152,33 @@ def random_scene(rng: SceneRandom, twin: str) -> Scene:
 
 
 class SceneBuilder:
-    """The things of a scene as they are chosen, each of another kind."""
+    """Chooses the things of a scene, each of another kind."""
 
     def __init__(self, rng: SceneRandom) -> None:
         self.rng = rng
         self.things: list[Thing] = []
 
     def add(self, options: tuple[str, ...], sized: bool = False, **appearance: object) -> int:
-        """One more thing, of a kind that is not there yet; half have a colour usual for their kind."""
+        """Add a thing of a kind that is not present yet, and return its number.
+
+        One of two has a usual colour of its kind, the others have any. With `sized`, some are small or big; people are
+        not. `appearance` gives further fields of Appearance.
+        """
         rng, present = self.rng, [thing.kind.name for thing in self.things]
         kind = KINDS[rng.pick([name for name in options if name not in present])]
         colour = rng.pick(kind.colours if kind.colours and rng.chance(0.5) else tuple(COLOURS))
         size = rng.pick(("", "", "", "small", "big")) if sized and kind.family != "people" else ""
-        # Settings come by keyword, and are of several types.
-        full = Appearance(COLOURS[colour], skin=rng.pick(SKINS), hair=rng.pick(HAIRS), **appearance)  # type: ignore[arg-type]
-        self.things.append(Thing(kind, colour, size, rng.pick((-1, 1)), full))
+        # mypy cannot check `appearance`: its values have several types.
+        complete = Appearance(COLOURS[colour], skin=rng.pick(SKINS), hair=rng.pick(HAIRS), **appearance)  # type: ignore[arg-type]
+        self.things.append(Thing(kind, colour, size, rng.pick((-1, 1)), complete))
         return len(self.things) - 1
 
     def group(self, predicate: str, subjects: tuple[str, ...], objects: tuple[str, ...], extras: Number) -> list[Fact]:
-        """Two things and what is between them; a person may have a hat on or something in hand."""
+        """Add two things that `predicate` relates, and return their facts.
+
+        `extras` is the probability that a person among them gets one more thing: a hat or, if the predicate is "left
+        of", perhaps something in the hand.
+        """
         sized = predicate in ("chasing", "left of", "above", "pulling", "behind")
         pose = {"chasing": "run", "riding": "sit"}.get(predicate, "stand")
         subject = self.add(subjects, sized, pose=pose, reaching=predicate == "holding")
@@ -183,7 +198,7 @@ class SceneBuilder:
         return facts
 
     def twin_group(self, twin: str) -> list[Fact]:
-        """A group that has a twin of that sort."""
+        """Add a group whose twin differs in its relation or in its attributes, and return its facts."""
         predicate = self.rng.pick(TWIN_PREDICATES)
         while twin == "attribute" and predicate == "on or under":
             predicate = self.rng.pick(TWIN_PREDICATES)
@@ -198,7 +213,7 @@ class SceneBuilder:
 
 
 def is_in_sky(fact: Fact, things: "list[Thing] | tuple[Thing, ...]") -> bool:
-    """Whether both are in the sky."""
+    """Return whether both things of a fact are in the sky."""
     return fact.predicate == "above" and things[fact.object].kind.family == "fliers"
 
 
@@ -207,7 +222,10 @@ def recolour(thing: Thing, colour: str) -> Thing:
 
 
 def make_twin(scene: Scene) -> Scene:
-    """The twin: the same things, and the main fact turned round or the two colours exchanged."""
+    """Return the twin of a scene: the subject and the object of the main fact are exchanged, or their colours.
+
+    For something on or under a table, the predicate is replaced by the other one.
+    """
     fact, *rest = scene.near
     first, second = scene.things[fact.subject], scene.things[fact.object]
     if scene.twin == "attribute":

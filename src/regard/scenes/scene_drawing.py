@@ -1,4 +1,4 @@
-"""Draws a scene: the backdrop of its setting, then its things from far to near; and finds what is seen of each."""
+"""Draw a scene: the backdrop of its setting, then its things from far to near. Find the visible part of each."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from regard.scenes.pen import HEIGHT, WIDTH, Canvas, Colour, Number, Pen, Point,
 from regard.scenes.scene import Fact, Scene, SceneRandom, is_in_sky
 from regard.scenes.scene_layout import HILLS, Place, lay_out
 
-SKY_AND_GROUND: dict[str, tuple[Colour, Colour]] = {  # sky and ground
+SKY_AND_GROUND: dict[str, tuple[Colour, Colour]] = {
     "meadow": ((186, 222, 244), (140, 192, 104)),
     "beach": ((176, 222, 240), (238, 218, 164)),
     "snow": ((206, 220, 234), (236, 241, 248)),
@@ -21,13 +21,15 @@ SKY_AND_GROUND: dict[str, tuple[Colour, Colour]] = {  # sky and ground
 
 @dataclass(frozen=True)
 class SceneDrawing:
+    """A drawn scene. `boxes` and `min_visible` take into account that near things hide far ones."""
+
     picture: Image.Image
-    boxes: np.ndarray  # int [thing, 4]: x1 y1 x2 y2 in pixels, tight around what is seen of each thing
-    min_visible: float  # the smallest part of a thing that is min_visible: below it lie the things before it
+    boxes: np.ndarray  # int [thing, 4]: x1 y1 x2 y2 in pixels, around the visible part; empty if a thing is hidden
+    min_visible: float  # the smallest visible fraction of a thing
 
 
 def draw_scene(scene: Scene, rng: SceneRandom) -> SceneDrawing:
-    """Lays the scene out and draws it. The same rng lay twins out alike."""
+    """Lay a scene out and draw it. With the same random numbers, twins have the same layout."""
     horizon = rng.between(128, 138) if is_in_sky(scene.near[0], scene.things) else rng.between(92, 104)
     canvas = backdrop(scene.setting, rng, horizon)
     places = lay_out(scene, rng, horizon)
@@ -60,20 +62,23 @@ def pen_at(canvas: Canvas, number: int, scene: Scene, place: Place) -> Pen:
 
 
 def rope(canvas: Canvas, scene: Scene, places: list[Place], fact: Fact) -> None:
-    """From what pulls to what is pulled, and nobody's. It ends just before their boxes: no crop shows it."""
+    """Draw the rope of a "pulling" fact. It is part of no thing and ends outside the boxes: no crop shows it."""
     ends: list[Point] = []
-    for i, back in ((fact.subject, True), (fact.object, False)):
+    for i, is_back in ((fact.subject, True), (fact.object, False)):
         thing, place = scene.things[i], places[i]
         x1, _, x2, _ = canvas.box(i + 1)
         assert thing.kind.tow
-        x: Number = x1 - 2 if (thing.facing > 0) == back else x2 + 1
-        ends.append((x, thing.kind.tow[not back] * place.scale - place.ground))
+        x: Number = x1 - 2 if (thing.facing > 0) == is_back else x2 + 1
+        ends.append((x, thing.kind.tow[not is_back] * place.scale - place.ground))
     middle = (ends[0][0] + ends[1][0]) / 2, (ends[0][1] + ends[1][1]) / 2 - 4
     Pen(canvas, 0, 0, 0).limb((108, 82, 56), 2, ends[0], middle, ends[1])
 
 
 def backdrop(setting: str, rng: SceneRandom, horizon: Number) -> Canvas:
-    """Sky, horizon and ground. What is in each may be anywhere in it, so that a crop does not tell where it was."""
+    """Return a canvas with sky, horizon and ground.
+
+    Their details are at random positions, so that a crop does not show where in the picture it was.
+    """
     sky, ground = SKY_AND_GROUND[setting]
     canvas = Canvas(sky)
     pen = Pen(canvas, 0, 0, 0)

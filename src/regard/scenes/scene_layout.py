@@ -1,4 +1,4 @@
-"""Where the things of a scene stand."""
+"""Compute where the things of a scene are drawn, and how large."""
 
 from dataclasses import dataclass, replace
 
@@ -7,27 +7,27 @@ from regard.scenes.pen import WIDTH, Number, Point
 from regard.scenes.scene import Fact, Scene, SceneRandom, Thing, is_in_sky
 
 HILLS = 18  # how far a hill may rise above the horizon
-SIZES = {"": 1.0, "small": 0.65, "big": 1.45}
+SIZES = {"": 1.0, "small": 0.65, "big": 1.45}  # scales
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a thing is drawn."""
+    """The position and scale of a thing. It stands at (x, ground), in pixels from the top left of the picture."""
 
     x: Number
     ground: Number
     scale: Number
-    depth: Number  # the larger the nearer: drawn later
-    stands: bool = True  # on the ground, where it throws a shadow
-    inside: int = -1  # the container whose front hides it
+    depth: Number  # things of larger depth are nearer and drawn later
+    stands: bool = True  # on the ground, where it has a shadow
+    inside: int = -1  # the number of the container whose front hides it; -1 if none
 
 
 def lay_out(scene: Scene, rng: SceneRandom, horizon: Number) -> list[Place]:
-    """A place for every thing: the near group in front, the far one smaller behind it, the rest along the horizon.
+    """Return the place of each thing: the near group in front, the far group smaller and behind, others at the horizon.
 
-    Where the near group is in the sky, the far one has the ground to itself.
+    If the near group is in the sky, the far group has the whole ground.
     """
-    left, right = rng.some((0.27, 0.73), 2)
+    left, right = rng.sample((0.27, 0.73), 2)
     alone = rng.between(0.3, 0.7)
     fore, back, full = rng.between(168, 182), horizon + rng.between(24, 34), rng.between(1.1, 1.4)
     if is_in_sky(scene.near[0], scene.things):
@@ -39,19 +39,19 @@ def lay_out(scene: Scene, rng: SceneRandom, horizon: Number) -> list[Place]:
 
     places: dict[int, Place] = {}
     grouped = {i for fact in scene.facts for i in (fact.subject, fact.object)}
-    spots = rng.some((0.12, 0.32, 0.5, 0.68, 0.88), 5)
+    spots = rng.sample((0.12, 0.32, 0.5, 0.68, 0.88), 5)
     for number in sorted(set(range(len(scene.things))) - grouped):
         x = WIDTH * (spots.pop() + rng.between(-0.04, 0.04))
         ground = horizon + rng.between(3, 12)
         places[number] = Place(x, ground, rng.between(0.68, 0.8), ground - horizon)
     places |= place_group(scene, scene.far, *far, rng)
-    places |= place_group(scene, scene.near, *near, rng)  # last, for its throws may be others in a twin
+    places |= place_group(scene, scene.near, *near, rng)  # last, because it may use other random numbers in a twin
     return [places[number] for number in range(len(scene.things))]
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a group may fill: from `ceiling` to `ground`, at `scale` if it then fits."""
+    """The space of a group: from `ceiling` to `ground`, both y in pixels. `scale` is the largest scale of the group."""
 
     ceiling: Number
     ground: Number
@@ -62,7 +62,7 @@ class Room:
 def place_group(
     scene: Scene, facts: tuple[Fact, ...], centre: Number, room: Room, rng: SceneRandom
 ) -> dict[int, Place]:
-    """The places of a group: laid out about 0, then shrunk and shifted until it is within its room."""
+    """Return the places of a group's things: arranged around 0, then scaled and moved into the room."""
     if not facts:
         return {}
     at = arrange_group(scene, facts, rng)
@@ -80,7 +80,7 @@ def place_group(
 
 
 def arrange_group(scene: Scene, facts: tuple[Fact, ...], rng: SceneRandom) -> dict[int, Place]:
-    """The places of a group in its own frame, where the ground is 0 and, as in pictures, what is higher is less."""
+    """Return the places of a group's things in a frame of its own: the ground is y = 0, and y decreases upwards."""
     main = facts[0]
     s, o = main.subject, main.object
     subject, object_ = scene.things[s], scene.things[o]
@@ -106,11 +106,11 @@ def arrange_group(scene: Scene, facts: tuple[Fact, ...], rng: SceneRandom) -> di
             at[s] = Place(x * scale_o, -up * scale_o, 0.9, 2, stands=False)
             at[o] = Place(0, 0, scale_o, 1)
         case "under":
-            hidden = object_.kind.name == "table"  # by its legs
-            at[s] = Place(rng.between(-8, 8), -1 if hidden else 2, 0.8, 1 if hidden else 2)
-            at[o] = Place(0, 0, 1.1, 2 if hidden else 1)
+            is_behind = object_.kind.name == "table"  # behind the legs of the table
+            at[s] = Place(rng.between(-8, 8), -1 if is_behind else 2, 0.8, 1 if is_behind else 2)
+            at[o] = Place(0, 0, 1.1, 2 if is_behind else 1)
         case "inside":
-            up = max(11, 24 - 0.4 * subject.kind.height)  # what is low lies high, so that it is seen
+            up = max(11, 24 - 0.4 * subject.kind.height)  # flat things are higher, so that they are visible
             at[s] = Place(rng.between(-3, 3), -up, 0.8, 2, stands=False, inside=o)
             at[o] = Place(0, 0, 1.1, 1)
         case "riding":
@@ -126,13 +126,14 @@ def arrange_group(scene: Scene, facts: tuple[Fact, ...], rng: SceneRandom) -> di
 
 
 def top_of(thing: Thing) -> Point:
+    """Return where something on a thing stands: x in pixels to the right at scale 1, and the height."""
     assert thing.kind.top
     x, up = thing.kind.top
     return thing.facing * x, up
 
 
 def carried_place(person: Thing, place: Place, item: Thing) -> Place:
-    """Where a hat is on the head of a person in that place, or anything else in the hand."""
+    """Return the place of a hat on a person's head, or of another item in the hand. The person is at `place`."""
     kind = person.kind
     hip = SEATED_HIP if person.appearance.pose == "sit" else kind.legs
     neck = hip + kind.height - kind.legs - 2 * kind.head - 1
