@@ -42,7 +42,7 @@ class MarkedRegion:
 
 
 def load_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
-    """Read a photograph upright if a path is given; return an image or None as it is.
+    """Read a photograph upright if a path is given; return an image or None unchanged.
 
     Raises InputError if it cannot be read.
     """
@@ -173,7 +173,7 @@ def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, fl
 
 
 def draw_text(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
-    """Draw a text as it is ($ starts no formula). `size` is in points; `options` are those of matplotlib's `text`."""
+    """Draw a text literally: $ starts no formula. `size` is in points; `options` are those of matplotlib's `text`."""
     options = {"va": "center_baseline", "zorder": 3, **options}
     axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
 

@@ -70,10 +70,11 @@ class ImageContents:
         relations: int = 12,
         sentences: int = 5,
     ) -> "ImageContents":
-        """Select what to show of the image at `row`: at most so many regions, relations and sentences as given.
+        """Select what to show of the image at `row`.
 
-        Relations are read from the data. If the data contain none for this image, or only geometric ones, they are
-        computed from the boxes. Raises InputError if a number is negative or the photograph cannot be read.
+        `regions`, `relations` and `sentences` are the largest numbers to show. Relations are read from the data. If the
+        data contain none for this image, or only geometric ones, they are computed from the boxes. Raises InputError
+        if a number is negative or the photograph cannot be read.
         """
         for name, number in (("regions", regions), ("relations", relations), ("sentences", sentences)):
             if number < 0:
@@ -227,10 +228,10 @@ def relations_of_nearest_pairs(images: Images, regions: Sequence[int]) -> list[R
 
 
 def select_regions(images: Images, labels: Sequence[str], limit: int, first: Iterable[int] = ()) -> list[int]:
-    """Return the regions in `first`, then the largest others, up to `limit`.
+    """Return the regions in `first`, all of them, and then the largest others, up to `limit`.
 
-    Skip a region whose box shows the same thing as one already selected. If some regions have a label, skip those
-    without.
+    Of the others, skip a region whose box shows the same thing as one already selected and, if some regions have a
+    label, a region without one.
     """
     chosen, area, has_labels = list(first), _areas(images), any(labels)
     overlap = _overlap(images)

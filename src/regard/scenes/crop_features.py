@@ -21,7 +21,7 @@ def crop(picture: Image.Image, box: np.ndarray) -> np.ndarray:
     return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=corners))
 
 
-def features_of(crops: np.ndarray, extents: np.ndarray) -> np.ndarray:
+def features_of_crops(crops: np.ndarray, extents: np.ndarray) -> np.ndarray:
     """Return the features of crops: float16 [region, DIM].
 
     `crops` is uint8 [region, SIDE, SIDE, 3], and `extents` the widths and heights of the boxes in pixels [region, 2].

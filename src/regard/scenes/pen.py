@@ -50,7 +50,7 @@ class Canvas:
 class Pen:
     """Draws in the frame of a thing that stands at (x, ground) of the picture.
 
-    `owner` is the number of the thing in the map of owners; 0 leaves the map as it is. `facing` is 1 if the thing faces
+    `owner` is the number of the thing in the map of owners; 0 leaves it unchanged. `facing` is 1 if the thing faces
     right and -1 if it faces left.
     """
 

@@ -115,7 +115,7 @@ TWIN_KINDS: dict[str, tuple[str, ...]] = {
     "above": FLIERS,
     "behind": BROAD,
     "on": ("dog", "cat", "sheep", "pig", "cow", "horse"),
-    "on or under": (*SMALL, "ball"),  # a table, which is the object in both twins
+    "on or under": (*SMALL, "ball"),  # ... a table, which is the object in both twins
 }
 # How often each predicate is the main fact of twins. The first four are frequent, because a thing's crop does not show
 # whether it is the subject or the object. The others are rare, because their things overlap, so that a crop shows it.
@@ -161,8 +161,8 @@ class SceneBuilder:
     def add(self, options: tuple[str, ...], sized: bool = False, **appearance: object) -> int:
         """Add a thing of a kind that is not present yet, and return its number.
 
-        One of two has a usual colour of its kind, the others have any. With `sized`, some are small or big; people are
-        not. `appearance` gives further fields of Appearance.
+        Half of the things have a usual colour of their kind, the others any colour. With `sized`, some are small or
+        big, but people never are. `appearance` gives further fields of Appearance.
         """
         rng, present = self.rng, [thing.kind.name for thing in self.things]
         kind = KINDS[rng.pick([name for name in options if name not in present])]

@@ -150,7 +150,7 @@ def make_chunk(task: ChunkTask) -> SceneChunk:
     crops = np.stack([crop_features.crop(drawing.picture, box) for _, drawing in scenes for box in drawing.boxes])
     extents = np.concatenate([drawing.boxes[:, 2:] - drawing.boxes[:, :2] for _, drawing in scenes])
     ims = np.zeros((size, REGIONS, crop_features.DIM), np.float16)
-    ims[np.arange(REGIONS) < num_regions[:, None]] = crop_features.features_of(crops, extents)
+    ims[np.arange(REGIONS) < num_regions[:, None]] = crop_features.features_of_crops(crops, extents)
     arrays: dict[str, np.ndarray] = {
         "ims": ims,
         "num_regions": num_regions,
