@@ -1,10 +1,13 @@
-"""Every pair of a COCO-sized test set: 5,000 images of 36 regions and 25,000 sentences, 125 million pairs.
+"""Measure the time and memory of scoring all pairs of a COCO-sized test set.
 
     python benchmarks/coco.py --captions FILE --model scan
 
-Random features; the sentences are the lines of FILE (real captions, for their real lengths), again and again if there
-are fewer. Goes the way that `regard evaluate` goes, encodes and scores all, and prints seconds and the peak memory of
-the process. See docs/performance.md for figures.
+The set has 5,000 images of 36 regions with random features, and 25,000 sentences: 125 million pairs. The sentences are
+the lines of FILE, repeated if there are fewer. Give real captions, because the lengths of sentences affect the time.
+
+The script calls the same functions as `regard evaluate`. It prints the seconds for encoding and scoring, the seconds
+for the recalls, and the peak memory of the process. The weights are random, so the recalls mean nothing. It also prints
+the speed of matrix products (GFLOP/s), to compare machines. docs/performance.md has figures.
 """
 
 import argparse
@@ -29,7 +32,8 @@ from regard.words import Vocabulary
 REGIONS, FEATURES = 36, 2048
 
 
-def make(folder: Path, lines: list[str], num_images: int) -> Split:
+def make_split(folder: Path, lines: list[str], num_images: int) -> Split:
+    """Write a test split of random features in the compact form, and open it."""
     random, rows = np.random.default_rng(0), 100
     with NpyWriter(folder / "test_ims.npy", (num_images, REGIONS, FEATURES), "<f2") as features:
         for first in range(0, num_images, rows):
@@ -44,31 +48,36 @@ def make(folder: Path, lines: list[str], num_images: int) -> Split:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=Path, required=True)
+    parser.add_argument("--captions", type=Path, required=True, help="a text file with one caption per line")
     parser.add_argument("--model", default="scan")
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of products of pairs")
-    parser.add_argument("--encodings", choices=("float32", "float16"), default="float32", help="as they are held")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of per-pair matrix products"
+    )
+    parser.add_argument(
+        "--encodings", choices=("float32", "float16"), default="float32", help="dtype of the stored encodings"
+    )
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     device, lines = device_named(given.device), given.captions.read_text("utf-8").splitlines()
     tune_memory()
     with tempfile.TemporaryDirectory() as name:
-        split = make(Path(name), lines, given.images)
+        split = make_split(Path(name), lines, given.images)
         torch.manual_seed(0)
         vocabulary = Vocabulary.build(lines, min_count=4)
         model = build_model(Recipe.read(f"{given.model}-f30k"), FEATURES, vocabulary).eval().to(device)
         began = time.perf_counter()
         scores = scores_of(model, split, precision=given.precision, encodings=given.encodings)
         scored = time.perf_counter()
-        found = recalls(scores.numpy(), split.image_of_text)
+        measured = recalls(scores.numpy(), split.image_of_text)
     words = np.mean([len(line.split()) for line in lines])
     product = product_gflops(device, getattr(torch, given.precision))
     print(f"{given.model} on {hardware(device)}; product {product:,.0f} GFLOP/s {given.precision}")
-    print(f"{scores.numel() / 1e6:,.1f} million pairs, {words:.1f} words a sentence: {scored - began:,.0f} s in all")
+    print(f"{scores.numel() / 1e6:,.1f} million pairs, {words:.1f} words per sentence")
+    print(f"encoding and scoring: {scored - began:,.0f} s")
     print(f"recalls: {time.perf_counter() - scored:.1f} s; ", end="")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
-    print(render(found))
+    print(render(measured))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""Does implicit modelling make up for wrong relations? Hire's claim, asked of our reconstruction.
+"""Test Hire's claim on our reconstruction: do implicit relations compensate for wrong explicit ones?
 
     python benchmarks/corruption.py --data data/f8k --runs runs/corruption --set train.epochs=3
 
-trains hire with its implicit relations and without (which is CMSEI), with 0, 25, 50 and 100 % of the relations of each
-image replaced by relations between random regions, in training and in testing; then asks the models trained on sound
-relations with corrupted ones. Prints Markdown and draws corruption.png; for Scenes (--recipe hire-scenes), also how
-many of the relation twins are told apart. Interrupted, it goes on where it stopped.
+The script trains Hire with its implicit relations and without them (which is CMSEI). In each run, 0, 25, 50 or 100 % of
+the relations of each image are replaced by relations between random regions, in training and in testing. The models
+trained on true relations are then also tested with corrupted ones.
+
+The script prints a table in Markdown and draws corruption.png in the folder of the runs. If the claim is true, wrong
+relations cost the model with implicit relations less rSum, so the difference grows with their number. For Scenes
+(--recipe hire-scenes), the table also has the percentage of sentences of relation twins that score their own picture
+above the twin. An interrupted script resumes when it is called again. docs/results.md has figures.
 """
 
 import argparse
@@ -37,8 +41,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     given = parser.parse_args()
 
-    found: dict[tuple[str, str, float], tuple[Ranks, ...]] = {}
-    apart: dict[tuple[str, str, float], str] = {}
+    # By test condition, kind of model and fraction of wrong relations.
+    ranks: dict[tuple[str, str, float], tuple[Ranks, ...]] = {}
+    twin_scores: dict[tuple[str, str, float], str] = {}
     for part in PARTS:
         for kind, implicit in KINDS.items():
             run = given.runs / f"{implicit}-{part:.2f}"
@@ -47,47 +52,52 @@ def main() -> None:
             state = load_state(run, recipe, resume=True)
             if not state or state["position"]["epoch"] < recipe.train.epochs:
                 train(recipe, given.data, run, resume=True, console=Console(stderr=True))
-            both, alone = ("trained and tested", kind, part), ("tested only", kind, part)
-            found[both], apart[both] = found[alone], apart[alone] = measured(run, given.data, part)
-            if part:
-                found[alone], apart[alone] = measured(given.runs / f"{implicit}-{0:.2f}", given.data, part)
+            both, test_only = ("trained and tested", kind, part), ("tested only", kind, part)
+            ranks[both], twin_scores[both] = measure(run, given.data, part)
+            # Without wrong relations, the two conditions are one.
+            clean = given.runs / f"{implicit}-{0:.2f}"
+            results = measure(clean, given.data, part) if part else (ranks[both], twin_scores[both])
+            ranks[test_only], twin_scores[test_only] = results
     print("| wrong relations | in | with implicit | without | difference | p | twins with | without |")
     print("|---|---|---|---|---|---|---|---|")
     one, other = KINDS
     for where in ("trained and tested", "tested only"):
         for part in PARTS if where == "trained and tested" else PARTS[1:]:
-            with_, without = found[where, one, part], found[where, other, part]
+            with_, without = ranks[where, one, part], ranks[where, other, part]
             gap: Difference = difference(with_, without)
             print(
                 f"| {part:.0%} | {where} | {summary(with_).rsum:.1f} | {summary(without).rsum:.1f} "
                 f"| {gap.rsum:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}) | {gap.p:.3f} "
-                f"| {apart[where, one, part]} | {apart[where, other, part]} |"
+                f"| {twin_scores[where, one, part]} | {twin_scores[where, other, part]} |"
             )
-    draw(found, given.runs / "corruption.png")
+    draw_corruption(ranks, given.runs / "corruption.png")
 
 
-def measured(run: Path, data: Path, part: float) -> tuple[tuple[Ranks, ...], str]:
-    """The ranks, and the percentage of relation twins told apart: `-` for data without twins."""
+def measure(run: Path, data: Path, part: float) -> tuple[tuple[Ranks, ...], str]:
+    """Return the ranks on the test split, and the percentage for relation twins: `-` if the data have no twins."""
     trained = TrainedRun(run)
     recipe = trained.recipe
     corrupted = replace(recipe, data=replace(recipe.data, corrupted_relations=part))
     split = corrupted.open_split(data, "test")
     scores = scores_of(trained.model, split).numpy()
     has_twins = Files(data_folder(data), "test").path("twins.npz").exists()
-    told = f"{twin_accuracy(scores, split)['relation']:.1f}" if has_twins else "-"
-    return galleries(scores, split.image_of_text), told
+    twin_score = f"{twin_accuracy(scores, split)['relation']:.1f}" if has_twins else "-"
+    return galleries(scores, split.image_of_text), twin_score
 
 
-def draw(found: dict[tuple[str, str, float], tuple[Ranks, ...]], path: Path) -> None:
+def draw_corruption(ranks: dict[tuple[str, str, float], tuple[Ranks, ...]], path: Path) -> None:
+    """Draw rSum over the fraction of wrong relations, with intervals: one panel per test condition."""
     figure = Figure(figsize=(8, 3.6), dpi=120, layout="constrained")
     panels = dict(zip(("trained and tested", "tested only"), figure.subplots(1, 2, sharey=True), strict=True))
     for (where, kind), colour in {
         (where, kind): colour for where in panels for kind, colour in zip(KINDS, ("#2176ae", "#d0573c"), strict=True)
     }.items():
-        sums = [summary(found[where, kind, part]).rsum for part in PARTS]
-        spans = [intervals(found[where, kind, part]).rsum for part in PARTS]
+        sums = [summary(ranks[where, kind, part]).rsum for part in PARTS]
+        bands = [intervals(ranks[where, kind, part]).rsum for part in PARTS]
         places = [100 * part for part in PARTS]
-        panels[where].fill_between(places, [s.low for s in spans], [s.high for s in spans], color=colour, alpha=0.12)
+        panels[where].fill_between(
+            places, [band.low for band in bands], [band.high for band in bands], color=colour, alpha=0.12
+        )
         panels[where].plot(places, sums, "o-", color=colour, label=kind)
         panels[where].set_title(where, loc="left", fontsize=10)
         panels[where].set_xlabel("wrong relations, %")

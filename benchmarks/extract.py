@@ -1,11 +1,13 @@
-"""Photographs a second of each extractor, beside the time that its models' own forward passes take.
-
-The whole is `regard.extract` on a folder: reading, decoding, regions, features, shards, splits and relations. The
-forward passes are those of the same photographs, decoded before, with nothing beside them. Models of transformers have
-random weights here, which cost what trained ones do.
+"""Measure how many photographs per second each extractor handles, and how much of that is the models' forward passes.
 
     python benchmarks/extract.py PHOTOS MODELS [--count 100]
-PHOTOS: a folder of photographs. MODELS: a folder with yolox_nano_coco80.onnx and mobilenet_v2_float.onnx.
+
+PHOTOS is a folder of photographs. MODELS is a folder with yolox_nano_coco80.onnx and mobilenet_v2_float.onnx. Models of
+transformers are built with random weights, which take as long as trained ones.
+
+The total time is that of `regard.extract` on a folder: reading, decoding, regions, features, shards, splits and
+relations. The forward time is that of the models alone on the same photographs, decoded before. The last column is the
+fraction of the total time that is not spent in forward passes: the overhead.
 """
 
 import argparse
@@ -29,15 +31,15 @@ from regard.photographs import opened, photographs_in
 
 @contextmanager
 def timed() -> Iterator[list[float]]:
-    """The seconds of every forward pass: an ONNX session's, or a whole model's of transformers."""
+    """Yield a list that collects the seconds of each forward pass of an ONNX session or a transformers model."""
     seconds: list[float] = []
 
     def clock(call: Any) -> Any:
         def run(*arguments: Any, **named: Any) -> Any:
             started = time.perf_counter()
-            found = call(*arguments, **named)
+            result = call(*arguments, **named)
             seconds.append(time.perf_counter() - started)
-            return found
+            return result
 
         return run
 
@@ -61,8 +63,8 @@ def timed() -> Iterator[list[float]]:
 
 
 def hub_models(folder: Path) -> dict[str, str]:
-    """Models of transformers of their published sizes, without their weights."""
-    made = {
+    """Write transformers models of their published sizes with random weights. Return their folders by name."""
+    models = {
         "RT-DETR R18": (
             transformers.RTDetrForObjectDetection(
                 transformers.RTDetrConfig(
@@ -80,10 +82,10 @@ def hub_models(folder: Path) -> dict[str, str]:
             transformers.BitImageProcessorPil(crop_size={"height": 224, "width": 224}, size={"shortest_edge": 256}),
         ),
     }  # fmt: skip
-    for name, parts in made.items():
+    for name, parts in models.items():
         for part in parts:
             part.save_pretrained(folder / name)
-    return {name: str(folder / name) for name in made}
+    return {name: str(folder / name) for name in models}
 
 
 def main() -> None:
@@ -91,16 +93,16 @@ def main() -> None:
     parser.add_argument("photographs", type=Path)
     parser.add_argument("models", type=Path)
     parser.add_argument("--count", type=int, default=100)
-    asked = parser.parse_args()
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
-    names = photographs_in(asked.photographs)[: asked.count]
-    yolox, mobilenet = (str(asked.models / f"{name}.onnx") for name in ("yolox_nano_coco80", "mobilenet_v2_float"))
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    names = photographs_in(given.photographs)[: given.count]
+    yolox, mobilenet = (str(given.models / f"{name}.onnx") for name in ("yolox_nano_coco80", "mobilenet_v2_float"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         (folder / "photos").mkdir()
         for number, name in enumerate(names):
-            (folder / "photos" / f"{number}-{Path(name).name}").symlink_to((asked.photographs / name).resolve())
-        pictures = [opened(name, (asked.photographs / name).read_bytes(), 1024)[0] for name in names]
+            (folder / "photos" / f"{number}-{Path(name).name}").symlink_to((given.photographs / name).resolve())
+        pictures = [opened(name, (given.photographs / name).read_bytes(), 1024)[0] for name in names]
         hub = hub_models(folder)
         small = {"detector": yolox, "features": mobilenet, "pixels": "raw"}
         chosen = {
@@ -114,21 +116,24 @@ def main() -> None:
         }  # fmt: skip
         print(f"{hardware('cpu')}; {len(names)} photographs")
         print(f"{'':38} {'photographs/s':>13} {'ms each':>8} {'forward ms':>10} {'overhead':>9}")
-        for number, (title, given) in enumerate(chosen.items()):
-            extractor = Options(**given).extractor("cpu")
-            wholes, forwards = [], []
-            for turn in range(2):  # the better of two each, by turns
+        for number, (title, options) in enumerate(chosen.items()):
+            extractor = Options(**options).extractor("cpu")
+            totals, forwards = [], []
+            for turn in range(2):  # of each, the faster of two runs counts
                 with timed() as seconds:
                     for at in range(0, len(pictures), 8):
                         extractor(pictures[at : at + 8])
                 forwards.append(sum(seconds) / len(names))
                 started = time.perf_counter()
                 extract(
-                    folder / "photos", folder / f"out{number}-{turn}", given, extractor=lambda _, made=extractor: made
+                    folder / "photos",
+                    folder / f"out{number}-{turn}",
+                    options,
+                    extractor=lambda _, built=extractor: built,
                 )
-                wholes.append((time.perf_counter() - started) / len(names))
-            each, forward = min(wholes), min(forwards)
-            print(f"{title:38} {1 / each:13.1f} {each * 1e3:8.1f} {forward * 1e3:10.1f} {1 - forward / each:8.0%}")
+                totals.append((time.perf_counter() - started) / len(names))
+            total, forward = min(totals), min(forwards)
+            print(f"{title:38} {1 / total:13.1f} {total * 1e3:8.1f} {forward * 1e3:10.1f} {1 - forward / total:8.0%}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Whether the loader keeps up: batches read from a float16 file on disk, beside a copy of the same rows in memory.
+"""Measure how fast the training loader reads batches from a float16 file, compared with rows of an array in memory.
 
     python benchmarks/loader.py --folder /some/disk --images 20000
 
-Random features in the usual layout, 36 regions of 2,048; a sentence is drawn at random, as in training. Prints, for
-batches of 32, 64 and 128: pairs a second while nothing else runs, the bytes a second that this reads, and the same
-beside a gather of such rows from an array in memory, widened to float32: the least that a batch costs. The file
-is warm (in the page cache) unless it is larger than memory. See docs/performance.md for figures.
+The file has random features, 36 regions of 2,048 per image, and random sentences. Pairs are read in random order, as in
+training. For batches of 32, 64 and 128, the script prints batches, pairs and gigabytes per second, while nothing else
+runs. It also prints the ratio to an upper bound: the rate of selecting random rows of an array in memory and converting
+them to float32. A ratio near 1 means that the loader adds little. The file is in the page cache unless it is larger
+than memory. docs/performance.md has figures.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from regard.words import Vocabulary
 REGIONS, FEATURES, WORDS = 36, 2048, 1000
 
 
-def make(folder: Path, num_images: int) -> Split:
+def make_split(folder: Path, num_images: int) -> Split:
+    """Write a train split of random features and sentences in the compact form, and open it."""
     random, rows = np.random.default_rng(0), 100
     with NpyWriter(folder / "train_ims.npy", (num_images, REGIONS, FEATURES), "<f2") as features:
         for first in range(0, num_images, rows):
@@ -46,30 +48,30 @@ def make(folder: Path, num_images: int) -> Split:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where to put the file, for the time that this runs")
+    parser.add_argument("--folder", type=Path, help="where to write the file, which is deleted at the end")
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each size of batch")
+    parser.add_argument("--seconds", type=float, default=10.0, help="per batch size")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
-        split = make(Path(name), given.images)
+        split = make_split(Path(name), given.images)
         tokenizer = Vocabulary.build([f"w{word}" for word in range(WORDS)], min_count=1)
         print(
             f"{hardware('cpu')}; {given.images:,} images, {REGIONS * FEATURES * 2 * given.images / 1e9:.1f} GB float16"
         )
         for size in (32, 64, 128):
             loader = Loader(split, tokenizer, size)
-            rate = batches_a_second((pairs.to("cpu") for pairs in loader.epoch(0)), given.seconds)
-            held, random = np.random.rand(2000, REGIONS, FEATURES).astype(np.float16), np.random.default_rng(0)
-            rows = (random.integers(len(held), size=size) for _ in itertools.count())
-            least = batches_a_second((torch.from_numpy(held[some]).float() for some in rows), given.seconds / 2)
+            rate = batches_per_second((pairs.to("cpu") for pairs in loader.epoch(0)), given.seconds)
+            features, random = np.random.rand(2000, REGIONS, FEATURES).astype(np.float16), np.random.default_rng(0)
+            rows = (random.integers(len(features), size=size) for _ in itertools.count())
+            bound = batches_per_second((torch.from_numpy(features[row]).float() for row in rows), given.seconds / 2)
             read = rate * size * REGIONS * FEATURES * 2 / 1e9
             print(
-                f"batches of {size:3}: {rate:6.1f} a second, {rate * size:7,.0f} pairs, {read:5.2f} GB; "
-                f"{rate / least:.2f} of a gather in memory"
+                f"batches of {size:3}: per second {rate:6.1f} batches, {rate * size:7,.0f} pairs, {read:5.2f} GB; "
+                f"{rate / bound:.2f} of the rate in memory"
             )
 
 
-def batches_a_second(batches: Iterator[Any], seconds: float) -> float:
+def batches_per_second(batches: Iterator[Any], seconds: float) -> float:
     next(batches)
     count, began = 0, time.perf_counter()
     for _ in batches:

@@ -1,14 +1,14 @@
-"""The parser of sentences that comes with Regard: fit it, measure it.
+"""Fit and measure the sentence parser that comes with Regard.
 
-    python benchmarks/parser.py measure DEV.csv              F1 on FACTUAL's phrases, captions a second
-    python benchmarks/parser.py fit TRAIN.csv --out FILE     make relations.safetensors again (minutes)
+    python benchmarks/parser.py measure DEV.csv              print F1 on FACTUAL's phrases and captions per second
+    python benchmarks/parser.py fit TRAIN.csv --out FILE     fit the parser again (takes minutes) and write its weights
 
-The files are FACTUAL's (Li et al., Findings of ACL 2023, MIT): a `caption` of a region and its `scene_graph`, triples
-`( subject , predicate , object )` in which the predicate `is` gives an attribute.
+The files are FACTUAL's (Li et al., Findings of ACL 2023, MIT). The column `caption` describes a region. The column
+`scene_graph` contains its triples, `( subject , predicate , object )`, in which the predicate `is` marks an attribute.
 
-Measured are micro F1 of what a caption's graph says, as sets: things; attributes (thing, attribute); the ends (subject,
-object) and the whole triples of relations. Two names agree where they have as many words, and each pair of words has a
-stem in common (`riding` and `ride`, `two` and `2`).
+F1 is a micro average over all captions, of four sets per caption: things, attributes (thing, attribute), ends (subject,
+object) of relations, and whole relations (subject, predicate, object). Two names match if they have the same number of
+words and each pair of words has a stem in common (`riding` and `ride`, `two` and `2`).
 """
 
 import argparse
@@ -44,53 +44,61 @@ Example = tuple[list[str], tuple[set[tuple[int, int, int]], dict[int, int]]]  # 
 
 
 def stems(word: str) -> set[str]:
-    """What the word may be a form of."""
-    found = {word, IRREGULAR.get(word, word)}
+    """Return the stems that a word may be a form of, itself included."""
+    candidates = {word, IRREGULAR.get(word, word)}
     for ending, others in (("ies", ("y",)), ("es", ("", "e")), ("s", ("",)), ("ied", ("y",)), ("ed", ("", "e"))):
         if word.endswith(ending) and len(word) > len(ending) + 1:
-            found |= {word.removesuffix(ending) + other for other in others}
+            candidates |= {word.removesuffix(ending) + other for other in others}
     if word.endswith("ing") and len(word) > 4:
-        found |= {word[:-3], word[:-3] + "e"}
-    for stem in list(found):
+        candidates |= {word[:-3], word[:-3] + "e"}
+    for stem in list(candidates):
         if len(stem) > 3 and stem[-1] == stem[-2]:  # sitting, planned
-            found.add(stem[:-1])
-    return found
+            candidates.add(stem[:-1])
+    return candidates
 
 
-def alike(one: Sequence[str], other: Sequence[str]) -> bool:
+def same_words(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether two names match: as many words, and a stem in common for each pair of words."""
     return len(one) == len(other) and all(stems(a) & stems(b) for a, b in zip(one, other, strict=True))
 
 
-def graph_of(text: str) -> list[Triple]:
-    """A scene graph's triples; those that are not three are left out."""
-    parts = (tuple(part.strip() for part in found.split(" , ")) for found in re.findall(r"\(([^()]*)\)", text))
+def parse_graph(text: str) -> list[Triple]:
+    """Return the triples of a scene graph in FACTUAL's notation. Skip what does not have three parts."""
+    parts = (tuple(part.strip() for part in triple.split(" , ")) for triple in re.findall(r"\(([^()]*)\)", text))
     return [part for part in parts if len(part) == 3 and all(part)]
 
 
-def read(path: Path) -> list[tuple[str, list[Triple]]]:
+def read_captions(path: Path) -> list[tuple[str, list[Triple]]]:
+    """Read the captions of a file of FACTUAL, each with the triples of its graph."""
     with open(path, encoding="utf-8") as file:
-        return [(row["caption"], graph_of(row["scene_graph"])) for row in csv.DictReader(file)]
+        return [(row["caption"], parse_graph(row["scene_graph"])) for row in csv.DictReader(file)]
 
 
-def project(words: Sequence[str], triples: Iterable[Triple]) -> tuple[set[tuple[int, int, int]], dict[int, int]]:
-    """The edges and kinds that a graph means over the caption's words; what is not found in them is left out."""
+def label_words(words: Sequence[str], triples: Iterable[Triple]) -> tuple[set[tuple[int, int, int]], dict[int, int]]:
+    """Return the training labels of a caption: edges between its words, and kinds of words (1 thing, 2 predicate).
+
+    Names of the graph that do not occur in the words are skipped.
+    """
     edges: set[tuple[int, int, int]] = set()
     kinds: dict[int, int] = {}
 
     def places(name: str) -> list[int]:
-        """Where the name's last word stands."""
+        """Return the positions of the last word of a name."""
         want = tokenize(name)
-        found = [
-            at + len(want) - 1 for at in range(len(words) - len(want) + 1) if alike(words[at : at + len(want)], want)
+        ends = [
+            at + len(want) - 1
+            for at in range(len(words) - len(want) + 1)
+            if same_words(words[at : at + len(want)], want)
         ]
-        if not found and want:
-            found = [at for at, word in enumerate(words) if alike([word.removesuffix("'s")], want[-1:])]
-        return found
+        if not ends and want:
+            ends = [at for at, word in enumerate(words) if same_words([word.removesuffix("'s")], want[-1:])]
+        return ends
 
     def mark(at: int, name: str) -> int:
+        """Add edges from the last word of a name, at `at`, to its other words. Return `at`."""
         want = tokenize(name)
         for back in range(1, len(want)):
-            if at - back >= 0 and alike([words[at - back]], [want[-1 - back]]):
+            if at - back >= 0 and same_words([words[at - back]], [want[-1 - back]]):
                 edges.add((at, at - back, MODIFIER))
         return at
 
@@ -99,9 +107,11 @@ def project(words: Sequence[str], triples: Iterable[Triple]) -> tuple[set[tuple[
         if not subjects:
             continue
         if predicate == "is":
-            told = places(thing)
-            if told:
-                head, word = min(((s, t) for s in subjects for t in told), key=lambda pair: abs(pair[0] - pair[1]))
+            attributes = places(thing)
+            if attributes:
+                head, word = min(
+                    ((s, t) for s in subjects for t in attributes), key=lambda pair: abs(pair[0] - pair[1])
+                )
                 if head != word:
                     edges.add((mark(head, subject), mark(word, thing), ATTRIBUTE))
             kinds[subjects[0]] = 1
@@ -111,10 +121,10 @@ def project(words: Sequence[str], triples: Iterable[Triple]) -> tuple[set[tuple[
             kinds[mark(subjects[0], subject)] = 1
             continue
         want = tokenize(predicate)
-        at = [p for p in range(len(words)) if alike(words[p : p + len(want)], want)]
+        at = [p for p in range(len(words)) if same_words(words[p : p + len(want)], want)]
         length = len(want)
         if not at and want:
-            at, length = [p for p in range(len(words)) if alike([words[p]], want[:1])], 1
+            at, length = [p for p in range(len(words)) if same_words([words[p]], want[:1])], 1
         if not at and predicate == "have":
             at = [p for p, word in enumerate(words) if word in HAVE]
             if not at:  # the man's hat
@@ -139,17 +149,18 @@ def project(words: Sequence[str], triples: Iterable[Triple]) -> tuple[set[tuple[
         for more in range(1, length):
             edges.add((p, p + more, MODIFIER))
         for word in want[1:] if length == 1 else ():
-            near = [q for q in range(p + 1, min(p + 4, len(words))) if alike([words[q]], [word])]
+            near = [q for q in range(p + 1, min(p + 4, len(words))) if same_words([words[q]], [word])]
             edges |= {(p, q, MODIFIER) for q in near[:1]}
     return edges, kinds
 
 
-def said_by(form: str) -> Triple | None:
-    """What a form of the made world's grammar says in its own words, of {s} and {o}; None where it says nothing.
+def stated_triple(form: str) -> Triple | None:
+    """Return the triple that a form of the made world's grammar states about {s} and {o}; None if it states none.
 
-    The words between the two are the predicate; before "by" it is passive, and then the second thing is the subject.
+    The predicate is the words between the two. If they end in "by", the form is passive, and its second thing is the
+    subject.
     """
-    if " and " in form:  # "{s} on the left and {o} on the right" says nothing of one about the other
+    if " and " in form:  # "{s} on the left and {o} on the right" does not relate one to the other
         return None
     if "riding it" in form:
         return "{s}", "riding", "{o}"
@@ -160,22 +171,22 @@ def said_by(form: str) -> Triple | None:
     return first, " ".join(words), second
 
 
-def form_example(form: str, things: Sequence[str], attributes: Sequence[str], dice: random.Random) -> Example:
-    """A form with two noun phrases of the training phrases' own words, as words with edges and kinds."""
-    names = {"{s}": dice.choice(things), "{o}": dice.choice(things)}
+def form_example(form: str, things: Sequence[str], attributes: Sequence[str], rng: random.Random) -> Example:
+    """Return a form with two random noun phrases, made of words of the training phrases, as a training example."""
+    names = {"{s}": rng.choice(things), "{o}": rng.choice(things)}
     graph: list[Triple] = []
     text = form
     for place, name in names.items():
-        told = dice.sample(attributes, dice.choice((0, 0, 1, 1, 2)))
-        in_colour = len(told) == 1 and dice.random() < 0.4
-        phrase = f"{name} in {told[0]}" if in_colour else " ".join([*told, name])
-        text = text.replace(place, f"{dice.choice(('a', 'the'))} {phrase}")
-        graph += [(name, "is", attribute) for attribute in told]
-    said = said_by(form)
-    if said is not None:
-        graph.append((names[said[0]], said[1], names[said[2]]))
+        chosen = rng.sample(attributes, rng.choice((0, 0, 1, 1, 2)))
+        is_after = len(chosen) == 1 and rng.random() < 0.4
+        phrase = f"{name} in {chosen[0]}" if is_after else " ".join([*chosen, name])
+        text = text.replace(place, f"{rng.choice(('a', 'the'))} {phrase}")
+        graph += [(name, "is", attribute) for attribute in chosen]
+    triple = stated_triple(form)
+    if triple is not None:
+        graph.append((names[triple[0]], triple[1], names[triple[2]]))
     words = tokenize(text)
-    edges, kinds = project(words, graph)
+    edges, kinds = label_words(words, graph)
     for place, word in enumerate(words):
         if word in (names["{s}"], names["{o}"]):
             kinds[place] = 1
@@ -183,12 +194,15 @@ def form_example(form: str, things: Sequence[str], attributes: Sequence[str], di
 
 
 def fit(path: Path, out: Path, epochs: int, seed: int = 0) -> None:
+    """Fit the parser to a file of FACTUAL and to the forms of the made world, and write its weights to `out`."""
     torch.manual_seed(seed)
-    examples = [(tokenize(caption), graph) for caption, graph in read(path)]
+    examples = [(tokenize(caption), graph) for caption, graph in read_captions(path)]
     nouns = Counter(end for _, graph in examples for s, p, o in graph for end in ((s, o) if p != "is" else (s,)))
-    told = Counter(o for _, graph in examples for _, p, o in graph if p == "is")
-    nouns, told = (Counter({name: n for name, n in some.items() if " " not in name}) for some in (nouns, told))
-    examples = [(words, project(words, graph)) for words, graph in examples if words]
+    qualities = Counter(o for _, graph in examples for _, p, o in graph if p == "is")
+    nouns, qualities = (
+        Counter({name: n for name, n in counts.items() if " " not in name}) for counts in (nouns, qualities)
+    )
+    examples = [(words, label_words(words, graph)) for words, graph in examples if words]
     counts = Counter(word for words, _ in examples for word in words)
     vocabulary = ["<pad>", "<unk>", *sorted(word for word, count in counts.items() if count >= 2)]
     print(f"{len(examples):,} phrases, {len(vocabulary):,} words")
@@ -197,21 +211,21 @@ def fit(path: Path, out: Path, epochs: int, seed: int = 0) -> None:
     optimizer = torch.optim.Adam(tagger.parameters(), lr=2e-3)
     steps = epochs * (len(examples) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     things = [word for word, _ in nouns.most_common(600)]
-    attributes = [word for word, _ in told.most_common(200)]
-    forms = [form for some in FORMS.values() for form in some]
+    attributes = [word for word, _ in qualities.most_common(200)]
+    forms = [form for group in FORMS.values() for form in group]
     tagger.train()
     step = 0
     for epoch in range(epochs):
         total = 0.0
-        order = dice.sample(range(len(examples)), len(examples))
+        order = rng.sample(range(len(examples)), len(examples))
         for at in range(0, len(order) - 64, 64):
             if step == steps:
                 break
             batch = [examples[row] for row in order[at : at + 64]]
-            batch[:63:3] = [joined(*two, dice) for two in zip(batch[:63:3], batch[1::3], strict=True)]
-            batch += [form_example(dice.choice(forms), things, attributes, dice) for _ in range(8)]
+            batch[:63:3] = [join_examples(*two, rng) for two in zip(batch[:63:3], batch[1::3], strict=True)]
+            batch += [form_example(rng.choice(forms), things, attributes, rng) for _ in range(8)]
             loss = step_loss(parser, batch)
             optimizer.zero_grad()
             loss.backward()
@@ -226,25 +240,26 @@ def fit(path: Path, out: Path, epochs: int, seed: int = 0) -> None:
     save_file(state, out, {"vocabulary": " ".join(vocabulary), "about": about})
 
 
-def joined(one: Example, other: Example, dice: random.Random) -> Example:
-    """Two phrases as one sentence, so that what is said in one part is not looked for in the other."""
+def join_examples(one: Example, other: Example, rng: random.Random) -> Example:
+    """Return two phrases as one sentence, from which the parser learns not to relate things of different parts."""
     (first, (edges, kinds)), (second, (more, others)) = one, other
-    link = dice.choice(([], ["and"], ["and"], ["while"], ["as"]))
+    link = rng.choice(([], ["and"], ["and"], ["while"], ["as"]))
     shift = len(first) + len(link)
     edges = edges | {(h + shift, d + shift, role) for h, d, role in more}
     return [*first, *link, *second], (edges, kinds | {word + shift: kind for word, kind in others.items()})
 
 
 def step_loss(parser: OwnParser, batch: Sequence[Example]) -> torch.Tensor:
+    """Return the loss per word of edges and kinds. 8 % of the words are replaced by the unknown word."""
     numbers, endings, mask = parser.numbers([words for words, _ in batch])
     hidden = mask & (torch.rand(mask.shape) < 0.08)
     edges, kinds = parser.tagger(numbers.masked_fill(hidden, 1), endings, mask)
     role = torch.zeros(len(batch), mask.shape[1], mask.shape[1], dtype=torch.long)
     kind = torch.zeros(mask.shape, dtype=torch.long)
-    for row, (_, (some, said)) in enumerate(batch):
-        for head, dependent, number in some:
+    for row, (_, (labelled_edges, labelled_kinds)) in enumerate(batch):
+        for head, dependent, number in labelled_edges:
             role[row, head, dependent] = number
-        for word, number in said.items():
+        for word, number in labelled_kinds.items():
             kind[row, word] = number
     both = mask[:, :, None] & mask[:, None, :]
     cross = torch.nn.functional.cross_entropy
@@ -253,46 +268,47 @@ def step_loss(parser: OwnParser, batch: Sequence[Example]) -> torch.Tensor:
 
 
 def measure(path: Path) -> None:
-    examples, parse = read(path), own_parser()
+    """Print F1 of the parser on a file of FACTUAL, and its speed."""
+    examples, parse = read_captions(path), own_parser()
     parse(["warm up"])
     began = time.perf_counter()
     parses = parse([caption for caption, _ in examples])
     seconds = time.perf_counter() - began
-    print(f"{len(examples):,} captions, {len(examples) / seconds:,.0f} a second")
-    for name, (right, said, true) in score(parses, [graph for _, graph in examples]).items():
-        precision, recall = right / max(said, 1), right / max(true, 1)
-        print(f"{name:12} P {precision:.3f}  R {recall:.3f}  F1 {2 * right / (said + true):.3f}")
+    print(f"{len(examples):,} captions, {len(examples) / seconds:,.0f} per second")
+    for name, (correct, predicted, gold) in count_matches(parses, [graph for _, graph in examples]).items():
+        precision, recall = correct / max(predicted, 1), correct / max(gold, 1)
+        print(f"{name:12} P {precision:.3f}  R {recall:.3f}  F1 {2 * correct / (predicted + gold):.3f}")
 
 
-def score(parses: Sequence[Parse], graphs: Sequence[list[Triple]]) -> dict[str, tuple[int, int, int]]:
-    """(right, said, true) of things, attributes, ends and triples."""
+def count_matches(parses: Sequence[Parse], graphs: Sequence[list[Triple]]) -> dict[str, tuple[int, int, int]]:
+    """Return (correct, predicted, gold) counts of things, attributes, ends and triples."""
     totals: dict[str, list[int]] = {name: [0, 0, 0] for name in ("things", "attributes", "ends", "triples")}
     for parse, graph in zip(parses, graphs, strict=True):
         links = [triple for triple in graph if triple[1] != "is"]
-        true = {
+        gold = {
             "things": [(name,) for name in {end for s, p, o in graph for end in ((s, o) if p != "is" else (s,))}],
             "attributes": [(s, o) for s, p, o in graph if p == "is"],
             "ends": [(s, o) for s, _, o in links],
             "triples": links,
         }
-        said = {
+        predicted = {
             "things": [(name,) for name in set(parse.things)],
             "attributes": parse.attributes,
             "ends": [(s, o) for s, _, o in parse.triples],
             "triples": parse.triples,
         }
         for name, total in totals.items():
-            left = [[tokenize(part) for part in item] for item in dict.fromkeys(true[name])]
-            items = [[tokenize(part) for part in item] for item in dict.fromkeys(said[name])]
+            left = [[tokenize(part) for part in item] for item in dict.fromkeys(gold[name])]
+            items = [[tokenize(part) for part in item] for item in dict.fromkeys(predicted[name])]
             total[1] += len(items)
             total[2] += len(left)
             for item in items:
                 for want in left:
-                    if all(alike(a, b) for a, b in zip(item, want, strict=True)):
+                    if all(same_words(a, b) for a, b in zip(item, want, strict=True)):
                         left.remove(want)
                         total[0] += 1
                         break
-    return {name: (right, said, true) for name, (right, said, true) in totals.items()}
+    return {name: (correct, predicted, gold) for name, (correct, predicted, gold) in totals.items()}
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
-"""Draw the data's way through each model: `python docs/drawings.py` writes docs/models/*.svg (give a folder for PNGs).
+"""Draw the data flow of each model.
 
-A box is what the model makes, with the equation of the model's page that makes it; colours say how often: once an
-image, once a sentence, or once a pair, which is what costs.
+    python docs/drawings.py             write docs/models/*.svg
+    python docs/drawings.py FOLDER      write FOLDER/*.png
+
+A box is a quantity that the model computes, with its equation on the model's page. The colour of a box says how often
+it is computed: once per image, once per sentence, or once per pair, which costs the most.
 """
 
 import sys
@@ -11,40 +14,40 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-Box = tuple[float, float, str, str, str]  # column, row, kind, what, how
+Box = tuple[float, float, str, str, str]  # column, row, kind, name, note
 
 KINDS = {
-    "given": ("#ecebe7", "given"),
-    "image": ("#cfe3f1", "once an image"),
-    "text": ("#d9ecd0", "once a sentence"),
-    "pair": ("#f8ddc2", "once a pair"),
+    "given": ("#ecebe7", "input"),
+    "image": ("#cfe3f1", "once per image"),
+    "text": ("#d9ecd0", "once per sentence"),
+    "pair": ("#f8ddc2", "once per pair"),
     "score": ("#f2b9ab", "the score"),
 }
 INK, PLAIN = "#22252a", "#5d6066"
 WIDTH, HEIGHT, COLUMN, ROW = 2.8, 0.82, 3.3, 1.25
 
-# The boxes of a model by name, and its arrows: "a b" is from a to b.
+# The boxes of each model by name, and its arrows: "a b" is an arrow from a to b.
 MODELS: dict[str, tuple[dict[str, Box], str]] = {
     "vse_infinity": (
         {
-            "f": (0, 0, "given", "region features", "a detector's"),
+            "f": (0, 0, "given", "region features", "from a detector"),
             "s": (0, 1, "given", "sentence", ""),
             "v": (1, 0, "image", "regions", "linear + perceptron, eq. 1"),
             "t": (1, 1, "text", "words", "text encoder"),
-            "pv": (2, 0, "image", "one vector", "sorted, weighed by rank, eq. 2-3"),
-            "pt": (2, 1, "text", "one vector", "sorted, weighed by rank, eq. 2-3"),
+            "pv": (2, 0, "image", "one vector", "sorted, weighted by rank, eq. 2-3"),
+            "pt": (2, 1, "text", "one vector", "sorted, weighted by rank, eq. 2-3"),
             "S": (3, 0.5, "score", "score", "product, eq. 4"),
         },
         "f v, s t, v pv, t pt, pv S, pt S",
     ),
     "scan": (
         {
-            "f": (0, 0, "given", "region features", "a detector's"),
+            "f": (0, 0, "given", "region features", "from a detector"),
             "s": (0, 1, "given", "sentence", ""),
             "v": (1, 0, "image", "regions", "linear, unit length"),
             "t": (1, 1, "text", "words", "text encoder, unit length"),
-            "a": (2, 0, "pair", "attention", "each word looks for regions, eq. 1-2"),
-            "c": (2, 1, "pair", "one cosine a word", "word, what it found: eq. 3"),
+            "a": (2, 0, "pair", "attention", "words attend to regions, eq. 1-2"),
+            "c": (2, 1, "pair", "one cosine per word", "word, attended regions, eq. 3"),
             "S": (3, 0.5, "score", "score", "mean or log-sum-exp, eq. 4-5"),
         },
         "f v, s t, v a, t a, t c, a c, c S",
@@ -52,8 +55,8 @@ MODELS: dict[str, tuple[dict[str, Box], str]] = {
     "cmsei": (
         {
             "b": (0, -0.5, "given", "boxes", ""),
-            "f": (0, 0.5, "given", "region features", "a detector's"),
-            "r": (0, 1.5, "given", "relations", "a scene graph's"),
+            "f": (0, 0.5, "given", "region features", "from a detector"),
+            "r": (0, 1.5, "given", "relations", "from a scene graph"),
             "s": (0, 2.5, "given", "sentence", ""),
             "v": (1, 0.5, "image", "regions", "linear, unit length, eq. 1"),
             "t": (3, 2.5, "text", "words", "text encoder, unit length, eq. 1"),
@@ -62,17 +65,17 @@ MODELS: dict[str, tuple[dict[str, Box], str]] = {
             "V": (3, 0.5, "image", "regions, whole image", "mean of both, eq. 5"),
             "va": (4, 0.5, "pair", "regions attend to words", "scaled and shifted, eq. 6-7"),
             "ta": (4, 2.0, "pair", "words attend to regions", "scaled and shifted, eq. 6-7"),
-            "vg": (5, 0.5, "pair", "regions, re-weighed", "by the whole sentence, eq. 8"),
-            "tg": (5, 2.0, "pair", "words, re-weighed", "by the whole image, eq. 8"),
-            "S": (6, 1.25, "score", "score", "pooled . whole, eq. 9-11"),
+            "vg": (5, 0.5, "pair", "reweighted regions", "by the whole sentence, eq. 8"),
+            "tg": (5, 2.0, "pair", "reweighted words", "by the whole image, eq. 8"),
+            "S": (6, 1.25, "score", "score", "pooled · whole, eq. 9-11"),
         },
         "b spa, f v, r sem, s t, v spa, v sem, spa V, sem V, V va, t va, V ta, t ta, va vg, ta tg, vg S, tg S",
     ),
     "hire": (
         {
             "b": (0, -0.5, "given", "boxes", ""),
-            "f": (0, 0.5, "given", "region features", "a detector's"),
-            "r": (0, 1.5, "given", "relations", "a scene graph's"),
+            "f": (0, 0.5, "given", "region features", "from a detector"),
+            "r": (0, 1.5, "given", "relations", "from a scene graph"),
             "s": (0, 2.5, "given", "sentence", ""),
             "v": (1, 0.5, "image", "regions", "linear, unit length, eq. 1"),
             "t": (4, 2.5, "text", "words", "text encoder, unit length, eq. 1"),
@@ -80,24 +83,24 @@ MODELS: dict[str, tuple[dict[str, Box], str]] = {
             "spa": (3, 0, "image", "spatial graph", "edges from boxes, eq. 4"),
             "sem": (3, 1, "image", "semantic graph", "edges from relations, eq. 4"),
             "V": (4, 0.5, "image", "regions, whole image", "mean of both, eq. 4"),
-            "va": (5, 0.5, "pair", "regions attend to words", "then guided by the sentence, eq. 6"),
-            "ta": (5, 2.0, "pair", "words attend to regions", "then guided by the image, eq. 6"),
-            "S": (6, 1.25, "score", "score", "pooled . whole, eq. 6"),
+            "va": (5, 0.5, "pair", "regions attend to words", "guided by the sentence, eq. 6"),
+            "ta": (5, 2.0, "pair", "words attend to regions", "guided by the image, eq. 6"),
+            "S": (6, 1.25, "score", "score", "pooled · whole, eq. 6"),
         },
         "b spa, f v, r sem, s t, v i, i spa, i sem, spa V, sem V, V va, t va, V ta, t ta, va S, ta S",
     ),
     "sgraf": (
         {
-            "f": (0, 0.5, "given", "region features", "a detector's"),
+            "f": (0, 0.5, "given", "region features", "from a detector"),
             "s": (0, 2.5, "given", "sentence", ""),
             "v": (1, 0.5, "image", "regions", "linear, unit length, eq. 1"),
             "t": (1, 2.5, "text", "words", "text encoder, unit length, eq. 1"),
-            "vg": (2, 0, "image", "whole image", "weighed regions, eq. 2"),
-            "tg": (2, 3, "text", "whole sentence", "weighed words, eq. 2"),
+            "vg": (2, 0, "image", "whole image", "weighted regions, eq. 2"),
+            "tg": (2, 3, "text", "whole sentence", "weighted words, eq. 2"),
             "a": (2, 1.5, "pair", "words attend to regions", "eq. 3-4"),
-            "n0": (3, 0.75, "pair", "node of the wholes", "similarity vector, eq. 5"),
-            "nw": (3, 2.25, "pair", "a node for each word", "similarity vectors, eq. 5"),
-            "h": (4, 1.5, "pair", "nodes to one", "reasoning, eq. 6-7; filtering, eq. 8-9"),
+            "n0": (3, 0.75, "pair", "global node", "similarity vector, eq. 5"),
+            "nw": (3, 2.25, "pair", "one node per word", "similarity vectors, eq. 5"),
+            "h": (4, 1.5, "pair", "combined nodes", "reasoning, eq. 6-7; filtering, eq. 8-9"),
             "S": (5, 1.5, "score", "score", "sigmoid, eq. 10"),
         },
         "f v, s t, v vg, t tg, v a, t a, vg n0, tg n0, a nw, n0 h, nw h, h S",
@@ -105,18 +108,18 @@ MODELS: dict[str, tuple[dict[str, Box], str]] = {
     "tvrn": (
         {
             "b": (0, -0.5, "given", "boxes", ""),
-            "f": (0, 0.5, "given", "region features", "a detector's"),
+            "f": (0, 0.5, "given", "region features", "from a detector"),
             "s": (0, 2.5, "given", "sentence", ""),
-            "d": (0, 3.5, "given", "relations of words", "a parser's"),
+            "d": (0, 3.5, "given", "word relations", "from a parser"),
             "v": (1, 0.5, "image", "regions", "linear, unit length, eq. 1"),
             "t": (1, 2.5, "text", "words", "text encoder, unit length, eq. 1"),
-            "c": (2, 0, "image", "context of regions", "alike ones, overlapping ones, eq. 2-4"),
-            "e": (2, 3.5, "text", "context of words", "alike ones, related ones, eq. 2-4"),
-            "u": (3, 0.5, "image", "unified regions", "a GRU reads regions, context, eq. 5-6"),
-            "x": (3, 1.6, "pair", "words seen in the picture", "what its context finds, eq. 7"),
-            "z": (4, 2.3, "pair", "refined words", "a GRU reads words, then those, eq. 8"),
-            "g": (4, 0.5, "pair", "whole image and sentence", "weighed fragments, eq. 9"),
-            "r": (5, 2.3, "pair", "words find regions", "guided by the image, eq. 10-12"),
+            "c": (2, 0, "image", "context of regions", "similar, overlapping ones, eq. 2-4"),
+            "e": (2, 3.5, "text", "context of words", "similar, related ones, eq. 2-4"),
+            "u": (3, 0.5, "image", "unified regions", "GRU over regions, context, eq. 5-6"),
+            "x": (3, 1.6, "pair", "visual context of words", "attention to regions, eq. 7"),
+            "z": (4, 2.3, "pair", "refined words", "GRU over words, context, eq. 8"),
+            "g": (4, 0.5, "pair", "whole image and sentence", "weighted fragments, eq. 9"),
+            "r": (5, 2.3, "pair", "words attend to regions", "guided by the image, eq. 10-12"),
             "n": (6, 1.25, "pair", "nodes", "similarity vectors, eq. 13"),
             "S": (7, 1.25, "score", "score", "reasoning, sigmoid, eq. 14-15"),
         },
@@ -125,18 +128,18 @@ MODELS: dict[str, tuple[dict[str, Box], str]] = {
     "resg": (
         {
             "b": (0, -0.5, "given", "boxes, labels", ""),
-            "f": (0, 0.5, "given", "region features", "a detector's"),
-            "r": (0, 1.5, "given", "relations", "a scene graph's, or inferred"),
+            "f": (0, 0.5, "given", "region features", "from a detector"),
+            "r": (0, 1.5, "given", "relations", "from a scene graph, or inferred"),
             "s": (0, 2.5, "given", "sentence", ""),
-            "d": (0, 3.5, "given", "roles of words", "a parser's"),
-            "o": (1, 0, "image", "concepts", "regions and what they are, eq. 1-2"),
-            "k": (1, 1, "image", "relations of the picture", "subject, predicate, object, eq. 3-5"),
+            "d": (0, 3.5, "given", "roles of words", "from a parser"),
+            "o": (1, 0, "image", "concepts", "regions with classes, eq. 1-2"),
+            "k": (1, 1, "image", "image relations", "subject, predicate, object, eq. 3-5"),
             "w": (1, 2.5, "text", "words", "text encoder, eq. 7"),
-            "q": (1, 3.5, "text", "relations of the sentence", "a GRU reads its words in order, eq. 8"),
-            "I": (2, 0.5, "image", "graph of the picture", "nodes hear their neighbours, eq. 6"),
-            "T": (2, 3, "text", "graph of the sentence", "nodes hear their neighbours, eq. 6"),
-            "m": (3, 1.1, "pair", "concepts and words", "each takes its best, eq. 9"),
-            "n": (3, 2.4, "pair", "relations and relations", "each takes its best, eq. 9"),
+            "q": (1, 3.5, "text", "sentence relations", "GRU over their words, eq. 8"),
+            "I": (2, 0.5, "image", "image graph", "attention to neighbours, eq. 6"),
+            "T": (2, 3, "text", "sentence graph", "attention to neighbours, eq. 6"),
+            "m": (3, 1.1, "pair", "concepts and words", "the best match of each, eq. 9"),
+            "n": (3, 2.4, "pair", "relations of both", "the best match of each, eq. 9"),
             "S": (4, 1.75, "score", "score", "sum of both, eq. 10"),
         },
         "b o, f o, f k, r k, s w, d q, w q, o I, k I, w T, q T, I m, T m, I n, T n, m S, n S",
@@ -144,7 +147,8 @@ MODELS: dict[str, tuple[dict[str, Box], str]] = {
 }
 
 
-def draw(name: str, path: Path) -> None:
+def draw_model(name: str, path: Path) -> None:
+    """Draw the data flow of a model to an SVG or a PNG."""
     boxes, arrows = MODELS[name]
     rows, columns = [box[1] for box in boxes.values()], [box[0] for box in boxes.values()]
     width, height = COLUMN * max(columns) + WIDTH, ROW * (max(rows) - min(rows)) + HEIGHT
@@ -155,14 +159,16 @@ def draw(name: str, path: Path) -> None:
     for arrow in arrows.split(", "):
         start, end = (boxes[key] for key in arrow.split())
         _arrow(axes, start, end)
-    for column, row, kind, what, how in boxes.values():
+    for column, row, kind, title, note in boxes.values():
         x, y = COLUMN * column, ROW * row
         shape = FancyBboxPatch((x, y), WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", lw=0.8)
         shape.set(facecolor=KINDS[kind][0], edgecolor=PLAIN, zorder=3)
         axes.add_patch(shape)
         middle = (x + WIDTH / 2, y + HEIGHT / 2)
-        axes.text(middle[0], middle[1] - 0.15 * bool(how), what, ha="center", va="center", size=9, color=INK, zorder=4)
-        axes.text(middle[0], middle[1] + 0.2, how, ha="center", va="center", size=6.3, color=PLAIN, zorder=4)
+        axes.text(
+            middle[0], middle[1] - 0.15 * bool(note), title, ha="center", va="center", size=9, color=INK, zorder=4
+        )
+        axes.text(middle[0], middle[1] + 0.2, note, ha="center", va="center", size=6.3, color=PLAIN, zorder=4)
     x, used = 0.0, {box[2] for box in boxes.values()}
     for kind, (colour, meaning) in KINDS.items():
         if kind in used - {"score"}:
@@ -170,24 +176,24 @@ def draw(name: str, path: Path) -> None:
             axes.add_patch(FancyBboxPatch((x, y), 0.3, 0.2, boxstyle="round,pad=0", fc=colour, ec=PLAIN, lw=0.5))
             axes.text(x + 0.42, y + 0.1, meaning, va="center", size=7, color=PLAIN)
             x += 0.8 + 0.125 * len(meaning)
-    # Text stays text, in a font of the same widths where the first is not there; the same bytes every time.
-    plain = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["DejaVu Sans", "Verdana", "sans-serif"]}
-    with rc_context(plain):
+    # SVG text stays text, in fonts of similar widths. The fixed salt and date give the same bytes on every call.
+    options = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["DejaVu Sans", "Verdana", "sans-serif"]}
+    with rc_context(options):
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _arrow(axes, start: Box, end: Box) -> None:
-    """From the right edge to the left edge; within a column, from top to bottom or back."""
-    ahead = end[0] > start[0]
+    """Draw an arrow from the right edge to the left edge; within a column, between the facing edges."""
+    is_forward = end[0] > start[0]
     below = 1 if end[1] > start[1] else 0
     tail = (
         (COLUMN * start[0] + WIDTH, ROW * start[1] + HEIGHT / 2)
-        if ahead
+        if is_forward
         else (COLUMN * start[0] + WIDTH / 2, ROW * start[1] + HEIGHT * below)
     )
     head = (
         (COLUMN * end[0], ROW * end[1] + HEIGHT / 2)
-        if ahead
+        if is_forward
         else (COLUMN * end[0] + WIDTH / 2, ROW * end[1] + HEIGHT * (1 - below))
     )
     style = {
@@ -203,7 +209,7 @@ def _arrow(axes, start: Box, end: Box) -> None:
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     for name in MODELS:
-        draw(name, folder / f"{name}.png" if folder else Path(__file__).parent / "models" / f"{name}.svg")
+        draw_model(name, folder / f"{name}.png" if folder else Path(__file__).parent / "models" / f"{name}.svg")
 
 
 if __name__ == "__main__":

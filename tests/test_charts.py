@@ -34,7 +34,7 @@ RUN = lines(*map(step, range(1, 11)), validation(1), *map(step, range(11, 21)), 
 
 @pytest.fixture
 def drawn(tmp_path):
-    """The pixels of the curves of these lines."""
+    """Returns a function that draws the curves of some lines and returns the pixels."""
 
     def draw(some_lines):
         (tmp_path / "metrics.jsonl").write_text("\n".join(some_lines) + "\n")
@@ -60,7 +60,7 @@ def test_a_resumed_run_looks_like_an_uninterrupted_one(drawn):
     assert (drawn([*RUN[:7], *taken_again, *RUN[7:]]) == drawn(RUN)).all()
 
 
-def test_lines_that_a_kill_cut_short_are_left_out(drawn):
+def test_incomplete_lines_are_skipped(drawn):
     whole = drawn(RUN)
     assert (drawn([*RUN, RUN[3][:20]]) == whole).all()
     assert (drawn([*RUN[:12], RUN[12][:30] + RUN[12], *RUN[12:]]) == whole).all()
@@ -83,7 +83,9 @@ def test_the_beginning_of_a_run_is_drawn(drawn, some_lines):
 
 
 def test_nothing_to_draw(drawn, tmp_path):
-    with pytest.raises(InputError, match=r"metrics.jsonl holds no step and no validation"):
+    with pytest.raises(
+        InputError, match=r"metrics.jsonl contains no step and no validation: there is nothing to draw yet"
+    ):
         drawn(['{"event": "collapse", "step": 3}'])
     with pytest.raises(InputError, match=r"absent.jsonl cannot be read: No such file or directory."):
         draw_curves(tmp_path / "absent.jsonl", tmp_path / "curves.png")
@@ -96,7 +98,7 @@ def row(name, recall, **more):
 
 
 def width_of(path, colour):
-    """Pixels of a colour in the widest row of a picture."""
+    """Return the number of pixels of a colour in the widest row of a picture."""
     drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
     return (np.abs(drawn - colour).sum(2) < 6).sum(1).max()
 
@@ -111,7 +113,7 @@ def test_bars_are_as_long_as_the_numbers(tmp_path):
         )
 
 
-def test_twins_are_shown_where_measured(tmp_path):
+def test_twins_are_shown_if_measured(tmp_path):
     plain = [row("scan", 40.0), row("cmsei", 50.0)]
     draw_results(plain, tmp_path / "plain.png")
     draw_results([plain[0], {**plain[1], "twins": {"relation": 80.0}}], tmp_path / "twins.png")
@@ -121,5 +123,5 @@ def test_twins_are_shown_where_measured(tmp_path):
 
 
 def test_no_results(tmp_path):
-    with pytest.raises(InputError, match="There are no results to draw"):
+    with pytest.raises(InputError, match="Expected one row of results for each model, got none"):
         draw_results([], tmp_path / "none.png")

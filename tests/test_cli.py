@@ -188,7 +188,8 @@ def test_too_many_sentences_for_one_picture(tmp_path):
     (tmp_path / "captions.txt").write_text("a dog\n" * 900)
     said = refused("words", "parse", "--file", tmp_path / "captions.txt", "--png", tmp_path / "out.png")
     assert re.fullmatch(
-        r"The picture would be \d+ x \d+ dots, and 65535 can be drawn: ask for less in one picture\.", said
+        r"The picture would have \d+ x \d+ pixels; expected at most 65535 on each side\. Put less in one picture\.",
+        said,
     )
     assert not (tmp_path / "out.png").exists()
 
@@ -498,7 +499,7 @@ def test_other_images_make_no_ensemble(world, data):
         (["data", "check", "nowhere"], "nowhere is no folder."),
         (["data", "convert", "nowhere", "--out", "o"], "nowhere is no folder."),
         (["data", "relations", "."], ". holds no *_ims.npy"),
-        (["data", "scenes", "--out", "o", "--train", "-1"], "train is -1: want a whole number from 0"),
+        (["data", "scenes", "--out", "o", "--train", "-1"], "Expected train to be a whole number from 0 to"),
         (["data", "scenes", "--out", "o", "--train", "many"], 'unable to convert "many" into int'),
     ],
 )
@@ -569,7 +570,7 @@ def test_places_where_nothing_can_be_written(world, tmp_path):
         assert f"{out} is there already and is no run" in refused(
             "train", "scan-scenes", "--data", world / "data", "--out", out
         )
-        assert f"{out} exists already" in refused("data", "scenes", "--out", out)
+        assert f"{out} already exists" in refused("data", "scenes", "--out", out)
         assert f"{out} exists and is not empty" in refused("data", "convert", world / "data", "--out", out)
     assert "File exists" in refused("demo", "--out", tmp_path / "file")
     assert contents(tmp_path) == before

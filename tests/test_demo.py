@@ -1,4 +1,4 @@
-"""The demo on small sizes, called twice, and the README's Python on what it leaves."""
+"""The demo with small sizes, called twice, and the README's Python example on its output."""
 
 import json
 import re
@@ -18,16 +18,16 @@ README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder in which a small demo ran, and what it printed."""
-    folder, told = tmp_path_factory.mktemp("demo"), StringIO()
+    folder, printed = tmp_path_factory.mktemp("demo"), StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "SIZES", {"train": 40, "dev": 10, "test": 60})
         patch.setattr(demo, "EPOCHS", 1)
-        demo.demo(folder / "demo", Console(file=told, width=200))
-        yield folder, told.getvalue()
+        demo.demo(folder / "demo", Console(file=printed, width=200))
+        yield folder, printed.getvalue()
 
 
-def test_the_demo_leaves_data_runs_results_and_pictures(made):
-    folder, told = made
+def test_the_demo_writes_data_runs_results_and_pictures(made):
+    folder, printed = made
     for name in ("data/test_ims.npy", "runs/cmsei/model.safetensors", "runs/scan/model.safetensors"):
         assert (folder / "demo" / name).is_file()
     for picture in ("results.png", "alignment.png", "runs/cmsei/curves.png"):
@@ -37,15 +37,15 @@ def test_the_demo_leaves_data_runs_results_and_pictures(made):
     for row in rows:
         assert set(row["i2t"]) == {"r1", "r5", "r10", "medr", "meanr"}
         assert set(row["twins"]) == {"relation", "attribute"}
-        assert f"{row['rsum']:6.1f}" in told
-    assert "What to try next" in told
+        assert f"{row['rsum']:6.1f}" in printed
+    assert "What to try next" in printed
 
 
-def test_a_second_demo_goes_on_to_the_same_results(made):
+def test_a_second_demo_reuses_everything_and_gives_the_same_results(made):
     folder, _ = made
-    before, told = (folder / "demo/results.json").read_text("utf-8"), StringIO()
-    demo.demo(folder / "demo", Console(file=told, width=200))
-    assert "are in" in told.getvalue()
+    before, printed = (folder / "demo/results.json").read_text("utf-8"), StringIO()
+    demo.demo(folder / "demo", Console(file=printed, width=200))
+    assert "are already in" in printed.getvalue()
     assert (folder / "demo/results.json").read_text("utf-8") == before
 
 

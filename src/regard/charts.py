@@ -1,4 +1,4 @@
-"""Pictures of numbers: a run's training curves, and a table of models with bars."""
+"""Draw numbers: the training curves of a run, a table of models with bars, a chart of rSums with intervals."""
 
 import json
 import math
@@ -16,41 +16,42 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from regard.files import InputError, replacing
 
-INK, PLAIN, PALE = "#22252a", "#8d8d8d", "#ecebe7"
+INK, PLAIN, PALE = "#22252a", "#8d8d8d", "#ecebe7"  # of text, of secondary text and lines, of grids and empty bars
 I2T, T2I = ("#123f5c", "#2176ae", "#7fb4d6"), ("#6b2a1c", "#d0573c", "#eba793")  # R@1, R@5, R@10
 LEVELS = ("r1", "r5", "r10")
 DPI = 120
 
 
 def draw_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Draw a run's `metrics.jsonl` to a PNG: the loss, and what validation found.
+    """Draw the training loss and the validation recalls of a run's `metrics.jsonl` to a PNG.
 
-    Steps that a resumed run took again count once, the later time; lines that a kill cut short are left out.
-    Raises InputError where there are neither steps nor validations.
+    If a resumed run repeated a step, only the last time is drawn. Incomplete lines, left by a run that was killed, are
+    skipped. Raises InputError if there are neither steps nor validations.
     """
-    events = _events(Path(metrics))
-    steps, found = _by_step(events, "step"), _by_step(events, "validation")
-    if not steps and not found:
-        raise InputError(f"{metrics} holds no step and no validation: nothing to draw yet.")
+    events = _read_events(Path(metrics))
+    steps, validations = _last_by_step(events, "step"), _last_by_step(events, "validation")
+    if not steps and not validations:
+        raise InputError(f"{metrics} contains no step and no validation: there is nothing to draw yet.")
     figure = Figure(figsize=(12, 4.6), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_loss(left, steps)
-    _draw_validation(right, found)
+    _draw_validations(right, validations)
     for axes in (left, right):
-        axes.set_xlim(0, 1.02 * max(event["epoch"] for event in (*steps, *found)) or 1)
+        axes.set_xlim(0, 1.02 * max(event["epoch"] for event in (*steps, *validations)) or 1)
     _save(figure, path)
 
 
 def draw_results(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draw a table of models to a PNG, each number with a bar, the best of a column in bold.
+    """Draw a table of models to a PNG: each number has a bar, and the best of each column is bold.
 
-    A row has a `name`, what `Recalls.to_dict` gives (`i2t`, `t2i`, `rsum`), and, where measured, `twins`: a mapping of
-    what was swapped to the percentage of twins told apart, of which chance is 50. Raises InputError without any row.
+    A row has a `name`, the keys of `Recalls.to_dict` (`i2t`, `t2i`, `rsum`) and, if measured, `twins`: the result of
+    `evaluation.probe.twins`, which maps what was exchanged to the percentage of sentences that score their own picture
+    above its twin (chance is 50). Raises InputError without rows.
     """
     if not rows:
-        raise InputError("There are no results to draw: want one row for each model.")
-    groups = [(title, [(f"R@{level[1:]}", [row[way][level] for row in rows], 100.0) for level in LEVELS])
-              for way, title in (("i2t", "image to text"), ("t2i", "text to image"))]  # fmt: skip
+        raise InputError("Expected one row of results for each model, got none: there is nothing to draw.")
+    groups = [(title, [(f"R@{level[1:]}", [row[direction][level] for row in rows], 100.0) for level in LEVELS])
+              for direction, title in (("i2t", "image to text"), ("t2i", "text to image"))]  # fmt: skip
     groups.append(("all six", [("rSum", [row["rsum"] for row in rows], 600.0)]))
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.get("twins", ())))
     if kinds:
@@ -66,15 +67,15 @@ def draw_results(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
     axes.set_axis_off()
     top = margin + 0.75
     for number, row in enumerate(rows):
-        _write(axes, margin, top + (number + 0.5) * line, row["name"], 11.5, INK)
+        _draw_text(axes, margin, top + (number + 0.5) * line, row["name"], 11.5, INK)
     x = margin + names
     for title, columns in groups:
-        _write(axes, x, margin + 0.1, title, 10.5, INK, weight="bold")
+        _draw_text(axes, x, margin + 0.1, title, 10.5, INK, weight="bold")
         axes.hlines(margin + 0.28, x, x + len(columns) * cell - 0.12, PLAIN, lw=0.8)
-        for name, values, most in columns:
-            _write(axes, x, margin + 0.52, name, 10.0, PLAIN)
+        for name, values, maximum in columns:
+            _draw_text(axes, x, margin + 0.52, name, 10.0, PLAIN)
             colour = {"image to text": I2T[2], "text to image": T2I[2], "all six": "#b9c48f"}.get(title, "#c9b3e0")
-            _draw_column(axes, (x, top), (cell - 0.12, line), values, most, colour)
+            _draw_column(axes, (x, top), (cell - 0.12, line), values, maximum, colour)
             if title.startswith("twins"):
                 half = x + (cell - 0.12) / 2
                 axes.vlines(half, top, top + line * len(rows), PLAIN, lw=0.9, linestyles=(0, (3, 2)), zorder=2)
@@ -84,12 +85,12 @@ def draw_results(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
 
 
 def draw_dots(rows: Sequence[tuple[str, float, float, float]], path: str | os.PathLike[str], against: str = "") -> None:
-    """Draw (name, rSum, low, high) rows to a PNG: a dot with its interval each, a line through that of `against`.
+    """Draw rows of (name, rSum, low, high) to a PNG: for each a dot with its interval.
 
-    Raises InputError without any row.
+    A dashed vertical line marks the rSum of the row named `against`. Raises InputError without rows.
     """
     if not rows:
-        raise InputError("There are no rows to draw: want one at least.")
+        raise InputError("Expected at least one row, got none: there is nothing to draw.")
     names, values, low, high = zip(*rows, strict=True)
     figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(rows)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
@@ -103,8 +104,8 @@ def draw_dots(rows: Sequence[tuple[str, float, float, float]], path: str | os.Pa
         axes.axvline(values[names.index(against)], color=PLAIN, lw=0.9, linestyle=(0, (3, 2)), zorder=1)
     axes.hlines(places, low, high, color=I2T[2], lw=3, zorder=2)
     axes.plot(values, places, "o", color=I2T[0], ms=6, zorder=3)
-    for place, value, most in zip(places, values, high, strict=True):
-        axes.annotate(f"{value:.1f}", (most, place), (6, 0), textcoords="offset points", va="center", size=9, color=INK)
+    for place, value, end in zip(places, values, high, strict=True):
+        axes.annotate(f"{value:.1f}", (end, place), (6, 0), textcoords="offset points", va="center", size=9, color=INK)
     axes.set_yticks(places, names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.12)
@@ -114,17 +115,17 @@ def draw_dots(rows: Sequence[tuple[str, float, float, float]], path: str | os.Pa
 
 def _draw_loss(axes: Axes, steps: list[dict[str, Any]]) -> None:
     axes.set_title("training loss", loc="left", fontsize=11)
-    _tidy(axes)
+    _style(axes)
     axes.set_ylim(bottom=0)
-    real = [event for event in steps if math.isfinite(event["loss"])]
-    if not real:
+    finite = [event for event in steps if math.isfinite(event["loss"])]
+    if not finite:
         return
-    epochs, losses = (np.array([event[name] for event in real], float) for name in ("epoch", "loss"))
+    epochs, losses = (np.array([event[name] for event in finite], float) for name in ("epoch", "loss"))
     axes.plot(epochs, losses, color=I2T[2], lw=0.8, alpha=0.7, label="each logged step")
     smoothed = _smoothed(losses)
-    axes.plot(_smoothed(epochs), smoothed, color=I2T[0], lw=2, label="median of a sixtieth of the run")
-    axes.set_ylim(0, 1.3 * smoothed.max() or 1)  # a few wild steps shall not flatten all the rest
-    if 0 < 8 * smoothed.min() < smoothed.max():  # from all negatives to the hardest, say, after the warm-up
+    axes.plot(_smoothed(epochs), smoothed, color=I2T[0], lw=2, label="median over 1/60 of the run")
+    axes.set_ylim(0, 1.3 * smoothed.max() or 1)  # a few outliers must not flatten the rest
+    if 0 < 8 * smoothed.min() < smoothed.max():  # for example after the change from all negatives to the hardest
         axes.set_yscale("log")
         axes.set_ylim(smoothed.min() / 1.5, 1.5 * smoothed.max())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -133,9 +134,9 @@ def _draw_loss(axes: Axes, steps: list[dict[str, Any]]) -> None:
     axes.legend(frameon=False, fontsize=9)
 
 
-def _draw_validation(axes: Axes, found: list[dict[str, Any]]) -> None:
+def _draw_validations(axes: Axes, validations: list[dict[str, Any]]) -> None:
     axes.set_title("validation recall", loc="left", fontsize=11)
-    _tidy(axes)
+    _style(axes)
     axes.set_ylim(0, 100)
     axes.set_ylabel("percent", fontsize=9, color=PLAIN)
     sums = axes.secondary_yaxis(
@@ -144,17 +145,17 @@ def _draw_validation(axes: Axes, found: list[dict[str, Any]]) -> None:
     sums.set_ylabel("rSum", fontsize=9, color=PLAIN)
     sums.tick_params(labelsize=9, colors=PLAIN)
     sums.spines["right"].set_visible(False)
-    if not found:
+    if not validations:
         axes.text(0.5, 0.5, "none yet", transform=axes.transAxes, ha="center", color=PLAIN)
         return
-    epochs = [event["epoch"] for event in found]
-    for way, title, colours in (("i2t", "image to text", I2T), ("t2i", "text to image", T2I)):
+    epochs = [event["epoch"] for event in validations]
+    for direction, title, colours in (("i2t", "image to text", I2T), ("t2i", "text to image", T2I)):
         for level, colour in reversed(list(zip(LEVELS, colours, strict=True))):
-            values = [event[way][level] for event in found]
+            values = [event[direction][level] for event in validations]
             axes.plot(epochs, values, "o-", color=colour, lw=1.6, ms=3, label=f"{title}  R@{level[1:]}")
-    means = [event["rsum"] / 6 for event in found]
+    means = [event["rsum"] / 6 for event in validations]
     axes.plot(epochs, means, "o--", color=INK, lw=2, ms=4, label="mean of the six = rSum / 6")
-    best = max(found, key=lambda event: event["rsum"])
+    best = max(validations, key=lambda event: event["rsum"])
     place = (best["epoch"], best["rsum"] / 6)
     axes.plot(*place, "o", ms=11, mfc="none", mec=INK, mew=1.5)
     axes.set_title(f"best rSum {best['rsum']:.1f} at epoch {best['epoch']:g}", loc="right", fontsize=10, color=INK)
@@ -166,7 +167,7 @@ def _draw_column(
     place: tuple[float, float],
     cell: tuple[float, float],
     values: Sequence[float | None],
-    most: float,
+    maximum: float,
     colour: str,
 ) -> None:
     (left, top), (width, height) = place, cell
@@ -175,14 +176,14 @@ def _draw_column(
         y = top + number * height
         axes.add_patch(Rectangle((left, y + 0.05), width, height - 0.1, facecolor=PALE, lw=0))
         if value is None:
-            _write(axes, left + 0.08, y + height / 2, "–", 11.0, PLAIN)
+            _draw_text(axes, left + 0.08, y + height / 2, "–", 11.0, PLAIN)
             continue
-        axes.add_patch(Rectangle((left, y + 0.05), width * value / most, height - 0.1, facecolor=colour, lw=0))
+        axes.add_patch(Rectangle((left, y + 0.05), width * value / maximum, height - 0.1, facecolor=colour, lw=0))
         weight = "bold" if value == best and len(values) > 1 else "normal"
-        _write(axes, left + 0.08, y + height / 2, f"{value:.1f}", 11.0, INK, weight=weight)
+        _draw_text(axes, left + 0.08, y + height / 2, f"{value:.1f}", 11.0, INK, weight=weight)
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
+def _read_events(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
@@ -191,22 +192,23 @@ def _events(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             events.append(json.loads(line))
-        except ValueError:  # cut short, perhaps with the next line on its end
+        except ValueError:  # incomplete, perhaps with the next line at its end
             continue
     return [event for event in events if isinstance(event, dict)]
 
 
-def _by_step(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+def _last_by_step(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the last event of a kind for each step, in the order of the steps."""
     latest = {event["step"]: event for event in events if event.get("event") == kind}
     return [latest[step] for step in sorted(latest)]
 
 
 def _smoothed(values: Float[np.ndarray, " step"]) -> Float[np.ndarray, " part"]:
-    """The median of each sixtieth of the values, which a few wild ones do not move."""
+    """Return the median of each sixtieth of the values. Unlike a mean, it ignores a few outliers."""
     return np.array([np.median(part) for part in np.array_split(values, min(60, len(values)))])
 
 
-def _tidy(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     axes.set_xlabel("epoch", fontsize=9, color=PLAIN)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PLAIN)
@@ -214,7 +216,7 @@ def _tidy(axes: Axes) -> None:
     axes.grid(axis="y", color=PALE, lw=0.8)
 
 
-def _write(axes: Axes, x: float, y: float, text: str, size: float, colour: str, weight: str = "normal") -> None:
+def _draw_text(axes: Axes, x: float, y: float, text: str, size: float, colour: str, weight: str = "normal") -> None:
     axes.text(x, y, text, fontsize=size, color=colour, weight=weight, va="center_baseline", parse_math=False, zorder=3)
 
 

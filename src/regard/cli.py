@@ -292,14 +292,14 @@ def look(
     sentences
         How many sentences are drawn at most.
     """
-    from regard.explain.image import draw_look, find, legend, photograph_of
-    from regard.explain.image import look as seen
+    from regard.explain import ImageContents, draw_image
+    from regard.explain.image_contents import find_image, find_photograph
 
-    opened, row = find(data, image, split)
-    photograph = photograph_of(opened, row, photographs)
-    found = seen(opened, row, photograph, regions=regions, relations=relations, sentences=sentences)
-    draw_look(found, out)
-    console.print(f"{image}   {legend(found)}", markup=False)
+    opened, row = find_image(data, image, split)
+    photograph = find_photograph(opened, row, photographs)
+    contents = ImageContents.of(opened, row, photograph, regions=regions, relations=relations, sentences=sentences)
+    draw_image(contents, out)
+    console.print(f"{image}   {contents.summary()}", markup=False)
     where = f"with {photograph}" if photograph else "without its photograph (--photographs says where it lies)"
     console.print(f"Wrote {out}, {where}", markup=False)
 

@@ -1,4 +1,4 @@
-"""`regard demo`: the main job, end to end, on the made world. Draw, train two models, measure both, show a picture."""
+"""`regard demo`: the whole pipeline on the made world. Draw data, train and evaluate two models, draw an alignment."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from regard.data import Split
 from regard.data.twins import Twins
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.probe import CHANCE, twin_accuracy
-from regard.explain import Alignment, draw
+from regard.explain import Alignment, draw_alignment
 from regard.files import Stopped, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
@@ -30,16 +30,19 @@ MODELS = ("scan", "cmsei")
 
 
 def demo(out: Path, console: Console, device: str = "auto") -> None:
-    """Leaves `out/data`, `out/runs/scan`, `out/runs/cmsei`, results and pictures; a second call goes on."""
+    """Run the demo in the folder `out`: write data, runs/scan, runs/cmsei, results and pictures.
+
+    A second call skips what is done and resumes what was stopped.
+    """
     began, device = time.monotonic(), device_named(device)
     _make_data(out / "data", console)
     for name in MODELS:
-        console.print(f"\n[bold]Training {name}[/], {EPOCHS} epochs on the same data")
+        console.print(f"\n[bold]Training {name}[/] for {EPOCHS} epochs")
         recipe = Recipe.read(f"{name}-scenes", [f"train.epochs={EPOCHS}"])
         try:
             train(recipe, out / "data", out / "runs" / name, resume=True, device=device, console=console)
         except Stopped:
-            raise Stopped(f"Stopped. `regard demo --out {out}` goes on.") from None
+            raise Stopped(f"Stopped. Resume with `regard demo --out {out}`.") from None
 
     test = Split.open(out / "data", "test")
     console.print(f"\n[bold]Results[/] on {test.num_images} test pictures and their {test.num_texts:,} sentences")
@@ -54,12 +57,17 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     draw_results(rows, out / "results.png")
     console.print(_table(rows), markup=False)
     console.print(
-        "Twins are two pictures of the same things, differently related: the share of sentences that score their own\n"
-        f"picture above its twin (chance: {CHANCE:.0f})."
+        "Twins are two pictures of the same things that differ in one relation, or in the\n"
+        "colours of two things. The last two columns are the percentage of sentences that\n"
+        f"score their own picture above its twin (chance: {CHANCE:.0f})."
     )
     caption = _explain(models["cmsei"], test, scores, out)
-    console.print(f"\n[bold]Pictures[/] in {out}: results.png; alignment.png, which region answered which word of")
-    console.print(f'"{caption}"; runs/cmsei/curves.png; data/test_pictures/.')
+    console.print(f"\n[bold]Pictures[/] in {out}:")
+    console.print("  results.png             the table above, with bars")
+    console.print("  alignment.png           which region matches which word of the sentence")
+    console.print(f'                          "{caption}"')
+    console.print("  runs/cmsei/curves.png   loss and validation recall during training")
+    console.print("  data/test_pictures/     the test pictures")
     console.print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. What to try next:")
     console.print(f"  regard data check {out}/data")
     console.print(f"  regard evaluate {out}/runs/cmsei {out}/runs/scan --data {out}/data       (an ensemble)")
@@ -68,9 +76,9 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
 
 def _make_data(folder: Path, console: Console) -> None:
     if (folder / "labels.txt").exists():
-        console.print(f"[bold]Pictures and sentences[/] are in {folder} already")
+        console.print(f"[bold]Pictures and sentences[/] are already in {folder}")
         return
-    console.print(f"[bold]Drawing[/] {sum(SIZES.values()):,} pictures with five sentences each, to {folder}")
+    console.print(f"[bold]Drawing[/] {sum(SIZES.values()):,} pictures with five sentences each into {folder}")
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("drawing", total=sum(SIZES.values()))
         make_scenes(
@@ -83,23 +91,28 @@ def _make_data(folder: Path, console: Console) -> None:
 
 
 def _explain(model: Matcher, test: Split, scores: dict[str, np.ndarray], out: Path) -> str:
-    """Draw the alignment of one sentence: of a relation twin that CMSEI tells apart most clearly, and SCAN does not."""
+    """Draw the alignment of one sentence by `model`, and return the sentence.
+
+    Of all sentences of relation twins, it is the one that CMSEI scores highest above the twin and SCAN does not: the
+    difference of their two margins is largest, and a negative margin of SCAN counts as 0.
+    """
     pairs = Twins.of(test)
     related = pairs.kind == "relation"
     twin_of = dict(zip(pairs.first[related].tolist(), pairs.second[related].tolist(), strict=True))
 
-    def lead(name: str, text: int) -> float:
+    def margin(name: str, text: int) -> float:
+        """Return how much higher a sentence scores its own picture than the twin."""
         own = int(test.image_of_text[text])
         return float(scores[name][own, text] - scores[name][twin_of[own], text])
 
     texts = [text for text in range(test.num_texts) if int(test.image_of_text[text]) in twin_of]
-    shown = max(texts, key=lambda text: lead("cmsei", text) - max(0.0, lead("scan", text)))
-    image, caption = int(test.image_of_text[shown]), str(test.captions[shown])
-    found = Alignment.of(
-        model, test.images([image]), test.texts([shown], model.tokenizer), caption, classes=test.classes
+    chosen = max(texts, key=lambda text: margin("cmsei", text) - max(0.0, margin("scan", text)))
+    image, caption = int(test.image_of_text[chosen]), str(test.captions[chosen])
+    alignment = Alignment.of(
+        model, test.images([image]), test.texts([chosen], model.tokenizer), caption, classes=test.classes
     )
     photograph = test.folder / "test_pictures" / f"{test.ids[image]}.png"
-    draw(found, out / "alignment.png", photograph if photograph.exists() else None)
+    draw_alignment(alignment, out / "alignment.png", photograph if photograph.exists() else None)
     return caption
 
 
@@ -107,7 +120,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
     head = "        image to text         text to image                  twins"
     lines = [head, "        R@1   R@5  R@10      R@1   R@5  R@10    rSum    relation  attribute"]
     for row in rows:
-        ways = "  ".join(" ".join(f"{row[way][key]:5.1f}" for key in ("r1", "r5", "r10")) for way in ("i2t", "t2i"))
-        asked = "".join(f"{row['twins'].get(kind, float('nan')):11.1f}" for kind in ("relation", "attribute"))
-        lines.append(f"{row['name']:6s} {ways}   {row['rsum']:6.1f} {asked}")
+        recall = "  ".join(
+            " ".join(f"{row[direction][key]:5.1f}" for key in ("r1", "r5", "r10")) for direction in ("i2t", "t2i")
+        )
+        twin = "".join(f"{row['twins'].get(kind, float('nan')):11.1f}" for kind in ("relation", "attribute"))
+        lines.append(f"{row['name']:6s} {recall}   {row['rsum']:6.1f} {twin}")
     return "\n".join(lines)

@@ -146,7 +146,10 @@ def test_measure_of_one_matrix(saved):
         (np.zeros(7), r"scores.npy has the shape \[7\]: expected a matrix of \[image, text\] scores"),
         (np.zeros((2, 3), int), "scores.npy has the dtype int64: expected float16, float32 or float64"),
         (np.zeros((2, 3), ">f4"), "scores.npy has the dtype >f4"),
-        (np.array([[None]]), "scores.npy cannot be read as an array .*: expected a complete file written by numpy.save"),
+        (
+            np.array([[None]]),
+            "scores.npy cannot be read as an array .*: expected a complete file written by numpy.save",
+        ),
     ],
 )
 def test_what_is_no_matrix_is_refused(saved, array, message):

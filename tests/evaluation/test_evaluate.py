@@ -107,7 +107,9 @@ def test_what_a_model_needs_and_a_split_lacks_is_named_with_its_remedy(split, tm
     check_inputs(model, split)
     folder = made.folder(tmp_path / "data")
     (folder / "dev_relations.npz").unlink()
-    with pytest.raises(InputError, match=r"needs relations, which .* dev does not have: `regard data relations .*data` makes"):
+    with pytest.raises(
+        InputError, match=r"needs relations, which .* dev does not have: `regard data relations .*data` makes"
+    ):
         scores_of(model, Split.open(folder, "dev"))
     (folder / "dev_boxes.npy").unlink()
     with pytest.raises(InputError, match=r"needs boxes and relations, which .*: boxes come with the region features"):

@@ -8,9 +8,9 @@ from torch import nn
 
 import made as small
 from regard.batch import Fragments, Images
-from regard.explain import Alignment, draw
-from regard.explain.page import COLOURS, PLAIN, broken, free_place
-from regard.explain.picture import answers_of, tag
+from regard.explain import Alignment, draw_alignment
+from regard.explain.alignment_picture import matched_regions, region_tag
+from regard.explain.canvas import COLOURS, PLAIN, break_lines, place_tag
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.words import Vocabulary
@@ -19,7 +19,7 @@ CAPTION = "A dog chases a ball."
 
 
 class Embedding(nn.Module):
-    """Word vectors only: a small text side of the kind that models have."""
+    """A small text encoder: word vectors only."""
 
     def __init__(self, vocabulary, dim):
         super().__init__()
@@ -31,7 +31,7 @@ class Embedding(nn.Module):
 
 
 class Cosines(Matcher):
-    """Scores the mean over words of the best region's similarity."""
+    """Scores the mean over words of the similarity to the best region."""
 
     def encode_images(self, images):
         return Fragments(images.features, images.mask)
@@ -55,7 +55,7 @@ def model():
 
 
 def one_image(model, *words):
-    """An image whose regions are these words' vectors, and one region of padding with rubbish in it."""
+    """Return an image whose regions are the vectors of these words, and one region of padding with other values."""
     numbers = torch.tensor([model.tokenizer.number(word) for word in words])
     vectors = nn.functional.normalize(model.words.table(numbers).detach(), dim=-1)
     return Images(
@@ -66,14 +66,14 @@ def one_image(model, *words):
     )
 
 
-def test_each_word_finds_its_own_region(model):
+def test_each_word_matches_its_own_region(model):
     found = Alignment.of(model, one_image(model, "ball", "dog", "chases"), model.tokenizer([CAPTION]), CAPTION)
-    assert found.words == ("a", "dog", "chases", "a", "ball")  # without the boundaries, which are fragments too
+    assert found.words == ("a", "dog", "chases", "a", "ball")  # without the boundaries <start> and <end>
     assert found.weights.shape == (3, 5)
-    assert found.answers()[[1, 2, 4]].tolist() == [1, 2, 0]
+    assert found.best_regions()[[1, 2, 4]].tolist() == [1, 2, 0]
 
 
-def test_the_data_are_the_models_own(model):
+def test_score_and_weights_are_the_models(model):
     images, texts = one_image(model, "ball", "dog"), model.tokenizer([CAPTION])
     found = Alignment.of(model, images, texts, CAPTION, classes=("none", "toy"))
     encoded = model.encode_images(images.to(torch.float32)), model.encode_texts(texts)
@@ -91,43 +91,43 @@ def test_labels_and_boxes_may_be_absent(model):
     assert found.boxes is None
 
 
-def test_an_alignment_is_of_one_pair(model):
+def test_more_than_one_pair_is_refused(model):
     texts = model.tokenizer([CAPTION, CAPTION])
-    with pytest.raises(InputError, match="Got 1 images and 2 texts: an alignment is of one and one"):
+    with pytest.raises(InputError, match="Expected one image and one text, got 1 images and 2 texts"):
         Alignment.of(model, one_image(model, "ball"), texts, CAPTION)
 
 
-def test_a_word_that_nothing_answers_has_no_region():
+def test_a_word_without_a_positive_weight_has_no_region():
     found = made(weights=[[0.0, -0.5, 0.2], [0.0, -0.1, 0.3]])
-    assert found.answers().tolist() == [-1, -1, 1]
-    assert [(answer.region, answer.words) for answer in answers_of(found)] == [(1, [2])]
+    assert found.best_regions().tolist() == [-1, -1, 1]
+    assert [(each.region, each.words) for each in matched_regions(found)] == [(1, [2])]
 
 
-def test_the_regions_of_most_weight_get_the_colours():
+def test_the_regions_with_the_most_weight_get_the_colours():
     weights = np.eye(12) * np.arange(1, 13)[:, None]
-    found = answers_of(made(weights))
-    assert [answer.region for answer in found] == list(range(11, -1, -1))
-    assert [answer.colour for answer in found] == [*COLOURS, PLAIN, PLAIN]
+    found = matched_regions(made(weights))
+    assert [each.region for each in found] == list(range(11, -1, -1))
+    assert [each.colour for each in found] == [*COLOURS, PLAIN, PLAIN]
 
 
-def test_a_tag_names_the_three_words_of_most_weight_in_order():
+def test_a_tag_contains_the_three_words_with_the_most_weight_in_order():
     found = made([[0.1, 0.4, 0.3, 0.2]])
-    assert tag(found, answers_of(found)[0]) == "0  w1 w2 w3 …"
+    assert region_tag(found, matched_regions(found)[0]) == "0  w1 w2 w3 …"
     small = Alignment(("the", "dog", "in", "a"), found.weights, None, ("",), 0.5)
-    assert tag(small, answers_of(small)[0]) == "0  dog"
+    assert region_tag(small, matched_regions(small)[0]) == "0  dog"
 
 
-def test_lines_are_no_wider_than_the_page():
-    assert broken([3.0, 4.0, 5.0, 20.0, 1.0], 9.0) == [[(0, 0), (1, 3)], [(2, 0)], [(3, 0)], [(4, 0)]]
+def test_lines_are_no_wider_than_allowed():
+    assert break_lines([3.0, 4.0, 5.0, 20.0, 1.0], 9.0) == [[(0, 0), (1, 3)], [(2, 0)], [(3, 0)], [(4, 0)]]
 
 
-def test_tags_lie_in_the_frame_and_over_no_other():
+def test_tags_lie_in_the_frame_and_do_not_overlap():
     rng = np.random.default_rng(0)
     frame, taken = (1.0, 2.0, 7.0, 6.0), []
     for _ in range(25):
         box = np.sort(rng.uniform(size=(2, 2)), axis=0).ravel() * [6, 4, 6, 4] + [1, 2, 1, 2]
         width = rng.uniform(0.4, 1.5)
-        x, y = free_place(box, (width, 0.2), frame, taken)
+        x, y = place_tag(box, (width, 0.2), frame, taken)
         assert 1 <= x <= 7 - width
         assert 2 <= y <= 6 - 0.2
         for x1, y1, x2, y2 in taken:
@@ -143,7 +143,7 @@ def made(weights, boxes=None):
 
 def test_the_picture_shows_the_region_in_the_colour_of_its_word(tmp_path):
     box = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32)
-    draw(made([[1.0]], box), tmp_path / "pair.png", photograph=Image.new("RGB", (300, 200), "#101010"))
+    draw_alignment(made([[1.0]], box), tmp_path / "pair.png", photograph=Image.new("RGB", (300, 200), "#101010"))
     drawn = np.asarray(Image.open(tmp_path / "pair.png").convert("RGB")).astype(int)
     red = np.abs(drawn - [0xD1, 0x49, 0x5B]).sum(2) < 12
     rows, columns = np.flatnonzero(red[:500].any(1)), np.flatnonzero(red[:500, :750].any(0))
@@ -159,7 +159,7 @@ def test_the_picture_shows_the_region_in_the_colour_of_its_word(tmp_path):
 def test_pairs_of_any_size_are_drawn(tmp_path, regions, words, with_boxes):
     rng = np.random.default_rng(1)
     boxes = np.sort(rng.uniform(size=(regions, 2, 2)), axis=1).reshape(regions, 4).astype(np.float32)
-    draw(made(rng.uniform(-1, 1, (regions, words)), boxes if with_boxes else None), tmp_path / "pair.png")
+    draw_alignment(made(rng.uniform(-1, 1, (regions, words)), boxes if with_boxes else None), tmp_path / "pair.png")
     with Image.open(tmp_path / "pair.png") as drawn:
         assert drawn.width > 150
         assert drawn.height > 150
@@ -169,7 +169,7 @@ def test_pairs_of_any_size_are_drawn(tmp_path, regions, words, with_boxes):
 def test_a_photograph_that_cannot_be_read(tmp_path):
     (tmp_path / "photo.jpg").write_text("no picture")
     with pytest.raises(InputError, match=r"The photograph .*photo.jpg cannot be read"):
-        draw(made([[1.0]]), tmp_path / "pair.png", photograph=tmp_path / "photo.jpg")
+        draw_alignment(made([[1.0]]), tmp_path / "pair.png", photograph=tmp_path / "photo.jpg")
     assert not (tmp_path / "pair.png").exists()
 
 
@@ -179,11 +179,11 @@ def test_a_tokenizer_without_boundaries():
     texts = vocabulary([CAPTION])
     found = Alignment.of(plain, one_image(plain, "dog", "ball"), texts, CAPTION)
     assert found.words == ("a", "dog", "chases", "a", "ball")
-    assert found.answers()[[1, 4]].tolist() == [0, 1]
+    assert found.best_regions()[[1, 4]].tolist() == [0, 1]
 
 
-def test_relations_of_the_sentence_find_those_of_the_picture(tmp_path):
-    """ReSG's: each told relation with its words, and the best of the picture's with region numbers and names."""
+def test_relations_of_the_sentence_are_matched_to_those_of_the_image(tmp_path):
+    """ReSG matches each relation of the sentence to the most similar one of the image."""
     model, images = small.model("resg"), small.images(1)
     caption = "w3 w7 w5"
     texts = small.VOCABULARY([caption])
@@ -192,18 +192,22 @@ def test_relations_of_the_sentence_find_those_of_the_picture(tmp_path):
     texts = replace(texts, relations=relations)
     classes, predicates = ["none", *(f"class{n}" for n in range(1, 9))], ["none", *(f"does{n}" for n in range(1, 6))]
     found = Alignment.of(model, images, texts, caption, classes, predicates)
-    (answer,) = found.relations
-    assert answer.told == ("w3", "w7", "w5")
+    (matched,) = found.relations
+    assert matched.text_relation == ("w3", "w7", "w5")
 
     related = model.align_relations(model.encode_images(images), model.encode_texts(texts))
     best = related.similarity[0, 0, :, 1].argmax()  # 0 is the sentence as a whole
     subject, predicate, other = related.image_ends[0, best].tolist()
-    assert answer.seen == (f"{subject} {found.labels[subject]}", f"does{predicate}", f"{other} {found.labels[other]}")
-    assert answer.score == pytest.approx(float(related.similarity[0, 0, best, 1].detach()))
+    assert matched.image_relation == (
+        f"{subject} {found.labels[subject]}",
+        f"does{predicate}",
+        f"{other} {found.labels[other]}",
+    )
+    assert matched.score == pytest.approx(float(related.similarity[0, 0, best, 1].detach()))
 
     heights = {}
     for name, each in (("with", found), ("without", replace(found, relations=()))):
-        draw(each, tmp_path / f"{name}.png")
+        draw_alignment(each, tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as picture:
             heights[name] = picture.height
     assert heights["with"] > heights["without"]

@@ -1,4 +1,4 @@
-"""The made world: the same bytes for the same seed, twins that one fact tells apart, true sentences."""
+"""The made world: the same bytes for the same seed, twins that differ in one fact, true sentences."""
 
 import filecmp
 from collections import Counter
@@ -10,11 +10,22 @@ import pytest
 from regard.files import InputError
 from regard.scenes import make_scenes
 from regard.scenes.catalogue import KINDS
-from regard.scenes.draw import draw
 from regard.scenes.grammar import FORMS, PER_IMAGE, sentences
 from regard.scenes.kinds import COLOURS
-from regard.scenes.world import PREDICATES, REGIONS, ROLES, TURNED, TURNING, Dice, Draft, draft, lay_out, turned
-from regard.scenes.write import CHUNK, compose
+from regard.scenes.scene import (
+    PREDICATE_KINDS,
+    PREDICATES,
+    REGIONS,
+    TWIN_KINDS,
+    TWIN_PREDICATES,
+    Scene,
+    SceneRandom,
+    make_twin,
+    random_scene,
+)
+from regard.scenes.scene_drawing import draw_scene
+from regard.scenes.scene_folder import CHUNK, draw_images
+from regard.scenes.scene_layout import lay_out
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +63,7 @@ def test_an_image_does_not_depend_on_how_many_there_are(folder: Path, tmp_path: 
     assert few_lines == (folder / "train_caps.txt").read_text().splitlines()[: 9 * PER_IMAGE]
 
 
-def test_the_folder_holds_the_compact_form(folder: Path) -> None:
+def test_the_folder_has_the_compact_form(folder: Path) -> None:
     for split, size in (("train", CHUNK + 7), ("dev", 10), ("test", 3)):
         ims = np.load(folder / f"{split}_ims.npy", mmap_mode="r")
         real = np.arange(REGIONS) < np.load(folder / f"{split}_num_regions.npy")[:, None]
@@ -88,7 +99,7 @@ def test_the_folder_holds_the_compact_form(folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["relation", "attribute"])
 def test_twins_share_their_things_and_differ_in_the_stated_fact(kind: str) -> None:
     for row in range(40):
-        (scene, _), (twin, _) = compose(kind, 3, 0, row)
+        (scene, _), (twin, _) = draw_images(kind, 3, 0, row)
         assert [thing.kind for thing in scene.things] == [thing.kind for thing in twin.things]
         assert Counter(thing.colour for thing in scene.things) == Counter(thing.colour for thing in twin.things)
         if kind == "relation":
@@ -98,16 +109,16 @@ def test_twins_share_their_things_and_differ_in_the_stated_fact(kind: str) -> No
             assert scene.facts == twin.facts
             assert scene.things != twin.things
         assert scene.near[1:] == twin.near[1:]
-        assert not set(sentences(scene, Dice(3, 0, row, 1))) & set(sentences(twin, Dice(3, 0, row, 1)))
-        assert turned(twin) == scene
+        assert not set(sentences(scene, SceneRandom(3, 0, row, 1))) & set(sentences(twin, SceneRandom(3, 0, row, 1)))
+        assert make_twin(twin) == scene
 
 
 @pytest.mark.parametrize("kind", ["relation", "attribute"])
 def test_twins_have_the_rest_of_the_picture_in_common(kind: str) -> None:
     for row in range(40):
-        drafted = draft(Dice(3, 0, row, 2), kind)
-        moved = {i for fact in drafted.near for i in (fact.subject, fact.object)}
-        places, others = (lay_out(each, Dice(3, 0, row, 3), 100) for each in (drafted, turned(drafted)))
+        original = random_scene(SceneRandom(3, 0, row, 2), kind)
+        moved = {i for fact in original.near for i in (fact.subject, fact.object)}
+        places, others = (lay_out(each, SceneRandom(3, 0, row, 3), 100) for each in (original, make_twin(original)))
         for i in set(range(len(places))) - moved:
             assert places[i] == others[i]
         assert (places == others) == (kind == "attribute")
@@ -115,17 +126,17 @@ def test_twins_have_the_rest_of_the_picture_in_common(kind: str) -> None:
 
 def test_every_sentence_of_attribute_twins_names_both_colours() -> None:
     for row in range(40):
-        (scene, _), _ = compose("attribute", 3, 0, row)
+        (scene, _), _ = draw_images("attribute", 3, 0, row)
         ends = [scene.things[scene.near[0].subject].colour, scene.things[scene.near[0].object].colour]
-        for sentence in sentences(scene, Dice(3, 0, row, 1)):
+        for sentence in sentences(scene, SceneRandom(3, 0, row, 1)):
             assert not Counter(ends) - Counter(sentence.split())
 
 
 def test_an_image_has_five_different_sentences_of_its_things() -> None:
     nouns = {name: thing.name for thing in KINDS.values() for name in thing.names}
     for row in range(100):
-        scene = draft(Dice(4, 0, row, 2), "")
-        said = sentences(scene, Dice(4, 0, row, 1))
+        scene = random_scene(SceneRandom(4, 0, row, 2), "")
+        said = sentences(scene, SceneRandom(4, 0, row, 1))
         assert len(set(said)) == PER_IMAGE
         kinds = {thing.kind.name for thing in scene.things}
         colours = {thing.colour for thing in scene.things}
@@ -139,25 +150,25 @@ def test_an_image_has_five_different_sentences_of_its_things() -> None:
 
 
 def test_the_predicates_have_forms_and_roles() -> None:
-    assert set(FORMS) == set(ROLES) == set(PREDICATES[1:])
+    assert set(FORMS) == set(PREDICATE_KINDS) == set(PREDICATES[1:])
     assert all(len(forms) >= PER_IMAGE for forms in FORMS.values())
-    assert set(TURNED) == set(TURNING)
+    assert set(TWIN_PREDICATES) == set(TWIN_KINDS)
 
 
-class Lucky(Dice):
-    """Dice by which all that may be, is."""
+class Lucky(SceneRandom):
+    """Random choices in which everything that can happen happens."""
 
     def chance(self, probability: float) -> bool:
         return True
 
 
 def test_no_scene_has_more_things_than_there_are_regions() -> None:
-    sizes = {len(draft(dice(9, 0, row, 2), "").things) for row in range(200) for dice in (Dice, Lucky)}
+    sizes = {len(random_scene(rng(9, 0, row, 2), "").things) for row in range(200) for rng in (SceneRandom, Lucky)}
     assert min(sizes) == 2
     assert max(sizes) == REGIONS
 
 
-def centres(scene: Draft, boxes: np.ndarray) -> tuple[float, float, float, float]:
+def centres(scene: Scene, boxes: np.ndarray) -> tuple[float, float, float, float]:
     """The centres of the main fact's subject and object: x, y, x, y."""
     fact = scene.near[0]
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -165,9 +176,9 @@ def centres(scene: Draft, boxes: np.ndarray) -> tuple[float, float, float, float
 
 
 @pytest.mark.parametrize("twin", ["", "relation"])
-def test_the_boxes_bear_the_relations_out(twin: str) -> None:
+def test_the_boxes_agree_with_the_relations(twin: str) -> None:
     seen: Counter[str] = Counter()
-    drawn = [each for row in range(0, 600, 5) for each in compose(twin, 8, 0, row)]
+    drawn = [each for row in range(0, 600, 5) for each in draw_images(twin, 8, 0, row)]
     for scene, drawing in drawn:
         fact = scene.near[0]
         boxes = drawing.boxes
@@ -206,18 +217,18 @@ def test_the_boxes_bear_the_relations_out(twin: str) -> None:
                 assert subject[3] < object_[3]
                 assert subject[0] < object_[2]
                 assert object_[0] < subject[2]
-    assert set(seen) == (set(ROLES) if not twin else set(TURNING) - {"on or under"} | {"under"})
+    assert set(seen) == (set(PREDICATE_KINDS) if not twin else set(TWIN_KINDS) - {"on or under"} | {"under"})
 
 
-def test_a_box_is_tight_around_what_is_seen() -> None:
-    scene, drawing = compose("", 1, 0, 0)[0]
+def test_a_box_is_tight_around_the_visible_part() -> None:
+    scene, drawing = draw_images("", 1, 0, 0)[0]
     pixels = np.asarray(drawing.picture).astype(int)
     for box in drawing.boxes:
         x1, y1, x2, y2 = map(int, box)
         crop = pixels[y1:y2, x1:x2]
         assert crop.shape == (y2 - y1, x2 - x1, 3)
         assert crop.reshape(-1, 3).std(0).max() > 5
-    same = draw(scene, Dice(1, 0, 0, 3))
+    same = draw_scene(scene, SceneRandom(1, 0, 0, 3))
     assert same.picture.size == drawing.picture.size
 
 
@@ -231,14 +242,14 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
-    told: list[int] = []
-    make_scenes(tmp_path / "data", train=CHUNK + 1, dev=2, test=1, pictures=0, progress=told.append)
-    assert told == [CHUNK, 1, 2, 1]
+    counts: list[int] = []
+    make_scenes(tmp_path / "data", train=CHUNK + 1, dev=2, test=1, pictures=0, progress=counts.append)
+    assert counts == [CHUNK, 1, 2, 1]
 
 
 def test_an_existing_folder_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "kept.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists already: want a folder that is new or empty"):
+    with pytest.raises(InputError, match="already exists: expected a new or empty folder"):
         make_scenes(tmp_path, train=1)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
@@ -246,11 +257,11 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"train": -1}, "train is -1: want a whole number from 0"),
-        ({"workers": 0}, "workers is 0: want a whole number from 1"),
-        ({"train": 0, "dev": 0, "test": 0}, "are all 0"),
+        ({"train": -1}, "Expected train to be a whole number from 0 to"),
+        ({"workers": 0}, "Expected workers to be a whole number from 1 to"),
+        ({"train": 0, "dev": 0, "test": 0}, "Expected at least one image, got 0 for train, dev and test"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, given: dict[str, int], message: str) -> None:
+def test_numbers_out_of_range_are_refused(tmp_path: Path, given: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_scenes(tmp_path / "data", **given)

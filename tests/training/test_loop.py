@@ -113,7 +113,9 @@ def test_validation_may_be_rarer_but_never_leaves_out_the_last_epoch(data, tmp_p
 def test_a_folder_that_holds_something_is_refused(whole, data, tmp_path):
     out, _ = whole
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    with pytest.raises(InputError, match="run already contains a run: continue it with --resume, or name another --out"):
+    with pytest.raises(
+        InputError, match="run already contains a run: continue it with --resume, or name another --out"
+    ):
         quietly(made.recipe("scan-f8k", *RANDOM), data, out)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
     (tmp_path / "letters").mkdir()

@@ -61,7 +61,7 @@ def test_the_passive_is_turned_and_having_is_said_the_same_way():
 def test_every_form_of_the_made_world_says_its_fact(predicate, bench):
     """But one, whose predicate comes out a word short."""
     for form in FORMS[predicate]:
-        said = bench.said_by(form)
+        said = bench.stated_triple(form)
         found = parse(form.format(s="a big red dog", o="a man in blue")).triples
         names = {"{s}": "dog", "{o}": "man"}
         if said is None:
@@ -76,28 +76,28 @@ def test_every_form_of_the_made_world_says_its_fact(predicate, bench):
 @pytest.mark.real
 @pytest.mark.skipif(not FACTUAL.exists(), reason="FACTUAL is not beside the project")
 def test_factual_is_parsed_well(bench):
-    examples = bench.read(FACTUAL)
-    counts = bench.score(own_parser()([caption for caption, _ in examples]), [graph for _, graph in examples])
+    examples = bench.read_captions(FACTUAL)
+    counts = bench.count_matches(own_parser()([caption for caption, _ in examples]), [graph for _, graph in examples])
     found = {name: 2 * right / (said + true) for name, (right, said, true) in counts.items()}
     for name, floor in (("things", 0.93), ("attributes", 0.80), ("ends", 0.80), ("triples", 0.73)):
         assert found[name] > floor
 
 
 def test_the_measure_knows_right_from_wrong(bench):
-    graph = bench.graph_of("( man , ride , horses ) , ( horses , is , 2 ) , ( broken )")
+    graph = bench.parse_graph("( man , ride , horses ) , ( horses , is , 2 ) , ( broken )")
     assert graph == [("man", "ride", "horses"), ("horses", "is", "2")]
     words = tuple(tokenize("men riding two horses"))
-    edges, kinds = bench.project(words, [("men", "ride", "horses"), ("horses", "is", "2")])
+    edges, kinds = bench.label_words(words, [("men", "ride", "horses"), ("horses", "is", "2")])
     assert edges == {(1, 0, SUBJECT), (1, 3, OBJECT), (3, 2, ATTRIBUTE)}
     whole = Parse(words, tuple(kinds.get(place, 0) for place in range(4)), tuple(sorted(edges)))
     gold = [("men", "ride", "horses"), ("horses", "is", "2")]
-    assert bench.score([whole], [gold]) == {
+    assert bench.count_matches([whole], [gold]) == {
         "things": (2, 2, 2), "attributes": (1, 1, 1), "ends": (1, 1, 1), "triples": (1, 1, 1)
     }  # fmt: skip
     turned = Parse(words, whole.kinds, ((1, 0, OBJECT), (1, 3, SUBJECT)))
-    assert bench.score([turned], [gold])["ends"] == (0, 1, 1)
-    assert bench.alike(["sitting"], ["sit"])
-    assert not bench.alike(["king"], ["ked"])
+    assert bench.count_matches([turned], [gold])["ends"] == (0, 1, 1)
+    assert bench.same_words(["sitting"], ["sit"])
+    assert not bench.same_words(["king"], ["ked"])
 
 
 def test_any_sentence_is_parsed_and_the_company_it_is_in_does_not_matter():

@@ -1,4 +1,4 @@
-"""The alignment of one image and one sentence, as data: regions, words, and how much each answers each."""
+"""Compute the alignment of one image and one sentence: how well each region answers each word."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from regard.words.vocabulary import END, START
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A relation of the sentence and the relation of the picture that answers it best."""
+class MatchedRelation:
+    """A relation of the sentence and the most similar relation of the image, each as subject, predicate, object."""
 
-    told: tuple[str, str, str]  # subject, predicate, object; "" for one that is not there
-    seen: tuple[str, str, str]  # the same, regions by number and class name
+    text_relation: tuple[str, str, str]  # words; "" if there is none
+    image_relation: tuple[str, str, str]  # the regions as number and class name
     score: float
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """One pair's real regions and words. What a weight means is the model's to say: see its `align`."""
+    """The alignment of one pair, without padding. The meaning of a weight depends on the model: see its `align`."""
 
     words: tuple[str, ...]  # without `<start>` and `<end>`
     weights: Float[np.ndarray, "region word"]
     boxes: Float[np.ndarray, "region 4"] | None  # x1 y1 x2 y2, fractions of the image
-    labels: tuple[str, ...]  # class name of each region; "" where there is none
+    labels: tuple[str, ...]  # class name of each region; "" if it has none
     score: float
-    relations: tuple[Answered, ...] = ()  # of a model that matches relations
+    relations: tuple[MatchedRelation, ...] = ()  # only of a model that matches relations
 
     @classmethod
     def of(
@@ -43,62 +43,62 @@ class Alignment:
         classes: Sequence[str] = (),
         predicates: Sequence[str] = (),
     ) -> "Alignment":
-        """What `model` (in eval mode) sees in one image and one text: `texts` is its tokenizer's reading of `caption`.
+        """Compute the alignment of one image and one text by `model`, which must be in eval mode.
 
-        `classes` names the image's labels by number (`Split.classes`; number 0 is no class), `predicates` its relations
-        (`Split.predicates`). Raises InputError where there is not exactly one image and one text.
+        `texts` is `caption` as the model's tokenizer encodes it. `classes` names the image's labels by number
+        (`Split.classes`; number 0 is no class), and `predicates` names its relations (`Split.predicates`). Raises
+        InputError unless there is exactly one image and one text.
         """
         if (len(images), len(texts)) != (1, 1):
-            raise InputError(f"Got {len(images)} images and {len(texts)} texts: an alignment is of one and one.")
+            raise InputError(f"Expected one image and one text, got {len(images)} images and {len(texts)} texts.")
         weight = next(model.parameters())
         with torch.no_grad():
             image = model.encode_images(images.to(weight.device).to(weight.dtype))
             text = model.encode_texts(texts.to(weight.device))
             score = float(model.score(image, text))
-            found = model.align(image, text)[0, 0].float().cpu()
-            related = model.align_relations(image, text)
+            weights = model.align(image, text)[0, 0].float().cpu()
+            relations = model.align_relations(image, text)
 
         words = model.tokenizer.words(caption)
         columns = [column for column, word in enumerate(words) if word not in (START, END)]
-        real = images.mask[0].cpu()
-        numbers = [] if images.labels is None else images.labels[0][real].tolist()
-        labels = tuple(_named(classes, number) for number in numbers) or ("",) * int(real.sum())
+        is_real = images.mask[0].cpu()
+        numbers = [] if images.labels is None else images.labels[0][is_real].tolist()
+        labels = tuple(_name_of(classes, number) for number in numbers) or ("",) * int(is_real.sum())
         return cls(
             words=tuple(words[column] for column in columns),
-            weights=found[real][:, columns].numpy(),
-            boxes=None if images.boxes is None else images.boxes[0][real].float().cpu().numpy(),
+            weights=weights[is_real][:, columns].numpy(),
+            boxes=None if images.boxes is None else images.boxes[0][is_real].float().cpu().numpy(),
             labels=labels,
             score=score,
-            relations=() if related is None else answered(related, words, labels, predicates),
+            relations=() if relations is None else match_relations(relations, words, labels, predicates),
         )
 
-    def answers(self) -> Int[np.ndarray, " word"]:
-        """The region that answers each word best; -1 where no region has a positive weight."""
+    def best_regions(self) -> Int[np.ndarray, " word"]:
+        """Return the region with the largest weight for each word; -1 if no region has a positive weight."""
         return np.where(self.weights.max(0) > 0, self.weights.argmax(0), -1)
 
 
-def answered(
-    found: RelationAlignment, words: Sequence[str], labels: Sequence[str], predicates: Sequence[str]
-) -> tuple[Answered, ...]:
-    """Of one image and one text: each relation that the sentence tells, and the picture's that is most like it.
+def match_relations(
+    alignment: RelationAlignment, words: Sequence[str], labels: Sequence[str], predicates: Sequence[str]
+) -> tuple[MatchedRelation, ...]:
+    """Return, for each relation of one sentence, the most similar relation of one image.
 
-    The sentence as a whole is left out; nothing is answered where the picture has no relations.
+    The node of the whole sentence is skipped. Return nothing if the image has no relations.
     """
-    seen, told = found.image_mask[0], found.text_mask[0] & (found.text_ends[0, :, 1] >= 0)
-    if not seen.any():
+    in_image = alignment.image_mask[0]
+    in_text = alignment.text_mask[0] & (alignment.text_ends[0, :, 1] >= 0)
+    if not in_image.any():
         return ()
-    answers = []
-    for place in told.nonzero()[:, 0].tolist():
-        score, best = found.similarity[0, 0, :, place].masked_fill(~seen, float("-inf")).max(0)
-        subject, predicate, other = found.image_ends[0, int(best)].tolist()
-        ends = (f"{region} {labels[region]}".strip() for region in (subject, other))
-        names = [words[word] if word >= 0 else "" for word in found.text_ends[0, place].tolist()]
-        first, second = ends
-        answers.append(
-            Answered((names[0], names[1], names[2]), (first, _named(predicates, predicate), second), float(score))
-        )
-    return tuple(answers)
+    matched = []
+    for number in in_text.nonzero()[:, 0].tolist():
+        score, best = alignment.similarity[0, 0, :, number].masked_fill(~in_image, float("-inf")).max(0)
+        ends = [words[word] if word >= 0 else "" for word in alignment.text_ends[0, number].tolist()]
+        subject, predicate, object_ = alignment.image_ends[0, int(best)].tolist()
+        first, second = (f"{region} {labels[region]}".strip() for region in (subject, object_))
+        image_relation = (first, _name_of(predicates, predicate), second)
+        matched.append(MatchedRelation((ends[0], ends[1], ends[2]), image_relation, float(score)))
+    return tuple(matched)
 
 
-def _named(names: Sequence[str], number: int) -> str:
+def _name_of(names: Sequence[str], number: int) -> str:
     return names[number] if 0 < number < len(names) else ""

@@ -1,15 +1,17 @@
 """Animals of the made world."""
 
-from regard.scenes.kinds import INK, Kind, Look, kind
+from regard.scenes.kinds import INK, Appearance, Kind, kind
 from regard.scenes.pen import Colour, Number, Pen, shade
 
 ANIMALS: dict[str, Kind] = {}
 
 
-def four_legs(pen: Pen, look: Look, colour: Colour, hip: Number, back: Number, front: Number, width: Number) -> None:
-    """The two far legs darker, then the two near ones; running, they reach out."""
-    reach = hip * 0.55 if look.pose == "run" else 0
-    lift = hip * 0.18 if look.pose == "run" else 0
+def four_legs(
+    pen: Pen, appearance: Appearance, colour: Colour, hip: Number, back: Number, front: Number, width: Number
+) -> None:
+    """Draw the two far legs, darker, then the two near ones. They are stretched out if the animal runs."""
+    reach = hip * 0.55 if appearance.pose == "run" else 0
+    lift = hip * 0.18 if appearance.pose == "run" else 0
     half = width / 2
     far = shade(colour, -0.28)
     pen.limb(far, width, (back + 3, hip), (back + 3 - reach * 0.3, half + lift))
@@ -24,10 +26,10 @@ def eye(pen: Pen, x: Number, y: Number, r: Number = 1.2) -> None:
 
 
 @kind(ANIMALS, "animals", "dog, hound", 48, 36, "brown black white orange", top=(-4, 24))
-def dog(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, -0.25)
+def dog(pen: Pen, appearance: Appearance) -> None:
+    body, dark = appearance.colour, shade(appearance.colour, -0.25)
     pen.limb(body, 3.4, (-16, 21), (-22, 29), (-21, 33))
-    four_legs(pen, look, body, 12, -12, 9, 4.6)
+    four_legs(pen, appearance, body, 12, -12, 9, 4.6)
     pen.block(body, -17, 9, 14, 24, 7)
     pen.poly(body, (4, 22), (12, 12), (19, 26), (13, 33))
     pen.oval(body, 15, 28, 7.5, 7)
@@ -39,10 +41,10 @@ def dog(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "cat", 42, 34, "orange black white gray", top=(-3, 20))
-def cat(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, -0.25)
+def cat(pen: Pen, appearance: Appearance) -> None:
+    body, dark = appearance.colour, shade(appearance.colour, -0.25)
     pen.limb(body, 3, (-13, 14), (-20, 18), (-20, 28), (-16, 32))
-    four_legs(pen, look, body, 9, -10, 7, 3.8)
+    four_legs(pen, appearance, body, 9, -10, 7, 3.8)
     pen.block(body, -15, 7, 11, 20, 7)
     for x in (-10, -5, 0):
         pen.limb(dark, 1.6, (x, 20), (x, 15))
@@ -60,10 +62,10 @@ def cat(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "horse", 74, 64, "brown black white", top=(-6, 42), tow=(22, 45))
-def horse(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, -0.4) if sum(look.colour) > 200 else (110, 90, 80)
+def horse(pen: Pen, appearance: Appearance) -> None:
+    body, dark = appearance.colour, shade(appearance.colour, -0.4) if sum(appearance.colour) > 200 else (110, 90, 80)
     pen.limb(dark, 5, (-26, 37), (-33, 30), (-34, 16))
-    four_legs(pen, look, body, 26, -20, 14, 5.4)
+    four_legs(pen, appearance, body, 26, -20, 14, 5.4)
     pen.block(body, -28, 22, 22, 42, 10)
     pen.poly(body, (6, 40), (21, 26), (31, 52), (21, 60))
     pen.poly(dark, (2, 41), (10, 38), (24, 60), (17, 63))
@@ -74,12 +76,12 @@ def horse(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "cow", 68, 48, "white brown black", top=(-6, 38), tow=(26, 30))
-def cow(pen: Pen, look: Look) -> None:
-    body = look.colour
+def cow(pen: Pen, appearance: Appearance) -> None:
+    body = appearance.colour
     spot = shade(body, -0.55) if sum(body) > 300 else (230, 226, 220)
     pen.limb(body, 2.4, (-27, 35), (-32, 26), (-31, 16))
     pen.oval((240, 168, 170), -12, 15, 6, 4)
-    four_legs(pen, look, body, 18, -21, 13, 6)
+    four_legs(pen, appearance, body, 18, -21, 13, 6)
     pen.block(body, -28, 15, 21, 38, 6)
     pen.oval(spot, -15, 31, 8, 5.5)
     pen.oval(spot, 4, 25, 7, 6)
@@ -95,9 +97,9 @@ def cow(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "sheep", 52, 42, "white black gray", top=(-3, 34))
-def sheep(pen: Pen, look: Look) -> None:
-    wool, face = look.colour, (74, 66, 66) if sum(look.colour) > 300 else (214, 204, 196)
-    four_legs(pen, look, face, 12, -12, 9, 4)
+def sheep(pen: Pen, appearance: Appearance) -> None:
+    wool, face = appearance.colour, (74, 66, 66) if sum(appearance.colour) > 300 else (214, 204, 196)
+    four_legs(pen, appearance, face, 12, -12, 9, 4)
     for x, y, r in ((-17, 20, 8), (-11, 27, 8), (0, 28, 8.4), (9, 25, 8), (11, 17, 8), (-10, 15, 8), (2, 15, 8)):
         pen.oval(shade(wool, -0.12), x, y - 1, r, r)
         pen.oval(wool, x, y + 0.6, r - 0.6, r - 0.8)
@@ -109,10 +111,10 @@ def sheep(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "pig", 52, 34, "pink white black", top=(-4, 27))
-def pig(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, -0.2)
+def pig(pen: Pen, appearance: Appearance) -> None:
+    body, dark = appearance.colour, shade(appearance.colour, -0.2)
     pen.limb(dark, 2, (-20, 20), (-25, 23), (-22, 26), (-26, 28))
-    four_legs(pen, look, body, 10, -13, 9, 5)
+    four_legs(pen, appearance, body, 10, -13, 9, 5)
     pen.oval(body, -3, 17, 19, 11)
     pen.oval(body, 14, 20, 9.5, 9)
     pen.poly(dark, (9, 27), (8, 34), (15, 29))
@@ -123,10 +125,10 @@ def pig(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "elephant", 86, 66, "gray", top=(-8, 58), tow=(34, 14))
-def elephant(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, -0.18)
+def elephant(pen: Pen, appearance: Appearance) -> None:
+    body, dark = appearance.colour, shade(appearance.colour, -0.18)
     pen.limb(dark, 2.4, (-34, 44), (-40, 36), (-39, 26))
-    four_legs(pen, look, body, 24, -25, 10, 11)
+    four_legs(pen, appearance, body, 24, -25, 10, 11)
     pen.block(body, -36, 18, 20, 58, 16)
     pen.oval(body, 22, 45, 15, 16)
     pen.limb(body, 8, (33, 44), (39, 32), (38, 18))
@@ -138,8 +140,8 @@ def elephant(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "rabbit, bunny", 32, 38, "white brown gray")
-def rabbit(pen: Pen, look: Look) -> None:
-    body = look.colour
+def rabbit(pen: Pen, appearance: Appearance) -> None:
+    body = appearance.colour
     inner = (244, 180, 184)
     pen.oval((250, 250, 250), -14, 8, 4, 4)
     pen.oval(shade(body, -0.22), 7, 2.6, 5, 2.6)
@@ -155,8 +157,8 @@ def rabbit(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "animals", "duck", 32, 30, "yellow white")
-def duck(pen: Pen, look: Look) -> None:
-    body, bill = look.colour, (240, 138, 40)
+def duck(pen: Pen, appearance: Appearance) -> None:
+    body, bill = appearance.colour, (240, 138, 40)
     if sum(abs(a - b) for a, b in zip(body, bill, strict=True)) < 60:
         bill = (236, 204, 60)
     for x in (-3, 3):
@@ -171,8 +173,8 @@ def duck(pen: Pen, look: Look) -> None:
 
 
 @kind(ANIMALS, "fliers", "bird", 40, 28, "blue red black white")
-def bird(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, -0.25)
+def bird(pen: Pen, appearance: Appearance) -> None:
+    body, dark = appearance.colour, shade(appearance.colour, -0.25)
     pen.poly(dark, (-2, 13), (6, 14), (-6, 28), (-12, 27))
     pen.poly(dark, (-9, 10), (-21, 14), (-20, 7))
     pen.oval(body, -1, 10, 11, 6)

@@ -1,4 +1,4 @@
-"""Every kind of thing in the made world. A kind's position is its class number in the data, so the order is fixed."""
+"""Every kind of thing in the made world. A kind's position gives its class number in the data: keep the order."""
 
 from regard.scenes.animals import ANIMALS
 from regard.scenes.people import PEOPLE

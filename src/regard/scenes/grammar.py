@@ -1,10 +1,10 @@
-"""Five different sentences of a scene. Each states its main fact; some add colours, another fact or the setting."""
+"""Write the sentences of a scene. Each states the main fact; some add colours, another fact or the setting."""
 
-from regard.scenes.world import Dice, Draft, Thing
+from regard.scenes.scene import Scene, SceneRandom, Thing
 
 PER_IMAGE = 5
 
-# {s} and {o} are the subject and the object of the fact: "a big red dog", "a man in blue"
+# {s} and {o} are noun phrases for the subject and the object of the fact: "a big red dog", "a man in blue".
 FORMS: dict[str, tuple[str, ...]] = {
     "riding": (
         "{s} is riding {o}", "{s} rides {o}", "{s} riding {o}", "there is {s} riding {o}", "{o} is ridden by {s}",
@@ -62,47 +62,47 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 SIZES = {"small": ("small", "little"), "big": ("big", "large")}
 
 
-def sentences(scene: Draft, dice: Dice) -> list[str]:
-    """PER_IMAGE sentences, all different: each has its own form of the main fact."""
-    return [sentence(scene, form, dice) for form in dice.some(FORMS[scene.facts[0].predicate], PER_IMAGE)]
+def sentences(scene: Scene, rng: SceneRandom) -> list[str]:
+    """Return PER_IMAGE sentences. All are different, because each uses another form for the main fact."""
+    return [sentence(scene, form, rng) for form in rng.sample(FORMS[scene.facts[0].predicate], PER_IMAGE)]
 
 
-def sentence(scene: Draft, form: str, dice: Dice) -> str:
-    """The main fact in that form; after or before it perhaps another fact, a thing of the background or the setting."""
+def sentence(scene: Scene, form: str, rng: SceneRandom) -> str:
+    """Return the main fact in `form`, at random with another fact, a thing in the background or the setting."""
     main, *others = scene.facts
-    names = [name_of(thing, dice) for thing in scene.things]
+    names = [name_of(thing, rng) for thing in scene.things]
 
     def phrase(i: int, coloured: bool = False) -> str:
-        return describe(scene.things[i], names[i], dice, coloured)
+        return noun_phrase(scene.things[i], names[i], rng, coloured)
 
     words = form.format(
         s=phrase(main.subject, scene.twin == "attribute"), o=phrase(main.object, scene.twin == "attribute")
     )
     related = {i for fact in scene.facts for i in (fact.subject, fact.object)}
     backdrops = [i for i in range(len(scene.things)) if i not in related]
-    setting = dice.pick(SETTINGS[scene.setting])
-    more = dice.random()
+    setting = rng.pick(SETTINGS[scene.setting])
+    more = rng.uniform()
     if others and more < 0.45:
-        fact = dice.pick(others)
+        fact = rng.pick(others)
         known = fact.subject in (main.subject, main.object)
         subject = f"the {names[fact.subject]}" if known else phrase(fact.subject)
-        return f"{words} and {dice.pick(FORMS[fact.predicate][:2]).format(s=subject, o=phrase(fact.object))}"
+        return f"{words} and {rng.pick(FORMS[fact.predicate][:2]).format(s=subject, o=phrase(fact.object))}"
     if backdrops and more < 0.6:
-        return f"{words} with {phrase(dice.pick(backdrops))} in the background"
+        return f"{words} with {phrase(rng.pick(backdrops))} in the background"
     if more > 0.85:
         return f"{setting} {words}"
     return f"{words} {setting}" if more > 0.7 else words
 
 
-def name_of(thing: Thing, dice: Dice) -> str:
+def name_of(thing: Thing, rng: SceneRandom) -> str:
     names = thing.kind.names
-    return names[0] if dice.chance(0.75) else dice.pick(names)
+    return names[0] if rng.chance(0.75) else rng.pick(names)
 
 
-def describe(thing: Thing, name: str, dice: Dice, coloured: bool) -> str:
-    """A noun phrase that is true of the thing: with its colour always if `coloured`, else often."""
-    size = dice.pick(SIZES[thing.size]) if thing.size and dice.chance(0.7) else ""
-    colour = thing.colour if coloured or dice.chance(0.65) else ""
+def noun_phrase(thing: Thing, name: str, rng: SceneRandom, coloured: bool) -> str:
+    """Return a noun phrase that is true of a thing. It always contains the colour if `coloured`, otherwise often."""
+    size = rng.pick(SIZES[thing.size]) if thing.size and rng.chance(0.7) else ""
+    colour = thing.colour if coloured or rng.chance(0.65) else ""
     if thing.kind.family == "people":
         return article(f"{name} in {colour}" if colour else name)
     return article(" ".join(word for word in (size, colour, name) if word))

@@ -1,4 +1,4 @@
-"""What a kind of thing is: its names, its size and how it is drawn. The kinds themselves are in `catalogue`."""
+"""What defines a kind of thing: its names, its size and how it is drawn. `catalogue` lists all kinds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,47 +27,53 @@ SKINS: tuple[Colour, ...] = ((247, 214, 184), (226, 176, 136), (176, 120, 82), (
 HAIRS: tuple[Colour, ...] = ((58, 40, 30), (120, 74, 40), (222, 178, 92), (40, 38, 44), (170, 84, 46))
 
 
-HAND: Number = 15  # how far before a person the held out hand is
-SEATED_HIP: Number = 3  # how far above the seat the hip is
+HAND: Number = 15  # distance of a held-out hand from the middle of a person
+SEATED_HIP: Number = 3  # height of a sitting person's hip above the seat
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one individual looks; the same wherever it is put."""
+class Appearance:
+    """The appearance of one individual. It does not depend on where the individual is."""
 
     colour: Colour
     pose: str = "stand"  # or "run"; people also "sit"
-    reaching: bool = False  # a person whose hand is held out
+    reaching: bool = False  # of people: a hand is held out
     skin: Colour = SKINS[0]
     hair: Colour = HAIRS[0]
 
 
 @dataclass(frozen=True)
 class Kind:
+    """A kind of thing. Sizes and positions are in its own frame (see `Pen`), at scale 1."""
+
     name: str
     family: str  # people, animals, fliers, vehicles, buildings, things
     width: Number
     height: Number
-    draw: Callable[[Pen, Look], None]
-    names: tuple[str, ...]  # what it may be called, its name first
-    colours: tuple[str, ...]  # those it often has
-    top: Point | None = None  # where something stands or sits on it
-    grip: Number = 0  # how high above its foot it is held
-    tow: Point | None = None  # heights at which a rope leaves it behind and reaches it in front; None: no rope
-    front: Callable[[Pen, Look], None] | None = None  # of a container: the part before what is inside
-    legs: Number = 0  # of people: from the ground to the hip
-    head: Number = 0  # of people: the radius
+    draw: Callable[[Pen, Appearance], None]
+    names: tuple[str, ...]  # `name` first, then synonyms
+    colours: tuple[str, ...]  # those that half of its individuals have; the rest have any
+    top: Point | None = None  # where something on it stands or sits
+    grip: Number = 0  # height above its lowest point at which a hand holds it
+    tow: Point | None = None  # heights of a rope at its back and at its front; None: it cannot pull or be pulled
+    front: Callable[[Pen, Appearance], None] | None = None  # of containers: draws the part that hides the contents
+    legs: Number = 0  # of people: height of the hip
+    head: Number = 0  # of people: radius of the head
 
 
 def kind(
     kinds: dict[str, Kind], family: str, names: str, width: Number, height: Number, colours: str = "", **more: object
 ) -> Callable:
-    """Returns a decorator that adds a drawing function to `kinds`, under the first of `names`."""
+    """Return a decorator that adds a kind to `kinds`, drawn by the decorated function.
 
-    def register(draw: Callable[[Pen, Look], None]) -> Callable[[Pen, Look], None]:
-        every = tuple(names.split(", "))
-        # Settings come by keyword, and are of several types.
-        kinds[every[0]] = Kind(every[0], family, width, height, draw, every, tuple(colours.split()), **more)  # type: ignore[arg-type]
+    `names` are separated by ", "; the first one is its key. `colours` are separated by spaces. `more` gives further
+    fields of `Kind`.
+    """
+
+    def register(draw: Callable[[Pen, Appearance], None]) -> Callable[[Pen, Appearance], None]:
+        all_names = tuple(names.split(", "))
+        # mypy cannot check `more`: its values have several types.
+        kinds[all_names[0]] = Kind(all_names[0], family, width, height, draw, all_names, tuple(colours.split()), **more)  # type: ignore[arg-type]
         return draw
 
     return register

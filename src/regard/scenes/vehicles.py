@@ -1,33 +1,33 @@
 """Vehicles of the made world, and things that fly."""
 
-from regard.scenes.kinds import GLASS, INK, METAL, Kind, Look, kind
+from regard.scenes.kinds import GLASS, INK, METAL, Appearance, Kind, kind
 from regard.scenes.pen import Number, Pen, shade
 
 VEHICLES: dict[str, Kind] = {}
 
 
 @kind(VEHICLES, "fliers", "balloon", 22, 46, "red blue yellow pink", grip=1)
-def balloon(pen: Pen, look: Look) -> None:
+def balloon(pen: Pen, appearance: Appearance) -> None:
     pen.limb((110, 110, 118), 0.8, (0, 0), (1.5, 8), (0, 18))
-    pen.poly(shade(look.colour, -0.2), (-2.4, 17), (2.4, 17), (0, 21))
-    pen.oval(look.colour, 0, 32, 11, 13.5)
-    pen.oval(shade(look.colour, 0.45), -4, 37, 2.4, 4)
+    pen.poly(shade(appearance.colour, -0.2), (-2.4, 17), (2.4, 17), (0, 21))
+    pen.oval(appearance.colour, 0, 32, 11, 13.5)
+    pen.oval(shade(appearance.colour, 0.45), -4, 37, 2.4, 4)
 
 
 @kind(VEHICLES, "fliers", "kite", 34, 50, "red yellow green", grip=1)
-def kite(pen: Pen, look: Look) -> None:
+def kite(pen: Pen, appearance: Appearance) -> None:
     pen.limb((110, 110, 118), 0.8, (0, 0), (4, 12), (2, 20))
     for x, y in ((3, 14), (1.5, 7)):
-        pen.poly(shade(look.colour, -0.25), (x, y), (x - 4, y + 2.4), (x - 4, y - 2.4))
-        pen.poly(shade(look.colour, -0.25), (x, y), (x + 4, y + 2.4), (x + 4, y - 2.4))
-    pen.poly(look.colour, (2, 18), (17, 38), (2, 50), (-13, 38))
-    pen.poly(shade(look.colour, 0.35), (2, 38), (17, 38), (2, 50))
-    pen.poly(shade(look.colour, -0.2), (2, 38), (-13, 38), (2, 18))
+        pen.poly(shade(appearance.colour, -0.25), (x, y), (x - 4, y + 2.4), (x - 4, y - 2.4))
+        pen.poly(shade(appearance.colour, -0.25), (x, y), (x + 4, y + 2.4), (x + 4, y - 2.4))
+    pen.poly(appearance.colour, (2, 18), (17, 38), (2, 50), (-13, 38))
+    pen.poly(shade(appearance.colour, 0.35), (2, 38), (17, 38), (2, 50))
+    pen.poly(shade(appearance.colour, -0.2), (2, 38), (-13, 38), (2, 18))
 
 
 @kind(VEHICLES, "fliers", "plane, airplane", 62, 26, "white red blue gray")
-def plane(pen: Pen, look: Look) -> None:
-    body, dark = look.colour, shade(look.colour, -0.28)
+def plane(pen: Pen, appearance: Appearance) -> None:
+    body, dark = appearance.colour, shade(appearance.colour, -0.28)
     pen.poly(dark, (-2, 14), (8, 14), (-8, 25), (-14, 25))
     pen.poly(dark, (-29, 26), (-23, 26), (-15, 15), (-26, 15))
     pen.block(body, -28, 8, 28, 19, 5.5)
@@ -44,8 +44,8 @@ def wheel(pen: Pen, x: Number, r: Number) -> None:
 
 
 @kind(VEHICLES, "vehicles", "car, automobile", 74, 34, "red blue white green", top=(-4, 33), tow=(11, 11))
-def car(pen: Pen, look: Look) -> None:
-    body = look.colour
+def car(pen: Pen, appearance: Appearance) -> None:
+    body = appearance.colour
     pen.poly(body, (-24, 18), (-17, 33), (9, 33), (19, 18))
     pen.poly(GLASS, (-19, 19), (-14.4, 30), (-5, 30), (-5, 19))
     pen.poly(GLASS, (-2, 19), (-2, 30), (7.6, 30), (14.6, 19))
@@ -58,8 +58,8 @@ def car(pen: Pen, look: Look) -> None:
 
 
 @kind(VEHICLES, "vehicles", "bus", 98, 48, "yellow red blue orange", top=(0, 47))
-def bus(pen: Pen, look: Look) -> None:
-    body = look.colour
+def bus(pen: Pen, appearance: Appearance) -> None:
+    body = appearance.colour
     pen.block(body, -48, 7, 48, 47, 6)
     pen.block(shade(body, -0.22), -48, 7, 48, 16, 3)
     for x in (-42, -25, -8, 9):
@@ -71,8 +71,8 @@ def bus(pen: Pen, look: Look) -> None:
 
 
 @kind(VEHICLES, "vehicles", "truck, lorry", 94, 48, "red green blue gray", tow=(12, 12))
-def truck(pen: Pen, look: Look) -> None:
-    body = look.colour
+def truck(pen: Pen, appearance: Appearance) -> None:
+    body = appearance.colour
     pen.block(shade(body, 0.3), -46, 13, 18, 48, 3)
     for x in (-32, -16, 0):
         pen.block(shade(body, 0.1), x, 16, x + 2, 45)
@@ -85,8 +85,8 @@ def truck(pen: Pen, look: Look) -> None:
 
 
 @kind(VEHICLES, "vehicles", "tractor", 64, 48, "red green orange blue", tow=(14, 18))
-def tractor(pen: Pen, look: Look) -> None:
-    body = look.colour
+def tractor(pen: Pen, appearance: Appearance) -> None:
+    body = appearance.colour
     pen.block(METAL, 17, 30, 19.6, 44)
     pen.block(body, -20, 16, 30, 31, 4)
     pen.block(shade(body, -0.2), 24, 13, 31, 30, 2)
@@ -100,14 +100,14 @@ def tractor(pen: Pen, look: Look) -> None:
 
 
 @kind(VEHICLES, "vehicles", "bicycle, bike", 56, 36, "red blue green black", top=(-8, 31))
-def bicycle(pen: Pen, look: Look) -> None:
+def bicycle(pen: Pen, appearance: Appearance) -> None:
     tyre = (70, 68, 76)
     for x in (-17, 17):
         pen.oval(tyre, x, 11, 11, 11)
         pen.oval((214, 216, 220), x, 11, 8.6, 8.6)
         for dx, dy in ((6, 6), (8, 0), (6, -6), (0, 8)):
             pen.limb((170, 172, 178), 0.6, (x - dx, 11 - dy), (x + dx, 11 + dy))
-    frame = look.colour
+    frame = appearance.colour
     for path in (
         ((-17, 11), (-8, 26), (12, 27)),
         ((-17, 11), (-1, 11), (12, 27)),
@@ -121,8 +121,8 @@ def bicycle(pen: Pen, look: Look) -> None:
 
 
 @kind(VEHICLES, "vehicles", "scooter, moped", 54, 38, "red blue green pink", top=(-10, 24))
-def scooter(pen: Pen, look: Look) -> None:
-    body = look.colour
+def scooter(pen: Pen, appearance: Appearance) -> None:
+    body = appearance.colour
     pen.block(INK, -22, 22, -2, 26, 2)
     pen.poly(body, (-26, 9), (-24, 22), (-3, 22), (3, 9))
     pen.block(body, -4, 7, 16, 12, 2)

@@ -1,4 +1,4 @@
-"""What the pictures share: colours, texts, a canvas in inches, the photograph with its boxes and their tags."""
+"""What all pictures share: a canvas measured in inches, colours, text, and photographs with boxes and tags."""
 
 import os
 import warnings
@@ -23,41 +23,44 @@ from regard import photographs
 from regard.files import InputError, replacing
 
 COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
-PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"
+PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"  # of secondary text, of text, of a panel without a photograph
 DPI = 120
-PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length of a picture
-SIDE = round(2 * PANEL * DPI)  # pixels of a photograph that are drawn
-LARGEST = 2**16 - 1  # dots that matplotlib draws in a row
+PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length and position
+MAX_SIDE = round(2 * PANEL * DPI)  # pixels of a photograph's longer side; larger ones are scaled down
+MAX_PIXELS = 2**16 - 1  # the widest and the highest picture that matplotlib draws
 
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
-class Marked:
-    """A region whose box has a colour and a tag."""
+class MarkedRegion:
+    """A region whose box is drawn in a colour, with a tag."""
 
     region: int
     colour: str
     tag: str
 
 
-def opened(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
-    """The photograph, upright, read where it is a path. Raises InputError where it cannot be read."""
+def load_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
+    """Read a photograph upright if a path is given; return an image or None unchanged.
+
+    Raises InputError if it cannot be read.
+    """
     if not isinstance(photograph, str | os.PathLike):
         return photograph
     try:
         data = Path(photograph).read_bytes()
     except OSError as error:
         raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
-    return photographs.opened(f"The photograph {photograph}", data, SIDE)[0]
+    return photographs.opened(f"The photograph {photograph}", data, MAX_SIDE)[0]
 
 
-def canvas(width: float, height: float) -> Axes:
-    """White paper of that size, in inches from the top left. Raises InputError where it is too large to be drawn."""
-    if max(width, height) * DPI > LARGEST:
+def make_canvas(width: float, height: float) -> Axes:
+    """Return white axes of that size, with the origin at the top left. Raises InputError if they would be too large."""
+    if max(width, height) * DPI > MAX_PIXELS:
         raise InputError(
-            f"The picture would be {width * DPI:.0f} x {height * DPI:.0f} dots, and {LARGEST} can be drawn: "
-            "ask for less in one picture."
+            f"The picture would have {width * DPI:.0f} x {height * DPI:.0f} pixels; expected at most {MAX_PIXELS} on "
+            "each side. Put less in one picture."
         )
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
@@ -65,22 +68,25 @@ def canvas(width: float, height: float) -> Axes:
     return axes
 
 
-def save(axes: Axes, path: str | os.PathLike[str]) -> None:
-    """Write the canvas as PNG, whole or not at all."""
+def save_canvas(axes: Axes, path: str | os.PathLike[str]) -> None:
+    """Write the canvas as PNG. A failed call leaves no file."""
     assert isinstance(axes.figure, Figure)
-    with replacing(path) as temporary, _any_script():
+    with replacing(path) as temporary, _ignore_missing_glyphs():
         axes.figure.savefig(temporary, format="png")
 
 
 def draw_regions(
     axes: Axes,
     boxes: Float[np.ndarray, "region 4"] | None,
-    marked: Sequence[Marked],
+    marked: Sequence[MarkedRegion],
     photograph: Image.Image | None,
-    place: Rect,
+    frame: Rect,
 ) -> None:
-    """The photograph or a plain canvas; all regions' outlines, thick and with their tag for those that are marked."""
-    left, top, right, bottom = place
+    """Draw a photograph, or a plain panel, with the outlines of all boxes. Marked regions have a thick one and a tag.
+
+    `boxes` are x1 y1 x2 y2 in fractions of the image.
+    """
+    left, top, right, bottom = frame
     width, height = right - left, bottom - top
     if photograph is None:
         axes.add_patch(Rectangle((left, top), width, height, facecolor=PAPER, edgecolor="none"))
@@ -95,72 +101,79 @@ def draw_regions(
     corners += [inset, inset, -inset, -inset]
     outline = "#ffffff" if photograph is not None else "#c9c5bb"
     for box in corners:
-        _box(axes, box, outline, 0.7, alpha=0.55)
-    for each in reversed(marked):  # the first on top
-        _box(axes, corners[each.region], "white", 4.2, alpha=0.8)
-        _box(axes, corners[each.region], each.colour, 2.4)
+        _draw_box(axes, box, outline, 0.7, alpha=0.55)
+    for each in reversed(marked):  # the first is drawn last, on top
+        _draw_box(axes, corners[each.region], "white", 4.2, alpha=0.8)
+        _draw_box(axes, corners[each.region], each.colour, 2.4)
 
     taken: list[Rect] = []
     for each in marked:
         tag_width, tag_height = text_size(each.tag, 9.0, "bold")[0] + 0.14, 0.2
-        x, y = free_place(corners[each.region], (tag_width, tag_height), place, taken)
+        x, y = place_tag(corners[each.region], (tag_width, tag_height), frame, taken)
         taken.append((x, y, x + tag_width, y + tag_height))
         ground = Rectangle((x, y), tag_width, tag_height, facecolor=each.colour, edgecolor="white", lw=0.6, zorder=4)
         axes.add_patch(ground)
-        write(axes, x + 0.07, y + tag_height / 2, each.tag, 9.0, "white", weight="bold", zorder=5)
+        draw_text(axes, x + 0.07, y + tag_height / 2, each.tag, 9.0, "white", weight="bold", zorder=5)
 
 
-def free_place(
+def place_tag(
     box: Float[np.ndarray, "4"], size: tuple[float, float], frame: Rect, taken: Sequence[Rect]
 ) -> tuple[float, float]:
-    """Where a tag of this size goes: in a corner of the box, or outside one that it would hide; over no other tag."""
+    """Return the top left of a tag of this size: in a corner of the box, or just outside if it would hide the box.
+
+    The tag lies in the frame and overlaps no rectangle in `taken`, as far as there is room.
+    """
     (width, height), (left, top, right, bottom) = size, frame
     x1, y1, x2, y2 = box.tolist()
     lowest, rightmost = bottom - height, right - width
     corners = [(x1, y1), (x2 - width, y1), (x1, y2 - height), (x2 - width, y2 - height)]
     if x2 - x1 < width or y2 - y1 < 2 * height:
         corners = [(x1, y1 - height), (x1, y2), *corners]
-    for step in range(60):  # where all are taken, a little lower
+    for step in range(60):  # if no corner is free, try lower and lower
         for x, y in corners:
             x, y = min(max(x, left), rightmost), max(y, top) + step * height / 2
-            if y <= lowest and not any(overlapping((x, y, x + width, y + height), other) for other in taken):
+            if y <= lowest and not any(rects_overlap((x, y, x + width, y + height), other) for other in taken):
                 return x, y
     return x1, y1
 
 
-def overlapping(one: Rect, other: Rect) -> bool:
+def rects_overlap(one: Rect, other: Rect) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def broken(widths: Sequence[float], width: float) -> list[list[tuple[int, float]]]:
-    """Things of these widths in lines no wider than `width`: of each line, their numbers and where they begin."""
+def break_lines(widths: Sequence[float], width: float) -> list[list[tuple[int, float]]]:
+    """Break a sequence of items with these widths into lines no wider than `width`.
+
+    Return, for each line, the items' numbers and the position at which each begins.
+    """
     lines: list[list[tuple[int, float]]] = [[]]
     x = 0.0
-    for number, wide in enumerate(widths):
-        if x + wide > width and lines[-1]:
+    for number, item_width in enumerate(widths):
+        if x + item_width > width and lines[-1]:
             lines.append([])
             x = 0.0
         lines[-1].append((number, x))
-        x += wide
+        x += item_width
     return lines
 
 
-def mixed(colour: str, strength: float) -> tuple[float, float, float]:
-    """The colour on white, as if of that opacity."""
+def tint(colour: str, strength: float) -> tuple[float, float, float]:
+    """Return a colour mixed with white, as if it were drawn on white with that opacity."""
     red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
     return red, green, blue
 
 
 @lru_cache(4096)
 def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, float]:
-    """Width and height of a text in inches."""
-    with _any_script():
+    """Return the width and height of a text in inches. `size` is in points."""
+    with _ignore_missing_glyphs():
         font = FontProperties(size=size, weight=weight)
         width, height, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)
     return width / DPI, height / DPI
 
 
-def write(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
+def draw_text(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
+    """Draw a text literally: $ starts no formula. `size` is in points; `options` are those of matplotlib's `text`."""
     options = {"va": "center_baseline", "zorder": 3, **options}
     axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
 
@@ -171,14 +184,14 @@ def _renderer() -> RendererAgg:
 
 
 @contextmanager
-def _any_script() -> Iterator[None]:
-    """Of a script or an emoji that matplotlib's own font lacks, the font's empty boxes are drawn, without a warning."""
+def _ignore_missing_glyphs() -> Iterator[None]:
+    """Silence the warnings about scripts and emoji that matplotlib's font lacks. It draws empty boxes for them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         warnings.filterwarnings("ignore", "Matplotlib currently does not support .* natively", UserWarning)
         yield
 
 
-def _box(axes: Axes, box: Float[np.ndarray, "4"], colour: str, line: float, alpha: float = 1.0) -> None:
+def _draw_box(axes: Axes, box: Float[np.ndarray, "4"], colour: str, line: float, alpha: float = 1.0) -> None:
     x1, y1, x2, y2 = box
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, lw=line, alpha=alpha, zorder=3))

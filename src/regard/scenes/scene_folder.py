@@ -1,4 +1,4 @@
-"""Scenes on disk: a compact folder, drawn by any number of processes, the same bytes whatever the number."""
+"""Write the made world to a data folder in the compact form. The bytes do not depend on the number of processes."""
 
 import io
 import multiprocessing
@@ -17,18 +17,18 @@ import numpy as np
 
 from regard.files import InputError, replacing
 from regard.relations.from_sentences import parse_split
-from regard.scenes import features
+from regard.scenes import crop_features
 from regard.scenes.catalogue import KINDS
-from regard.scenes.draw import Drawing, draw
 from regard.scenes.grammar import PER_IMAGE, sentences
 from regard.scenes.pen import HEIGHT, WIDTH
-from regard.scenes.world import PREDICATES, REGIONS, Dice, Draft, draft, turned
+from regard.scenes.scene import PREDICATES, REGIONS, Scene, SceneRandom, make_twin, random_scene
+from regard.scenes.scene_drawing import SceneDrawing, draw_scene
 
 CLASSES = tuple(KINDS)
-CYCLE = 5  # of so many images, the first two are twins
-RELATION_TWINS = 0.65  # of the twins, this part differs in its relation, the rest in its colours
-CHUNK = 40  # images that are drawn and written at once: a multiple of CYCLE
-SEEN = 0.4  # a scene in which less than this part of a thing is seen is drafted anew
+CYCLE = 5  # the first two of every five images are twins
+RELATION_TWINS = 0.65  # the fraction of twins that differ in a relation; the others differ in colours
+CHUNK = 40  # images drawn and written at once: a multiple of CYCLE
+MIN_VISIBLE = 0.4  # a scene is replaced if a smaller fraction of one of its things is visible
 
 Progress = Callable[[int], object]
 
@@ -44,59 +44,61 @@ def make_scenes(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> None:
-    """Draw a made world of pictures and sentences into the new folder `out`, in the compact form.
+    """Draw a made world of pictures and sentences and write it to the new folder `out`, in the compact form.
 
-    Each split gets its number of images (0 leaves the split out), each with 2 to 8 regions, its true relations and five
-    sentences; two images of five are twins, listed in `{split}_twins.npz`. The first `pictures` images of a split are
-    kept as `{split}_pictures/<id>.png`. The same seed gives the same bytes, and image i is the same however many there
-    are and however many processes, `workers`, draw. `progress(n)` is told of every n images written. Images are
-    written as they are drawn: memory grows by some 60 bytes an image. The folder is there whole or not at all.
+    `train`, `dev` and `test` are the numbers of images; a split of 0 is left out. Each image has 2 to 8 regions, its
+    true relations and five sentences. Two of every five images are twins, listed in `{split}_twins.npz`. The first
+    `pictures` images of each split are also written as `{split}_pictures/<id>.png`.
 
-    Raises InputError where `out` exists and is not an empty folder, or a number makes no sense.
+    The same seed gives the same bytes. Image i depends neither on the number of images nor on the number of processes,
+    `workers`. `progress(n)` is called with the number of images written since the last call. Images are written as they
+    are drawn: memory grows by about 60 bytes per image. A failed call leaves no folder.
+
+    Raises InputError if `out` exists and is not an empty folder, or if a number is out of range.
     """
     out, sizes = Path(out), {"train": train, "dev": dev, "test": test}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists already: want a folder that is new or empty. Name another, or remove it.")
+        raise InputError(f"{out} already exists: expected a new or empty folder. Choose another, or remove it.")
     for name, given, least in (*((name, size, 0) for name, size in sizes.items()), ("seed", seed, 0),
                                ("pictures", pictures, 0), ("workers", workers, 1)):  # fmt: skip
         if not least <= given < 2**63:
-            raise InputError(f"{name} is {given}: want a whole number from {least} to 2**63 - 1.")
+            raise InputError(f"Expected {name} to be a whole number from {least} to 2**63 - 1, got {given}.")
     if not any(sizes.values()):
-        raise InputError("train, dev and test are all 0: want at least one image.")
+        raise InputError("Expected at least one image, got 0 for train, dev and test.")
     tasks = (
-        Task(seed, name, number, first, min(first + CHUNK, size), pictures)
+        ChunkTask(seed, name, number, first, min(first + CHUNK, size), pictures)
         for number, (name, size) in enumerate(sizes.items())
         for first in range(0, size, CHUNK)
     )
-    with replacing(out) as folder, closing(_made(tasks, workers)) as chunks:
+    with replacing(out) as folder, closing(_make_chunks(tasks, workers)) as chunks:
         folder.mkdir()
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
         for name, size in sizes.items():
             if size:
-                _write(folder, name, size, chunks, progress)
+                _write_split(folder, name, size, chunks, progress)
                 parse_split(folder, name)
 
 
 @dataclass(frozen=True)
-class Task:
-    """The images `first` to `last` - 1 of a split; those below `pictures` are kept as PNG."""
+class ChunkTask:
+    """The images to make for one chunk: rows `first` to `last` - 1 of a split. Rows below `pictures` become PNGs."""
 
     seed: int
     split: str
-    number: int
+    number: int  # of the split
     first: int
     last: int
     pictures: int
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """What is written of a task: arrays of a row an image, and what is written beside them."""
+class SceneChunk:
+    """What is written for some consecutive images of a split."""
 
-    arrays: dict[str, np.ndarray]  # by file name, without the split and ".npy"
+    arrays: dict[str, np.ndarray]  # by file name, without the split and ".npy"; one row per image or per sentence
     captions: list[str]
     relations: np.ndarray  # int [relation, 4]: image row, subject, object, predicate
-    twins: list[tuple[int, int, str]]  # image rows and how they differ
+    twins: list[tuple[int, int, str]]  # two image rows, and how the images differ
     pngs: dict[str, bytes]  # by image id
 
 
@@ -107,28 +109,28 @@ def image_id(split: str, row: int) -> str:
 # Making ---------------------------------------------------------------------------------------------------------------
 
 
-def _made(tasks: Iterator[Task], workers: int) -> Generator[Chunk, None, None]:
-    """The chunks, in the order of the tasks; a few are made ahead of what has been taken."""
+def _make_chunks(tasks: Iterator[ChunkTask], workers: int) -> Generator[SceneChunk, None, None]:
+    """Yield the chunks in the order of the tasks. Worker processes make a few chunks ahead."""
     if workers == 1:
-        yield from map(make, tasks)
+        yield from map(make_chunk, tasks)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupts)
     try:
-        coming = deque(pool.submit(make, task) for task in islice(tasks, 3 * workers))
-        while coming:
-            yield coming.popleft().result()
-            coming += (pool.submit(make, task) for task in islice(tasks, 1))
+        pending = deque(pool.submit(make_chunk, task) for task in islice(tasks, 3 * workers))
+        while pending:
+            yield pending.popleft().result()
+            pending += (pool.submit(make_chunk, task) for task in islice(tasks, 1))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the pool
 
 
-def make(task: Task) -> Chunk:
-    """Draw and describe the images of a task."""
-    scenes, twins = _composed(task)
+def make_chunk(task: ChunkTask) -> SceneChunk:
+    """Draw the images of a task, and compute their features, sentences and relations."""
+    scenes, twins = _draw_task(task)
     rows, size = range(task.first, task.last), len(scenes)
     labels = np.zeros((size, REGIONS), np.int16)
     boxes = np.zeros((size, REGIONS, 4), np.float32)
@@ -139,16 +141,16 @@ def make(task: Task) -> Chunk:
     for i, (row, (scene, drawing)) in enumerate(zip(rows, scenes, strict=True)):
         labels[i, : num_regions[i]] = [CLASSES.index(thing.kind.name) + 1 for thing in scene.things]
         boxes[i, : num_regions[i]] = drawing.boxes / np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
-        captions += sentences(scene, Dice(task.seed, task.number, row, 1))
+        captions += sentences(scene, SceneRandom(task.seed, task.number, row, 1))
         relations += sorted((row, fact.subject, fact.object, PREDICATES.index(fact.predicate)) for fact in scene.facts)
         if row < task.pictures:
             buffer = io.BytesIO()
             drawing.picture.save(buffer, "PNG")
             pngs[image_id(task.split, row)] = buffer.getvalue()
-    crops = np.stack([features.crop(drawing.picture, box) for _, drawing in scenes for box in drawing.boxes])
+    crops = np.stack([crop_features.crop(drawing.picture, box) for _, drawing in scenes for box in drawing.boxes])
     extents = np.concatenate([drawing.boxes[:, 2:] - drawing.boxes[:, :2] for _, drawing in scenes])
-    ims = np.zeros((size, REGIONS, features.DIM), np.float16)
-    ims[np.arange(REGIONS) < num_regions[:, None]] = features.describe(crops, extents)
+    ims = np.zeros((size, REGIONS, crop_features.DIM), np.float16)
+    ims[np.arange(REGIONS) < num_regions[:, None]] = crop_features.features_of_crops(crops, extents)
     arrays: dict[str, np.ndarray] = {
         "ims": ims,
         "num_regions": num_regions,
@@ -157,43 +159,49 @@ def make(task: Task) -> Chunk:
         "labels": labels,
         "image_of_text": np.repeat(np.array(rows, np.int32), PER_IMAGE),
     }
-    return Chunk(arrays, captions, np.array(relations, np.int32), twins, pngs)
+    return SceneChunk(arrays, captions, np.array(relations, np.int32), twins, pngs)
 
 
-def _composed(task: Task) -> tuple[list[tuple[Draft, Drawing]], list[tuple[int, int, str]]]:
-    """The task's scenes, drawn, and its twins: the first two of every CYCLE images."""
-    scenes: list[tuple[Draft, Drawing]] = []
+def _draw_task(task: ChunkTask) -> tuple[list[tuple[Scene, SceneDrawing]], list[tuple[int, int, str]]]:
+    """Return the scenes of a task with their drawings, and the twins: the first two of every CYCLE images."""
+    scenes: list[tuple[Scene, SceneDrawing]] = []
     twins: list[tuple[int, int, str]] = []
     for row in range(task.first, task.last):
         key = task.seed, task.number, row
         if row % CYCLE > 1:
-            scenes += compose("", *key)
+            scenes += draw_images("", *key)
         elif row % CYCLE == 0:
-            twin = "relation" if Dice(*key, 0).chance(RELATION_TWINS) else "attribute"
-            scenes += compose(twin, *key)
+            twin = "relation" if SceneRandom(*key, 0).chance(RELATION_TWINS) else "attribute"
+            scenes += draw_images(twin, *key)
             twins.append((row, row + 1, twin))
-    if len(scenes) > task.last - task.first:  # the split ends between twins
+    if len(scenes) > task.last - task.first:  # the split ends between two twins
         scenes.pop()
         twins.pop()
     return scenes, twins
 
 
-def compose(twin: str, *key: int) -> list[tuple[Draft, Drawing]]:
-    """A scene and its drawing; with `twin`, its twin's too. Drafted anew until every thing is well seen."""
+def draw_images(twin: str, *key: int) -> list[tuple[Scene, SceneDrawing]]:
+    """Return a random scene with its drawing and, if `twin` is given, its twin with its drawing.
+
+    Scenes are chosen until at least MIN_VISIBLE of each thing is visible in each drawing.
+    """
     stream = 0
     while True:
         stream += 2
-        scene = draft(Dice(*key, stream), twin)
-        drawn = [(each, draw(each, Dice(*key, stream + 1))) for each in ([scene, turned(scene)] if twin else [scene])]
-        if all(drawing.seen >= SEEN for _, drawing in drawn):
+        scene = random_scene(SceneRandom(*key, stream), twin)
+        drawn = [
+            (each, draw_scene(each, SceneRandom(*key, stream + 1)))
+            for each in ([scene, make_twin(scene)] if twin else [scene])
+        ]
+        if all(drawing.min_visible >= MIN_VISIBLE for _, drawing in drawn):
             return drawn
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, split: str, size: int, chunks: Iterator[Chunk], progress: Progress | None) -> None:
-    """Append the split's chunks to its files; what has no known length is collected in a file of its own first."""
+def _write_split(folder: Path, split: str, size: int, chunks: Iterator[SceneChunk], progress: Progress | None) -> None:
+    """Append the chunks of a split to its files. Relations, whose number is not known, go to a temporary file first."""
     rows_of = {"image_of_text": size * PER_IMAGE}
     twins: list[tuple[int, int, str]] = []
     done = 0
@@ -210,7 +218,7 @@ def _write(folder: Path, split: str, size: int, chunks: Iterator[Chunk], progres
             for name, array in chunk.arrays.items():
                 if name not in columns:
                     columns[name] = create(f"{name}.npy")
-                    _header(columns[name], array, rows_of.get(name, size))
+                    _write_npy_header(columns[name], array, rows_of.get(name, size))
                 columns[name].write(array.tobytes())
             num_images = len(chunk.arrays["ims"])
             ids.write("".join(f"{image_id(split, row)}\n" for row in range(done, done + num_images)).encode())
@@ -243,7 +251,7 @@ def _write(folder: Path, split: str, size: int, chunks: Iterator[Chunk], progres
     )
 
 
-def _header(file: BinaryIO, array: np.ndarray, rows: int) -> None:
+def _write_npy_header(file: BinaryIO, array: np.ndarray, rows: int) -> None:
     shape = (rows, *array.shape[1:])
     np.lib.format.write_array_header_1_0(
         file, {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
