@@ -1,10 +1,11 @@
-"""What the documents say holds: links lead somewhere, code runs, counts are right, the example model obeys the laws."""
+"""Checks of the documents: links resolve, code runs, counts are correct, and the example model obeys the laws."""
 
 import importlib.util
 import re
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from regard.batch import Images, Texts
 from regard.bench.measurement import pair_flops
 from regard.layers.encoders import GRUEncoder
 from regard.models import MODELS
+from regard.training.ablate import rows_of
 from regard.training.recipe import Recipe
 from regard.words import Vocabulary
 from regard.words.vocabulary import SPECIALS
@@ -39,13 +41,13 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them: lower case, punctuation dropped, spaces to hyphens."""
+    """Return the anchors of a page's headings, as GitHub builds them: lower case, hyphens, no punctuation."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @every_page
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     links = re.findall(r"\]\(([^)\s]+)\)", prose(page))
     for link in links:
         if re.match(r"[a-z]+:", link):
@@ -79,7 +81,7 @@ def default_model(name: str) -> torch.nn.Module:
 
 
 def table_images() -> Images:
-    """Two images of 36 regions and 25 relations."""
+    """Return two images of 36 regions and 25 relations."""
     boxes = torch.rand(2, REGIONS, 2, 2).sort(2).values.flatten(2) + torch.tensor([0.0, 0.0, 0.1, 0.1])
     relations = torch.zeros(2, REGIONS, REGIONS, dtype=torch.long)
     relations[:, range(25), range(1, 26)] = 1
@@ -88,7 +90,7 @@ def table_images() -> Images:
 
 
 def table_texts(model: torch.nn.Module) -> Texts:
-    """Two sentences of 13 words, boundaries included, with two predicates that have a subject and an object."""
+    """Return two sentences of 13 words, boundaries included, whose two predicates each have a subject and an object."""
     texts = model.tokenizer([" ".join(f"w{number}" for number in range(WORDS - 2))] * 2)
     relations = torch.zeros(2, WORDS, WORDS, dtype=torch.long)
     relations[:, [3, 3, 7, 7], [2, 5, 5, 9]] = torch.tensor([1, 2, 1, 2])
@@ -96,7 +98,7 @@ def table_texts(model: torch.nn.Module) -> Texts:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_table_counts_parameters_right(name):
+def test_the_table_has_the_right_parameter_counts(name):
     model = default_model(name)
     whole, words = (sum(p.numel() for p in part.parameters()) / 1e6 for part in (model, model.words))
     assert row_of(name)[4] == f"{whole:.2f} M ({words:.2f} M)"
@@ -104,20 +106,47 @@ def test_the_table_counts_parameters_right(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_the_table_counts_flops_right(name):
+def test_the_table_has_the_right_flops(name):
     model = default_model(name)
     images, texts = model.encode_images(table_images()), model.encode_texts(table_texts(model))
     assert row_of(name)[5] == f"{pair_flops(model, images, texts):,}"
 
 
+def option_names(config: Any, prefix: str = "") -> list[str]:
+    """Return the names of all options; those of a nested dataclass are dotted, such as graph.spatial."""
+    names = []
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        names += option_names(value, f"{name}.") if is_dataclass(value) else [name]
+    return names
+
+
+def model_page(name: str) -> str:
+    return (ROOT / "docs" / "models" / f"{name}.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_a_page_names_every_option_and_every_equation(name):
-    section = (ROOT / "docs" / "models" / f"{name}.md").read_text("utf-8")
-    for field in fields(MODELS[name].Config):
-        assert f"`{field.name}`" in section, f"docs/models/{name}.md does not name the option {field.name}"
-    tags = {int(number) for number in re.findall(r"\\tag\{(\d+)\}", section)}
+def test_a_page_names_every_option(name):
+    page = model_page(name)
+    for option in option_names(MODELS[name].Config()):
+        assert re.search(rf"`([a-z]+\.)?{re.escape(option)}`", page), (
+            f"docs/models/{name}.md does not name the option {option}"
+        )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_page_names_every_ablation_row(name):
+    page = model_page(name)
+    for row in rows_of(name):
+        assert re.search(rf"^\|.*`{row}`.*\|", page, re.M), f"docs/models/{name}.md does not name the row {row}"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_page_has_every_equation(name):
+    page = model_page(name)
+    tags = {int(number) for number in re.findall(r"\\tag\{(\d+)\}", page)}
     assert tags == set(range(1, len(tags) + 1))
-    # An equation stands in the model's file, or in a layer that says that its numbers are those of the page.
+    # An equation number appears in the model's file, or in a layer whose docstring refers to the page.
     files = [Path(sys.modules[MODELS[name].__module__].__file__), *(ROOT / "src" / "regard" / "layers").glob("*.py")]
     sources = [file.read_text("utf-8") for file in files]
     named: set[int] = set()
@@ -133,7 +162,7 @@ LAWS = [law for name, law in vars(test_contract).items() if re.match(r"test_\d+"
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
-    """The page's model, in MODELS under the page's name for it."""
+    """Add the page's model to MODELS as max_sim."""
     path = tmp_path / "max_sim.py"
     path.write_text(blocks(ADD_A_MODEL, "python")[0], "utf-8")
     spec = importlib.util.spec_from_file_location("max_sim_example", path)
@@ -146,9 +175,9 @@ def example(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("example")
 @pytest.mark.parametrize("law", LAWS, ids=[law.__name__ for law in LAWS])
 def test_the_example_obeys_the_laws(law, tmp_path):
-    given = {"name": "max_sim", "options": {}, "garbage": True, "tmp_path": tmp_path}
-    wanted = law.__code__ if not hasattr(law, "__wrapped__") else law.__wrapped__.__code__
-    law(**{key: given[key] for key in wanted.co_varnames[: wanted.co_argcount]})
+    arguments = {"name": "max_sim", "options": {}, "garbage": True, "tmp_path": tmp_path}
+    code = law.__code__ if not hasattr(law, "__wrapped__") else law.__wrapped__.__code__
+    law(**{name: arguments[name] for name in code.co_varnames[: code.co_argcount]})
 
 
 @pytest.mark.usefixtures("example")
@@ -158,14 +187,14 @@ def test_the_example_equals_its_oracle():
     exec(blocks(ADD_A_MODEL, "python")[1], names)
     model, images, texts = made.model("max_sim"), made.images(), made.texts()
     words = model.words(texts)
-    seen = items(model.project(images.features), images.mask, images)
-    told = items(words.vectors, words.mask, texts)
-    expected = np.array([[names["score"](model, image, text) for text in told] for image in seen])
+    image_items = items(model.project(images.features), images.mask, images)
+    text_items = items(words.vectors, words.mask, texts)
+    expected = np.array([[names["score"](model, image, text) for text in text_items] for image in image_items])
     np.testing.assert_allclose(model(images, texts), expected, atol=1e-5)
 
 
 @pytest.mark.usefixtures("example")
-def test_the_example_recipe_reads(tmp_path):
+def test_the_example_recipe_can_be_read(tmp_path):
     path = tmp_path / "max-sim-f30k.toml"
     path.write_text(blocks(ADD_A_MODEL, "toml")[0], "utf-8")
     recipe = Recipe.read(path)
@@ -173,7 +202,7 @@ def test_the_example_recipe_reads(tmp_path):
     assert recipe.options.dim == 1024
 
 
-def test_the_citation_is_of_this_version():
+def test_the_citation_names_this_version():
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     assert re.search(r"^version: (.*)$", citation, re.M)[1] == __version__
     assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text("utf-8")
