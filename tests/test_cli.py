@@ -628,7 +628,7 @@ def test_a_full_disk_stops_training_which_can_go_on(room, file, data):
 def interrupted(begun, *arguments: object) -> tuple[int, str]:
     """Ctrl-C for the command line in a process group of its own, once `begun()` is true."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "regard.cli", *map(str, arguments)],
+        [sys.executable, "-m", "regard", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
