@@ -600,7 +600,7 @@ def test_a_full_disk_spoils_no_earlier_file(world, data, tmp_path):
     out = tmp_path / "metrics.json"
     out.write_text("earlier")
     with room_for(100):
-        message = f"The disk is full ({out}): nothing was left half-written."
+        message = f"The disk is full ({out}). No partial file was left."
         assert refused("evaluate", world / "scan", "--data", data, "--json", out) == message
         assert "The disk is full" in refused("evaluate", world / "scan", "--save-scores", tmp_path / "scores.npy")
         assert "The disk is full" in refused("data", "scenes", "--out", tmp_path / "new", "--train", 2)
@@ -620,7 +620,7 @@ def test_a_full_disk_stops_training_which_can_go_on(room, file, data):
     run = data.parent / "run"
     arguments = training(data, "--set", "cmsei.dim=16")
     with room_for(room):
-        assert refused(*arguments) == f"The disk is full ({run}/{file}): nothing was left half-written."
+        assert refused(*arguments) == f"The disk is full ({run}/{file}). No partial file was left."
     assert not [path.name for path in run.glob(".*")]
     assert regard(*arguments, "--resume").code == 0
 
