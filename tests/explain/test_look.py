@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from commands import contents, refused, regard
 from regard.batch import Images
 from regard.data import Split
 from regard.explain import draw_look, draw_sentences, look
@@ -20,7 +21,6 @@ from regard.files import InputError
 from regard.relations.from_boxes import relate
 from regard.scenes import make_scenes
 from regard.words.parser import ATTRIBUTE, MODIFIER, OBJECT, SUBJECT, Parse, own_parser
-from test_cli import contents, refused, regard
 
 ODD = ["", "?!", "snow", "犬 🐶 नमस्ते", "x" * 300, "a " * 200, "a dog in a house by a lake with a man in a red hat " * 3]
 

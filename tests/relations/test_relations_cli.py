@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from commands import refused, regard
 from regard.data import Split, check
 from regard.relations.predictor import Predictor
-from test_cli import refused, regard
 
 NUMBERS = r"(?: +\d+\.\d){3}"
 
