@@ -92,7 +92,7 @@ def test_nan_features_stop_training_and_evaluation(world, data):
         (["recipes", "--al"], "Unknown option: --al."),
         (["train", "cmsei-scenes", "--data", "d", "--out", "o", "--divice", "cpu"], "Did you mean --device?"),
         (["train", "cmsei-scenes", "--data", "d"], "--out requires an argument"),
-        (["evaluate", "--data", "d"], "Name at least one run folder."),
+        (["evaluate", "--data", "d"], "Expected at least one run folder."),
         (["evaluate", "r", "--data", "d", "--protocol", "5folds"], 'Did you mean "5fold"?'),
         (
             ["evaluate", "nowhere", "--data", "d"],
@@ -107,7 +107,7 @@ def test_nan_features_stop_training_and_evaluation(world, data):
         (["metrics", "nowhere.npy", "nowhere.npy"], "nowhere.npy cannot be opened: No such file or directory."),
         (["data", "check", "nowhere"], "nowhere is no folder."),
         (["data", "convert", "nowhere", "--out", "o"], "nowhere is no folder."),
-        (["data", "relations", "."], ". holds no *_ims.npy"),
+        (["data", "relations", "."], ". contains no *_ims.npy: expected a data folder"),
         (["data", "scenes", "--out", "o", "--train", "-1"], "train is -1: want a whole number from 0"),
         (["data", "scenes", "--out", "o", "--train", "many"], 'unable to convert "many" into int'),
     ],
@@ -140,8 +140,10 @@ def test_places_where_nothing_can_be_written(world, tmp_path):
     before = contents(tmp_path)
     scoring = ("evaluate", world / "scan", "--data", world / "data")
     for option in ("--json", "--save-scores"):
-        assert f"{tmp_path}/folder is a folder: name a file." in refused(*scoring, option, tmp_path / "folder")
-        assert f"{tmp_path}/file is no folder." in refused(*scoring, option, tmp_path / "file" / "scores")
+        assert f"{tmp_path}/folder is a folder: expected the name of a file." in refused(
+            *scoring, option, tmp_path / "folder"
+        )
+        assert f"{tmp_path}/file is not a folder." in refused(*scoring, option, tmp_path / "file" / "scores")
     for taken in ("file", "folder"):
         out = tmp_path / taken
         assert f"{out} is there already and is no run" in refused(

@@ -38,8 +38,8 @@ def test_data_relations_are_made_where_there_are_none(data):
     told = regard("data", "relations", data)
     assert told.code == 0
     assert re.fullmatch(
-        r"train: \d\.\d\d relations a region, from boxes alone \(no scene-graph model\)\n"
-        r"dev: \d\.\d\d relations a region, .*\n"
+        r"train: \d\.\d\d relations per region, from boxes only \(no scene-graph model\)\n"
+        r"dev: \d\.\d\d relations per region, .*\n"
         rf"test: keeps {data}/test_relations\.npz\n",
         told.out,
     )
@@ -54,8 +54,8 @@ def test_sentences_are_parsed_once_and_then_kept(data):
     told = regard("data", "parse", data)
     assert (told.code, told.err) == (0, "")
     assert re.fullmatch(
-        r"train: \d\.\d\d relations between words a sentence\n"
-        r"dev: \d\.\d\d relations between words a sentence\n"
+        r"train: \d\.\d\d relations between words per sentence\n"
+        r"dev: \d\.\d\d relations between words per sentence\n"
         rf"test: keeps {data}/test_text_relations\.npz\n",
         told.out,
     )

@@ -100,11 +100,13 @@ def test_a_shortlist_is_measured_beside_all_pairs(world, tmp_path):
     assert "shortlist of 3" in told.out
     assert json.loads((tmp_path / "found.json").read_text())["count"] == 3
     assert regard("evaluate", run, "--data", data, "--shortlist", "auto").code == 0
-    assert "neither auto nor a number" in refused("evaluate", run, "--data", data, "--shortlist", "0")
+    assert "Expected --shortlist auto or a whole number" in refused("evaluate", run, "--data", data, "--shortlist", "0")
     assert "one run" in refused("evaluate", run, run, "--data", data, "--shortlist", "3")
     assert "float32" in refused("evaluate", run, "--data", data, "--shortlist", "3", "--encodings", "float16")
     scores = tmp_path / "scores.npy"
-    assert "no whole matrix" in refused("evaluate", run, "--data", data, "--shortlist", "3", "--save-scores", scores)
+    assert "does not compute the whole matrix" in refused(
+        "evaluate", run, "--data", data, "--shortlist", "3", "--save-scores", scores
+    )
     assert not scores.exists()
 
 
@@ -147,7 +149,8 @@ def test_other_images_make_no_ensemble(world, data):
         recipe.write_text(recipe.read_text().replace("[data]\n", f"[data]\ncaptions_per_image = {count}\n"))
         assert regard("evaluate", runs[-1], "--data", data).code == 0
     assert refused("evaluate", *runs, "--data", data) == (
-        f"{runs[1]} reads other images or sentences of {data} test than {runs[0]}: no ensemble."
+        f"{runs[1]} and {runs[0]} read different images or texts from {data} test: an ensemble requires the same data "
+        f"settings."
     )
 
 

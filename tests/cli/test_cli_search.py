@@ -16,5 +16,5 @@ def test_search_tells_images_and_their_sentences(world, tmp_path):
         assert len(hits) == 3
         for hit in hits:
             assert f"  {hit['score']:8.4f}  {hit['id']}  " in told.out
-    assert "at least one sentence" in refused("search", world / "cmsei")
+    assert "Expected at least one sentence" in refused("search", world / "cmsei")
     assert "at least 1 of each" in refused("search", world / "cmsei", "a dog", "--count", "0")

@@ -18,7 +18,7 @@ def test_a_sentence_is_taken_apart():
     assert "dog: brown" in said[3]
     assert said[4] == "  relation      dog | chases | men"
     assert said[5] == "[bold]"  # no mark-up
-    assert "Give at least one sentence" in refused("words", "parse")
+    assert "Expected at least one sentence" in refused("words", "parse")
 
 
 def test_parses_are_written_and_drawn(tmp_path, monkeypatch):

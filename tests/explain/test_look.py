@@ -379,7 +379,7 @@ def test_the_command_says_and_writes(scenes, tmp_path):
     assert first.startswith("test-0000000   test   ·   ")
     assert second == f"Wrote {tmp_path}/page.png, with {scenes}/test_pictures/test-0000000.png"
     told = regard("look", scenes, "test-0000005", "--out", tmp_path / "bare.png", "--split", "test", "--regions", 1)
-    assert told.out.endswith(f"Wrote {tmp_path}/bare.png, without its photograph (--photographs says where it lies)\n")
+    assert told.out.endswith(f"Wrote {tmp_path}/bare.png, without the photograph (--photographs names its folder)\n")
     assert sorted(contents(tmp_path)) == ["bare.png", "page.png"]
 
 
@@ -392,5 +392,5 @@ def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):
     assert "holds no photograph of test-0000000" in refused(*ask, "--photographs", tmp_path)
     (data / "test_pictures" / "test-0000000.png").write_text("no picture")
     assert "test-0000000.png cannot be read" in refused(*ask)
-    assert "is a folder: name a file" in refused("look", data, "test-0000001", "-o", tmp_path)
+    assert "is a folder: expected the name of a file" in refused("look", data, "test-0000001", "-o", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

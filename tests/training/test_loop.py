@@ -425,7 +425,7 @@ def test_two_processes_make_one_run(data, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("the best weights, on validation") == 1
+    assert done.stdout.count("metrics of the best weights on the validation split") == 1
     assert done.stdout.count("Next:") == 1
     assert [event["step"] for event in events(out, "step")] == [1, 2, 3, 4]  # 24 sentences, 6 a process
     assert len(events(out, "validation")) == 2

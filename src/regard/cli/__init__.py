@@ -46,8 +46,8 @@ setup = cyclopts.Group("Setup and help", sort_key=len(VERBS))
 app.command(
     "regard.cli.completion:install_completion", name="--install-completion", group=setup, help_format="markdown"
 )
-for flag in ("--help", "--version"):
-    app[flag].group = setup
+for flag, summary in {"--help": "Print this help and exit.", "--version": "Print the version and exit."}.items():
+    app[flag].group, app[flag].help = setup, summary
 
 
 def main() -> None:

@@ -1,48 +1,42 @@
-"""The verbs bench and demo."""
+"""Verbs that show what the package does and how fast: demo, bench."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.cli.common import Device, Json, Png, console, write_json
+from regard.cli.common import Device, Json, Png, Precision, SplitName, console, write_json
 from regard.files import InputError
 
 
 def bench(
     *,
-    models: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
-    quick: Annotated[bool, Parameter(negative="")] = False,
+    models: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True, show_default=False)] = (),
+    quick: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     data: Path | None = None,
-    split: str = "test",
+    split: SplitName = "test",
     dim: int = 0,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
     json_: Json = None,
     png: Png = None,
     device: Device = "auto",
 ) -> None:
-    """Measure how fast each model scores, encodes and trains, beside what the machine could do and the field's loop.
+    """Measure how fast each model encodes, scores and trains.
+
+    Scoring is compared with its floor (the time of its arithmetic at the speed of this machine's fastest matrix
+    product) and with a loop over captions, as published implementations have it. With `--precision bfloat16` the floor
+    is that of bfloat16, and the loop stays in float32.
 
     Parameters
     ----------
     models
-        Only these, such as: --models scan cmsei. By default all.
+        Models to measure, such as --models scan cmsei. Default: all models.
     quick
-        Half a minute a model: fewer pairs, and no training.
+        Measure fewer pairs, and no training: half a minute per model.
     data
-        A data folder; by default random features of Flickr30K's size (1,000 images of 36 regions, 5,000 sentences).
-    split
-        Which split of it.
+        Data folder. Default: random features of the size of Flickr30K (1,000 images of 36 regions, 5,000 sentences).
     dim
-        The width of the models; by default each one's published one.
-    precision
-        Of the products of pairs, with the floor of that precision. The field's loop stays in float32.
-    json_
-        Write the rows there.
-    png
-        Draw them there.
-    device
-        auto, cpu or cuda.
+        Width of the models. 0: the published width of each model.
     """
     from regard.bench.inputs import Inputs, OfSplit, Random
     from regard.bench.measurement import bench as run
@@ -77,14 +71,15 @@ def bench(
 
 
 def demo(*, out: Path = Path("demo"), device: Device = "auto") -> None:
-    """Draw the made world, train CMSEI and SCAN on it, measure both, and show an alignment. A few minutes.
+    """Generate images, train SCAN and CMSEI on them, and compare both.
+
+    The demonstration generates Scenes, trains both models, measures them, and draws which region matches which word of
+    a sentence. It takes a few minutes.
 
     Parameters
     ----------
     out
-        The folder for data, runs and pictures. A second call goes on where the first stopped.
-    device
-        auto, cpu or cuda.
+        Folder for data, runs and pictures. The same command continues after an interruption.
     """
     from regard.demo import demo as run
 

@@ -1,147 +1,167 @@
-"""Verbs of data folders: check, convert, relations, parse, scenes."""
+"""Verbs that work on data folders: check, convert, relations, parse, scenes."""
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
-from regard.cli.common import ProgressBar, console
+from regard.cli.common import ProgressBar, SentenceParser, console
 from regard.files import InputError
 
 app = cyclopts.App(name="data", help="Check, convert and generate data folders.", help_format="markdown")
 
-Graphs = Annotated[tuple[Path, ...], Parameter(negative="")]
+CaptionsPerImage = Annotated[
+    int | None,
+    Parameter(help="Captions per image. Required only if the files do not contain the image of each caption."),
+]
 
 
 @app.command
-def check(folder: Path, *, captions_per_image: int | None = None) -> None:
-    """Say what layout a data folder has, what each model can use of it, and everything that is wrong with it.
+def check(folder: Path, *, captions_per_image: CaptionsPerImage = None) -> None:
+    """Report the layout and the faults of a data folder.
 
-    The exit code is 1 where something must be mended before training.
+    Also reports what each model can use of it. The exit code is 1 if a fault must be repaired before training.
 
     Parameters
     ----------
     folder
-        The data folder.
-    captions_per_image
-        Needed only where the files do not say which sentence belongs to which image.
+        Data folder.
     """
-    from regard.data import check as look
+    from regard.data import check as check_folder
 
-    report = look(folder, captions_per_image=captions_per_image)
+    report = check_folder(folder, captions_per_image=captions_per_image)
     console.print(str(report), markup=False, soft_wrap=True)
     if report.errors:
         raise SystemExit(1)
 
 
 @app.command
-def convert(source: Path, *, out: Path, captions_per_image: int | None = None, scene_graphs: Graphs = ()) -> None:
-    """Write a data folder of any known layout in the compact form: float16, each image once.
+def convert(
+    source: Path,
+    *,
+    out: Path,
+    captions_per_image: CaptionsPerImage = None,
+    scene_graphs: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
+) -> None:
+    """Convert a data folder of any known layout to the compact layout.
+
+    The compact layout stores features in float16 and each image once.
 
     Parameters
     ----------
     source
-        The folder as it is.
+        Data folder to read.
     out
-        A new folder.
-    captions_per_image
-        Needed only where the files do not say which sentence belongs to which image.
+        New folder to write.
     scene_graphs
-        JSON files of scene graphs to take relations from. May be repeated.
+        JSON file of scene graphs, from which relations are read. May be repeated.
     """
-    from regard.data import convert as write
+    from regard.data import convert as run
 
     with ProgressBar("converting", None) as bar:
-        write(source, out, captions_per_image=captions_per_image, scene_graphs=scene_graphs, progress=bar.reach)
+        run(source, out, captions_per_image=captions_per_image, scene_graphs=scene_graphs, progress=bar.reach)
     console.print(f"Wrote {out}. Next: regard data check {out}")
 
 
 @app.command
 def relations(folder: Path) -> None:
-    """Make relations from boxes (inside, covers, overlaps, eight directions) for data that has no scene graph.
+    """Compute relations between regions from their boxes.
 
-    Splits that have relations keep them.
+    This is for data without scene graphs. The relations are inside, covers, overlaps and eight directions. Splits that
+    already have relations keep them.
 
     Parameters
     ----------
     folder
-        A data folder with boxes; {split}_relations.npz is written beside them.
+        Data folder with boxes. {split}_relations.npz is written beside them.
     """
-    from regard.data.layout import Files, data_folder, splits_of
+    from regard.data.layout import Files, data_folder
     from regard.relations.from_boxes import relate
 
-    splits = splits_of(folder)
-    if not splits:
-        raise InputError(f"{folder} holds no *_ims.npy: give a data folder, as `regard data convert` writes it.")
-    for split in splits:
+    for split in _splits(folder):
         path = Files(data_folder(folder), split).path("relations.npz")
-        if path.exists():
-            console.print(f"{split}: keeps {path}", markup=False)
-            continue
-        degree = relate(folder, split)
-        console.print(f"{split}: {degree:.2f} relations a region, from boxes alone (no scene-graph model)")
+        if not _is_kept(split, path):
+            degree = relate(folder, split)
+            console.print(f"{split}: {degree:.2f} relations per region, from boxes only (no scene-graph model)")
 
 
 @app.command
-def parse(folder: Path, *, by: Literal["own", "spacy"] = "own") -> None:
-    """Parse the sentences: which word is subject, object or attribute of which.
+def parse(folder: Path, *, by: SentenceParser = "own") -> None:
+    """Parse the sentences of a data folder.
 
-    Splits that have relations between words keep them.
+    A relation states that one word is the subject, the object, an attribute or a modifier of another. Splits that
+    already have relations between words keep them.
 
     Parameters
     ----------
     folder
-        A data folder; {split}_text_relations.npz is written beside its sentences.
-    by
-        own: the small parser that comes with Regard. spacy: spaCy's English model, where it is installed.
+        Data folder. {split}_text_relations.npz is written beside its sentences.
     """
-    from regard.data.layout import Files, data_folder, splits_of
+    from regard.data.layout import Files, data_folder
     from regard.data.lines import Lines
     from regard.relations.from_sentences import parse_split
     from regard.words import parser
 
-    splits = splits_of(folder)
-    if not splits:
-        raise InputError(f"{folder} holds no *_ims.npy: give a data folder, as `regard data convert` writes it.")
+    splits = _splits(folder)
     read = parser(by)
     for split in splits:
         files = Files(data_folder(folder), split)
-        if files.path("text_relations.npz").exists():
-            console.print(f"{split}: keeps {files.path('text_relations.npz')}", markup=False)
-            continue
-        with ProgressBar(f"parsing {split}", len(Lines(files.path("caps.txt")))) as bar:
-            degree = parse_split(folder, split, read, bar.advance)
-        console.print(f"{split}: {degree:.2f} relations between words a sentence")
+        if not _is_kept(split, files.path("text_relations.npz")):
+            with ProgressBar(f"parsing {split}", len(Lines(files.path("caps.txt")))) as bar:
+                degree = parse_split(folder, split, read, bar.advance)
+            console.print(f"{split}: {degree:.2f} relations between words per sentence")
 
 
 @app.command
 def scenes(
     *, out: Path, train: int = 2000, dev: int = 200, test: int = 200, seed: int = 0, pictures: int = 200
 ) -> None:
-    """Draw the made world: pictures with relations, five sentences each, and twins.
+    """Generate Scenes, a data set of drawn images and their sentences.
+
+    Each image has exact relations and five sentences. Two images of five are twins: they contain the same things with
+    other relations or attributes.
 
     Parameters
     ----------
     out
-        A new folder.
+        New folder to write.
     train
-        Images of the training split.
+        Number of images in the training split.
     dev
-        Images of the validation split.
+        Number of images in the validation split.
     test
-        Images of the test split.
+        Number of images in the test split.
     seed
-        The same seed gives the same bytes.
+        Random seed. The same seed generates the same bytes.
     pictures
-        How many pictures of each split are kept as PNG.
+        Number of images per split that are saved as PNG files.
     """
     from regard.scenes import make_scenes
 
     with ProgressBar("drawing", train + dev + test) as bar:
         sizes = {"train": train, "dev": dev, "test": test}
-        # Another process is some seconds in starting, in which this one draws a thousand pictures.
+        # Another process takes some seconds to start, in which this one draws a thousand images.
         workers = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 5000)
         make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
     console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
+
+
+def _splits(folder: Path) -> list[str]:
+    """Return the splits of a data folder. Raises InputError if there are none."""
+    from regard.data.layout import splits_of
+
+    splits = splits_of(folder)
+    if not splits:
+        raise InputError(
+            f"{folder} contains no *_ims.npy: expected a data folder, such as `regard data convert` writes."
+        )
+    return splits
+
+
+def _is_kept(split: str, path: Path) -> bool:
+    """Report whether the file of a split exists already, and is not written again."""
+    if path.exists():
+        console.print(f"{split}: keeps {path}", markup=False)
+    return path.exists()

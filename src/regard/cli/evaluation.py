@@ -4,55 +4,62 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.common import Device, Json, ProgressBar, check_writable, console, write_json
+from regard.cli.common import (
+    Device,
+    Json,
+    OutputFile,
+    Precision,
+    ProgressBar,
+    RunData,
+    RunOfSeveral,
+    SplitName,
+    check_runs,
+    console,
+    write_json,
+)
 from regard.files import InputError, replacing
 
-Protocol = Literal["full", "5fold"]
-Scores = Annotated[Path | None, Parameter(validator=check_writable)]
+Protocol = Annotated[
+    Literal["full", "5fold"],
+    Parameter(
+        help="full: rank all images and all texts of the split. "
+        "5fold: the mean over five consecutive folds of images (COCO 1K)."
+    ),
+]
 
 
 def evaluate(
-    *runs: Path,
-    data: Path | None = None,
-    split: str = "test",
+    *runs: RunOfSeveral,
+    data: RunData = None,
+    split: SplitName = "test",
     protocol: Protocol = "full",
     shortlist: str | None = None,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
     encodings: Literal["float32", "float16"] = "float32",
     json_: Json = None,
-    save_scores: Scores = None,
+    save_scores: OutputFile | None = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a run on a split; several runs together are an ensemble (the mean of their scores).
+    """Compute the retrieval metrics of a run or an ensemble.
+
+    Several runs are an ensemble: the metrics are those of the mean of their score matrices, by default on the data
+    folder of the first run.
 
     Parameters
     ----------
-    runs
-        Run folders, one or more.
-    data
-        The data folder; by default the one that the first run was trained on.
-    split
-        Which split of it.
-    protocol
-        full: every image against every text. 5fold: the mean over five consecutive folds of images (COCO 1K).
     shortlist
-        Of one run: score exactly only the 50 (say) best of each query by summary vectors, and compare with all pairs.
-        auto: the fewest that keep every recall of the validation split within 0.1.
-    precision
-        Of the products of pairs. bfloat16 is faster, and moves recalls by some tenths.
+        Score only the K best candidates per query exactly, chosen by summary vectors, and compare with scoring all
+        pairs. K is a number such as 50, or auto: the smallest K that keeps every recall on the validation split within
+        0.1 of that of all pairs. Requires one run, the full protocol and float32.
     encodings
-        How the images' encodings are held in memory: float16 halves them.
-    json_
-        Write the metrics there.
+        Precision in which the encodings of images are kept in memory. float16 halves their size.
     save_scores
-        Write the score matrix there (.npy, float32, image x text), and the map beside it (.image_of_text.npy). The
-        matrix then lies in the file, and not in memory.
-    device
-        auto, cpu or cuda.
+        Write the score matrix to this .npy file (float32, image x text), and the row of each text's image to
+        .image_of_text.npy beside it. The matrix is then kept in the file instead of in memory.
     """
     import numpy as np
 
@@ -62,29 +69,32 @@ def evaluate(
     from regard.training.checkpoint import data_of, load, open_for, recipe_of
 
     device = device_named(device)
-    if not runs:
-        no_runs()
-    recipe_of(runs[0])  # a folder that is no run is told before data that is not named
+    check_runs(runs)
+    recipe_of(runs[0])  # a folder that is not a run is reported before a missing data folder
     data = data or data_of(runs[0])
     if shortlist is not None:
         if len(runs) > 1 or protocol != "full" or save_scores or precision != "float32" or encodings != "float32":
             raise InputError(
-                "--shortlist takes one run, the protocol full and float32; it has no whole matrix to save."
+                "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores: "
+                "it does not compute the whole matrix."
             )
-        _shortlisted(runs[0], data, split, shortlist, json_, device)
+        _evaluate_shortlist(runs[0], data, split, shortlist, json_, device)
         return
     splits = [open_for(run, data, split) for run in runs]
     first = splits[0]
     for run, other in zip(runs, splits, strict=True):
         if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
-            raise InputError(f"{run} reads other images or sentences of {data} {split} than {runs[0]}: no ensemble.")
-    with _matrix(save_scores, (first.num_images, first.num_texts)) as scores:
+            raise InputError(
+                f"{run} and {runs[0]} read different images or texts from {data} {split}: an ensemble requires the "
+                f"same data settings."
+            )
+    with _score_matrix(save_scores, (first.num_images, first.num_texts)) as scores:
         for run, opened in zip(runs, splits, strict=True):
             with ProgressBar(f"scoring with {run}", scores.size) as bar:
                 out = scores if opened is first else None
-                found = scores_of(load(run, device), opened, out, None, bar.advance, precision, encodings)
+                own = scores_of(load(run, device), opened, out, None, bar.advance, precision, encodings)
             if opened is not first:
-                scores += found.numpy()
+                scores += own.numpy()
         scores /= len(runs)
         measured = recalls(scores, first.image_of_text, protocol)
     names = " + ".join(map(str, runs))
@@ -95,24 +105,24 @@ def evaluate(
     write_json(json_, measured.to_dict())
 
 
-def _shortlisted(run: Path, data: Path, split: str, shortlist: str, json_: Path | None, device: str) -> None:
+def _evaluate_shortlist(run: Path, data: Path, split: str, shortlist: str, json_: Path | None, device: str) -> None:
     from regard.evaluation.cascade import cascade, smallest
     from regard.training.checkpoint import load, open_for, recipe_of
 
     if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
-        raise InputError(f"--shortlist {shortlist!r} is neither auto nor a number of 1 or more.")
+        raise InputError(f"Expected --shortlist auto or a whole number of at least 1, got {shortlist!r}.")
     model, opened = load(run, device), open_for(run, data, split)
     if shortlist == "auto":
         validation = recipe_of(run).data.validation
-        with console.status(f"choosing the length of the list on {validation}"):
+        with console.status(f"choosing the length of the shortlist on {validation}"):
             count = smallest(model, open_for(run, data, validation))
     else:
         count = int(shortlist)
     with console.status(f"scoring with {run}"):
-        found = cascade(model, opened, count)
+        measured = cascade(model, opened, count)
     console.print(f"{run} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts", markup=False)
-    console.print(found.render(), markup=False)
-    write_json(json_, found.to_dict())
+    console.print(measured.render(), markup=False)
+    write_json(json_, measured.to_dict())
 
 
 def metrics(
@@ -123,20 +133,18 @@ def metrics(
     protocol: Protocol = "full",
     json_: Json = None,
 ) -> None:
-    """Measure any score matrix (CLIP's, BLIP's, your own), with bootstrap intervals over images.
+    """Compute the retrieval metrics of any score matrix.
+
+    The matrix may come from CLIP, BLIP or your own model. The intervals are 95 % bootstrap intervals over images.
 
     Parameters
     ----------
     scores
-        A .npy file: float, image x text; larger is better.
+        A .npy file of floats, image x text. Larger scores are better.
     image_of_text
-        A .npy file: for each text, the row of its image.
+        A .npy file with, for each text, the row of its image.
     against
-        Another matrix of the same images and texts: a paired test of the difference in rSum.
-    protocol
-        full, or 5fold: the mean over five consecutive folds of images.
-    json_
-        Write the metrics there.
+        Another score matrix of the same images and texts, for a paired test of the difference in rSum.
     """
     from regard.evaluation.compare import measure
 
@@ -145,40 +153,38 @@ def metrics(
     write_json(json_, report.to_dict())
 
 
-def twins(*runs: Path, data: Path, split: str = "test", json_: Json = None, device: Device = "auto") -> None:
-    """Ask whether runs tell the made world's twins apart: the same things, differently related.
+def twins(
+    *runs: RunOfSeveral, data: Path, split: SplitName = "test", json_: Json = None, device: Device = "auto"
+) -> None:
+    """Measure whether runs distinguish the twin images of Scenes.
+
+    Twins are two images of the same things that differ in a relation or in attributes. The result is the percentage of
+    sentences that score their own image above its twin, for each run and kind of difference.
 
     Parameters
     ----------
-    runs
-        Run folders, one or more; each is asked alone.
     data
-        A folder made by `regard data scenes`.
-    split
-        Which split of it.
-    json_
-        Write the percentages there.
-    device
-        auto, cpu or cuda.
+        Data folder that `regard data scenes` generated.
     """
     from regard.evaluation.evaluate import scores_of
-    from regard.evaluation.probe import twins as ask
+    from regard.evaluation.probe import twins as measure
     from regard.runtime import device_named
     from regard.training.checkpoint import load, open_for
 
     device = device_named(device)
-    found = {}
-    for run in runs or no_runs():
+    check_runs(runs)
+    measured = {}
+    for run in runs:
         opened = open_for(run, data, split)
-        found[str(run)] = ask(scores_of(load(run, device), opened), opened)
-        answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in found[str(run)].items())
-        console.print(f"{run}: {answers}  (percent right; chance is 50)", markup=False)
-    write_json(json_, found)
+        measured[str(run)] = measure(scores_of(load(run, device), opened), opened)
+        answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in measured[str(run)].items())
+        console.print(f"{run}: {answers}  (percent correct; chance is 50)", markup=False)
+    write_json(json_, measured)
 
 
 @contextmanager
-def _matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
-    """A float32 matrix in memory, or in the .npy file `path`, which is there once the block ends well."""
+def _score_matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
+    """Yield a float32 matrix in memory, or in the .npy file `path`, which appears when the block ends without error."""
     import numpy as np
 
     if path is None:
@@ -186,7 +192,7 @@ def _matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
         return
     with replacing(path) as temporary:
         scores = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error now; it would be a signal while the map is written
+        if hasattr(os, "posix_fallocate"):  # reports a full disk now; a write to the memory map would end by a signal
             with open(temporary, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         yield scores
@@ -197,7 +203,3 @@ def _write_array(path: Path, values: Any) -> None:
 
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.save(file, values)
-
-
-def no_runs() -> NoReturn:
-    raise InputError("Name at least one run folder.")

@@ -5,48 +5,51 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.cli.common import check_writable, console
+from regard.cli.common import OutputFile, console
 
 
 def look(
     data: Path,
     image: str,
     *,
-    out: Annotated[Path, Parameter(name=("--out", "-o"), validator=check_writable)],
+    out: Annotated[OutputFile, Parameter(name=("--out", "-o"))],
     split: str | None = None,
     photographs: Path | None = None,
     regions: int = 12,
     relations: int = 12,
     sentences: int = 5,
 ) -> None:
-    """Draw an image of a data folder: its regions, their relations as a graph, and the graphs of its sentences.
+    """Draw an image with its regions, relations and sentences.
+
+    The relations are drawn as a graph between the regions, and each sentence as a graph of its words.
 
     Parameters
     ----------
     data
-        The data folder.
+        Data folder.
     image
-        An image's id, as in {split}_ids.txt.
+        Id of the image, as in {split}_ids.txt.
     out
-        The picture, a PNG file.
+        PNG file to write.
     split
-        Look only there; by default in every split.
+        Split to look in. Default: all splits.
     photographs
-        The folder of the photographs; by default the one that the data folder names, or its own pictures.
+        Folder of the photographs. Default: the folder that the data folder names, or the data folder's own pictures.
     regions
-        How many regions are drawn at most: those of the relations, then the largest.
+        Largest number of regions to draw: first those of the relations, then the largest.
     relations
-        How many relations are drawn at most, the surest first. Where there are more, two a region and no repeats.
+        Largest number of relations to draw, the most confident first. If the image has more, at most two per region
+        and no repetitions are drawn.
     sentences
-        How many sentences are drawn at most.
+        Largest number of sentences to draw.
     """
     from regard.explain.image import draw_look, find, legend, photograph_of
-    from regard.explain.image import look as seen
+    from regard.explain.image import look as choose
 
     opened, row = find(data, image, split)
     photograph = photograph_of(opened, row, photographs)
-    found = seen(opened, row, photograph, regions=regions, relations=relations, sentences=sentences)
-    draw_look(found, out)
-    console.print(f"{image}   {legend(found)}", markup=False)
-    where = f"with {photograph}" if photograph else "without its photograph (--photographs says where it lies)"
-    console.print(f"Wrote {out}, {where}", markup=False)
+    chosen = choose(opened, row, photograph, regions=regions, relations=relations, sentences=sentences)
+    draw_look(chosen, out)
+    console.print(f"{image}   {legend(chosen)}", markup=False)
+    source = f"with {photograph}" if photograph else "without the photograph (--photographs names its folder)"
+    console.print(f"Wrote {out}, {source}", markup=False)

@@ -29,64 +29,68 @@ def extract(
     workers: int = min(os.cpu_count() or 1, 8),
     device: Device = "auto",
 ) -> None:
-    """Make a data folder of a folder of photographs: regions, features, relations.
+    """Make a data folder from a folder of photographs.
 
-    What has been extracted is not extracted again: after an interruption, or when photographs were added, the same
-    command does the rest; options that are left out are as before. Under torchrun the processes divide the work.
+    The data folder contains the regions of each photograph, their features and their relations. Photographs that were
+    extracted before are skipped: after an interruption, or after photographs were added, the same command extracts the
+    rest. Options that are left out keep their earlier values. Under torchrun the processes share the work.
 
     Parameters
     ----------
     photographs
-        The folder; folders in it are looked through too.
+        Folder of photographs. Its subfolders are searched too.
     out
-        The data folder, new or begun by this command.
+        Data folder to create or to continue.
     like
-        Another data folder of this command: extract as it was, for a run that was trained on it.
+        Another extracted data folder, whose options are used. This suits a run that was trained on it.
     captions
-        A table (CSV, TSV) with the columns file, sentence and perhaps split. Without a split, eight photographs in ten
-        are for training, one for validation, one for test. Photographs without a sentence are the split rest.
-        "none": no longer.
+        Table (CSV or TSV) with the columns file, sentence and, optionally, split. Without split, 80 % of the
+        photographs are for training, 10 % for validation and 10 % for test. Photographs without a sentence form the
+        split rest. Pass none to clear the earlier choice.
     split
-        All photographs, or with captions all that have some, are this split; without captions it is test. "none": no
-        longer.
+        Put all photographs (with captions: all that have a sentence) in this split. Default without captions: test.
+        Pass none to clear the earlier choice.
     detector
-        A .onnx file, a model of transformers (folder or name on the hub), or grid: windows alone, the default.
+        An .onnx file, a transformers model (a folder, or a name on the Hugging Face hub), or grid: only windows.
+        Default: grid.
     features
-        A .onnx file, a model of transformers, or colours: colours and edges, without weights, the default.
+        An .onnx file, a transformers model, or colours: colours and edges, which need no weights. Default: colours.
     pool
-        Of a model of transformers. crop: each region is a picture (the default). map: one pass a photograph.
+        How a transformers model describes regions. crop: each region is an image of its own. map: one pass per
+        photograph, pooled over the regions. Default: crop.
     pixels
-        What values an .onnx backbone reads: raw is 0 to 255, unit 0 to 1, symmetric -1 to 1. The default is what a
-        preprocessor_config.json beside it says, else imagenet.
+        Pixel values that an .onnx backbone expects: raw is 0 to 255, unit is 0 to 1, symmetric is -1 to 1; imagenet
+        and clip are normalized by the mean and deviation of that data set or model. Default: as in the
+        preprocessor_config.json beside the file, otherwise imagenet.
     project
-        A .npz of mean and components, which the features are projected by.
+        An .npz file of a mean and components. Features are replaced by (features - mean) @ components.T.
     classes
-        A file that names the detector's classes, or those that an open detector shall look for: a name a line.
+        Text file with one class name per line: the classes of the detector, or those that an open-vocabulary detector
+        looks for.
     regions
-        The most regions of a photograph, 1 to 100; the default is 36. The first is the whole.
+        Largest number of regions per photograph, 1 to 100. The first region is the whole photograph. Default: 36.
     windows
-        Fill up with windows what the detector leaves (the default).
+        Fill the remaining regions with windows. Default: yes.
     sure
-        A detection of this score comes before the windows; the default is 0.25.
+        Detections with at least this score come before the windows, up to 70 % of the regions. Default: 0.25.
     overlap
-        Regions that overlap an earlier one by a larger IoU are left out; the default is 0.7.
+        Skip a region if its IoU with an earlier region is larger than this. Default: 0.7.
     side
-        A larger photograph is scaled down to so many pixels; the default is 1024.
+        Scale larger photographs down so that the longer side has this number of pixels. Default: 1024.
     relations
-        boxes: geometric ones (the default); none; or a file of `regard relations fit`.
+        boxes: geometric relations. none: no relations. Otherwise a file that `regard relations fit` wrote. Default:
+        boxes.
     workers
-        Threads that read and decode photographs ahead of the model.
-    device
-        auto, cpu or cuda.
+        Number of threads that read and decode photographs ahead of the model.
     """
     from regard.extract.extraction import extract as run
     from regard.extract.extraction import told
     from regard.runtime import device_named
 
-    chosen = {"detector": detector, "features": features, "pool": pool, "pixels": pixels, "project": project,
-              "classes": classes, "regions": regions, "windows": windows, "sure": sure, "overlap": overlap,
-              "side": side}  # fmt: skip
-    given = {name: value for name, value in chosen.items() if value is not None}
+    options = {"detector": detector, "features": features, "pool": pool, "pixels": pixels, "project": project,
+               "classes": classes, "regions": regions, "windows": windows, "sure": sure, "overlap": overlap,
+               "side": side}  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
     with ProgressBar("extracting", None) as bar:
         report = run(
             photographs,

@@ -5,42 +5,39 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.cli.common import Device, Json, Settings, console, write_json
+from regard.cli.common import Device, Json, RecipeName, Settings, SplitName, console, write_json
 from regard.files import InputError
+
+RowNames = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
+Flag = Parameter(negative="", show_default=False)
 
 
 def train(
-    recipe: str, *, data: Path, out: Path, set_: Settings = (), resume: bool = False, device: Device = "auto"
+    recipe: RecipeName, *, data: Path, out: Path, set_: Settings = (), resume: bool = False, device: Device = "auto"
 ) -> None:
-    """Train a recipe on a data folder.
+    """Train a model from a recipe on a data folder.
 
     Parameters
     ----------
-    recipe
-        A recipe of the package (`regard recipes` lists them) or a TOML file.
     data
-        The data folder; `regard data check` says what is in it.
+        Data folder. `regard data check` reports its contents.
     out
-        The run's folder, which is made.
-    set_
-        A setting over the recipe's, such as train.epochs=5. May be repeated.
+        Folder of the run, which is created.
     resume
-        Go on with the run in `out`.
-    device
-        auto, cpu or cuda.
+        Continue the run in `--out`.
     """
     from regard.metrics import render
     from regard.training.loop import train as run
     from regard.training.recipe import Recipe
 
-    found = run(Recipe.read(recipe, list(set_)), data, out, resume=resume, device=device, console=console)
-    console.print(f"{out}: the best weights, on validation")
-    console.print(render(found), markup=False)
+    recalls = run(Recipe.read(recipe, list(set_)), data, out, resume=resume, device=device, console=console)
+    console.print(f"{out}: metrics of the best weights on the validation split")
+    console.print(render(recalls), markup=False)
     console.print(f"Next: regard evaluate {out} --data {data} --split test")
 
 
 def recipes() -> None:
-    """List the recipes of the package."""
+    """List the built-in recipes."""
     from regard.training.recipe import recipe_names
 
     for name in recipe_names():
@@ -48,48 +45,39 @@ def recipes() -> None:
 
 
 def ablate(
-    recipe: str,
+    recipe: RecipeName,
     *,
     data: Path | None = None,
     out: Path | None = None,
     set_: Settings = (),
-    rows: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    rows: RowNames = (),
     part: str = "1/1",
-    split: str = "test",
-    list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
-    only_measure: Annotated[bool, Parameter(negative="")] = False,
+    split: SplitName = "test",
+    list_: Annotated[bool, Parameter(name="--list"), Flag] = False,
+    only_measure: Annotated[bool, Flag] = False,
     json_: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Train a recipe's model with one mechanism taken away at a time, and tabulate what each row reaches.
+    """Train a model without each of its mechanisms, and compare.
 
-    What has been trained is not trained again, and what was interrupted goes on. Several machines may share `out`,
-    each with a part of the rows; each table shows what any of them has finished.
+    Each row of the table is a run of the recipe without one mechanism of the model. Finished runs are not trained
+    again, and interrupted runs continue. Several machines may share `--out` and train a part of the rows each; the
+    table shows the runs that any of them has finished.
 
     Parameters
     ----------
-    recipe
-        A recipe of the package (`regard recipes` lists them) or a TOML file.
     data
-        The data folder.
+        Data folder. Required unless `--list` is given.
     out
-        The folder for the rows' runs, the table (ablation.md, ablation.json) and its picture.
-    set_
-        A setting for every row, such as a smaller budget: train.epochs=3. May be repeated.
+        Folder for the runs, the table (ablation.md, ablation.json) and its picture. Required unless `--list` is given.
     rows
-        Only this row; may be repeated. By default all of the model's.
+        Train and measure only this row. May be repeated. Default: all rows of the model.
     part
-        2/4: the second of four machines, which trains every fourth row.
-    split
-        The split to measure on.
+        The part of the rows to train. 2/4: the second of four machines, which trains every fourth row.
     list_
-        Only say which rows there are.
+        List the rows and their settings, and exit.
     only_measure
-        Tabulate what is trained, and train nothing.
-    json_
-        Write the table there too.
-    device
-        auto, cpu or cuda.
+        Measure the finished runs without training.
     """
     from regard.runtime import device_named
     from regard.training.ablate import chosen, measure_rows, table, to_dicts, train_rows, write
@@ -100,16 +88,16 @@ def ablate(
     wanted = chosen(model, rows)
     if list_:
         for name, settings in wanted.items():
-            console.print(f"{name:20}{' '.join(settings) or 'the recipe as it is'}", markup=False)
+            console.print(f"{name:20}{' '.join(settings) or 'the recipe without changes'}", markup=False)
         return
     if data is None or out is None:
-        raise InputError("regard ablate needs --data and --out (or --list).")
+        raise InputError("regard ablate requires --data and --out (or --list).")
     if not only_measure:
         train_rows(recipe, chosen(model, rows, part), data, out, list(set_), device, console)
-    found = measure_rows(wanted, data, out, split, device)
-    if not found:
-        raise InputError(f"No row of {model} has been trained in {out}: leave --only-measure out.")
-    write(found, out)
-    console.print(table(found), markup=False)
+    measured = measure_rows(wanted, data, out, split, device)
+    if not measured:
+        raise InputError(f"{out} has no finished run of {model}: repeat the command without --only-measure.")
+    write(measured, out)
+    console.print(table(measured), markup=False)
     console.print(f"Wrote {out / 'ablation.md'}, ablation.json and ablation.png", markup=False)
-    write_json(json_, {"split": split, "rows": to_dicts(found)})
+    write_json(json_, {"split": split, "rows": to_dicts(measured)})
