@@ -23,14 +23,14 @@ TINY = ("--set", "train.epochs=1", "--set", "train.log_every=1", "--set", "words
 
 
 @dataclass
-class Told:
+class CommandResult:
     code: int
     out: str
     err: str
 
 
-def regard(*arguments: object) -> Told:
-    """What the command line says and returns."""
+def regard(*arguments: object) -> CommandResult:
+    """Run the command line, and return what it prints and its exit code."""
     before, sys.argv = sys.argv, ["regard", *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     try:
@@ -38,15 +38,15 @@ def regard(*arguments: object) -> Told:
             main()
     finally:
         sys.argv = before
-    return Told(end.value.code, out.getvalue(), err.getvalue())
+    return CommandResult(end.value.code, out.getvalue(), err.getvalue())
 
 
 def refused(*arguments: object) -> str:
-    """The one line that bad input gets."""
-    told = regard(*arguments)
-    assert told.code == 2, told
-    assert re.fullmatch(r"regard: [^\n]+\n", told.err), told.err
-    return told.err.removeprefix("regard: ").strip()
+    """Run the command line on bad input, and return its one line of standard error."""
+    result = regard(*arguments)
+    assert result.code == 2, result
+    assert re.fullmatch(r"regard: [^\n]+\n", result.err), result.err
+    return result.err.removeprefix("regard: ").strip()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -59,7 +59,7 @@ def training(data: Path, *more: str, recipe: str = "cmsei-scenes") -> tuple[obje
 
 @contextlib.contextmanager
 def room_for(size: int):
-    """Files may not grow beyond `size` bytes: like a full disk, but for this process alone."""
+    """Limit the size of files that this process writes to `size` bytes, as a full disk would."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -69,14 +69,14 @@ def room_for(size: int):
 
 
 def interrupted(begun, *arguments: object) -> tuple[int, str]:
-    """Ctrl-C for the command line in a process group of its own, once `begun()` is true."""
+    """Run the command line in its own process group, press Ctrl-C once `begun()` is true, and return (code, errors)."""
     process = subprocess.Popen(
         [sys.executable, "-m", "regard", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job, which the tests may run in, hands down that Ctrl-C is ignored.
+        # The tests may run in a background job of a shell, whose children ignore Ctrl-C by default.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -94,7 +94,7 @@ def interrupted(begun, *arguments: object) -> tuple[int, str]:
     return process.returncode, err
 
 
-def spoil(path: Path, change) -> None:
+def damage(path: Path, change) -> None:
     np.save(path, change(np.load(path)))
 
 

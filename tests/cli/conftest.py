@@ -11,7 +11,7 @@ from commands import TINY, regard
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """Scenes, and a run each of CMSEI and SCAN on them."""
+    """Generate Scenes, and train one run of CMSEI and one of SCAN on them."""
     folder = tmp_path_factory.mktemp("cli")
     made = regard("data", "scenes", "--out", folder / "data", "--train", 24, "--dev", 8, "--test", 10, "--pictures", 2)
     assert (made.code, made.err) == (0, "")
@@ -31,5 +31,5 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def data(world, tmp_path):
-    """A copy of the data that a test may spoil."""
+    """A copy of the data that a test may change."""
     return Path(shutil.copytree(world / "data", tmp_path / "data"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from commands import contents, refused, room_for, spoil, training
+from commands import contents, damage, refused, room_for, training
 
 
 def nan(array):
@@ -16,11 +16,15 @@ def nan(array):
     return array
 
 
-SPOILT = {
-    "two axes": ("ims.npy", lambda path: spoil(path, lambda array: array[:, 0]), r"{}_ims\.npy is float16 .* want flo"),
-    "whole numbers": ("ims.npy", lambda path: spoil(path, lambda array: array.astype(int)), r"{}_ims\.npy is int64"),
-    "fewer rows": ("ims.npy", lambda path: spoil(path, lambda array: array[:-1]), r"{}_image_of_text\.npy, row"),
-    "fewer boxes": ("boxes.npy", lambda path: spoil(path, lambda array: array[:, :3]), r"{}_boxes\.npy has shape"),
+DAMAGED = {
+    "two axes": (
+        "ims.npy",
+        lambda path: damage(path, lambda array: array[:, 0]),
+        r"{}_ims\.npy is float16 .* want flo",
+    ),
+    "whole numbers": ("ims.npy", lambda path: damage(path, lambda array: array.astype(int)), r"{}_ims\.npy is int64"),
+    "fewer rows": ("ims.npy", lambda path: damage(path, lambda array: array[:-1]), r"{}_image_of_text\.npy, row"),
+    "fewer boxes": ("boxes.npy", lambda path: damage(path, lambda array: array[:, :3]), r"{}_boxes\.npy has shape"),
     "no features": ("ims.npy", Path.unlink, r"{}_ims\.npy is not there\. Choose one of: "),
     "no captions": ("caps.txt", Path.unlink, r"{}_caps\.txt is not there\."),
     "cut short": (
@@ -45,17 +49,17 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("fault", SPOILT)
-def test_spoilt_data_stops_training_before_it_leaves_anything(fault, data):
-    name, change, message = SPOILT[fault]
+@pytest.mark.parametrize("fault", DAMAGED)
+def test_damaged_data_stops_training_before_a_run_is_written(fault, data):
+    name, change, message = DAMAGED[fault]
     change(data / f"train_{name}")
     assert re.search(message.format("train"), refused(*training(data)))
     assert not (data.parent / "run").exists()
 
 
-@pytest.mark.parametrize("fault", SPOILT)
-def test_spoilt_data_stops_evaluation(fault, world, data):
-    name, change, message = SPOILT[fault]
+@pytest.mark.parametrize("fault", DAMAGED)
+def test_damaged_data_stops_evaluation(fault, world, data):
+    name, change, message = DAMAGED[fault]
     change(data / f"test_{name}")
     out = data.parent / "metrics.json"
     out.write_text("earlier")
@@ -65,7 +69,7 @@ def test_spoilt_data_stops_evaluation(fault, world, data):
 
 def test_features_of_another_width_stop_training_and_evaluation(world, data):
     for split in ("dev", "test"):
-        spoil(data / f"{split}_ims.npy", lambda array: array[:, :, :100])
+        damage(data / f"{split}_ims.npy", lambda array: array[:, :, :100])
     message = r"data {} has regions of 100 features; the model was made for \d+: want features of the same detector"
     assert re.search(message.format("dev"), refused(*training(data)))
     assert not (data.parent / "run").exists()
@@ -73,13 +77,13 @@ def test_features_of_another_width_stop_training_and_evaluation(world, data):
 
 
 def test_nan_features_stop_training_and_evaluation(world, data):
-    spoil(data / "test_ims.npy", nan)
+    damage(data / "test_ims.npy", nan)
     for verb in ("evaluate", "twins"):
         assert refused(verb, world / "cmsei", "--data", data) == (
             f"{data} test: the features of image 3 (test-0000003) hold NaN or infinity; "
             f"`regard data check {data}` lists all such rows."
         )
-    spoil(data / "train_ims.npy", nan)
+    damage(data / "train_ims.npy", nan)
     assert "The loss is nan at step" in refused(*training(data))
     assert not (data.parent / "run" / "model.safetensors").exists()
 
@@ -112,7 +116,7 @@ def test_nan_features_stop_training_and_evaluation(world, data):
         (["data", "scenes", "--out", "o", "--train", "many"], 'unable to convert "many" into int'),
     ],
 )
-def test_a_wrong_word_is_named_with_the_nearest(arguments, message, tmp_path, monkeypatch):
+def test_an_unknown_word_is_reported_with_the_nearest(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in refused(*arguments)
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +124,7 @@ def test_a_wrong_word_is_named_with_the_nearest(arguments, message, tmp_path, mo
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:1", pytest.param("cuda", marks=pytest.mark.skipif(
     torch.cuda.is_available(), reason="there is a CUDA device here"))])  # fmt: skip
-def test_a_device_that_is_not_there(device, world, tmp_path):
+def test_an_unavailable_device(device, world, tmp_path):
     message = "torch sees no CUDA device here; take --device cpu." if device == "cuda" else "is no device"
     for verb in (
         ("train", "scan-scenes", "--out", tmp_path / "run", "--data", world / "data"),
@@ -132,8 +136,8 @@ def test_a_device_that_is_not_there(device, world, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_where_nothing_can_be_written(world, tmp_path):
-    """Found before the work, and nothing there is touched."""
+def test_output_paths_that_cannot_be_written(world, tmp_path):
+    """They are reported before the work, and nothing there is changed."""
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("too")
@@ -162,7 +166,7 @@ def test_a_read_only_folder(world, tmp_path):
     assert "locked is read-only." in refused("evaluate", world / "scan", "--data", world / "data", "--json", out)
 
 
-def test_a_full_disk_spoils_no_earlier_file(world, data, tmp_path):
+def test_a_full_disk_leaves_earlier_files_unchanged(world, data, tmp_path):
     out = tmp_path / "metrics.json"
     out.write_text("earlier")
     with room_for(100):

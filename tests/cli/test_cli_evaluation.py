@@ -10,94 +10,95 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from commands import refused, regard, spoil, training
+from commands import damage, refused, regard, training
 
 
 def test_evaluate_measures_a_run_and_metrics_agree_on_its_scores(world, tmp_path):
-    told = regard(
+    result = regard(
         *("evaluate", world / "cmsei", "--data", world / "data"),
         *("--json", tmp_path / "new" / "run.json", "--save-scores", tmp_path / "scores.npy"),
     )
-    assert told.code == 0
-    assert told.out.startswith(f"{world}/cmsei on {world}/data test: 10 images, 50 texts\n")
+    assert result.code == 0
+    assert result.out.startswith(f"{world}/cmsei on {world}/data test: 10 images, 50 texts\n")
     found = json.loads((tmp_path / "new" / "run.json").read_text())
     assert found.keys() == {"i2t", "t2i", "rsum"}
     for way in ("i2t", "t2i"):
         assert found[way].keys() == {"r1", "r5", "r10", "medr", "meanr"}
     assert found["rsum"] == pytest.approx(sum(found[way][k] for way in ("i2t", "t2i") for k in ("r1", "r5", "r10")))
-    assert f"rSum{found['rsum']:17.1f}" in told.out
-    assert regard("evaluate", world / "cmsei").out == told.out  # --data is where it was trained, unless one is named
+    assert f"rSum{found['rsum']:17.1f}" in result.out
+    assert regard("evaluate", world / "cmsei").out == result.out  # --data is where it was trained, unless one is named
     assert np.load(tmp_path / "scores.npy").dtype == np.float32
 
     pair = (tmp_path / "scores.npy", tmp_path / "scores.image_of_text.npy")
-    told = regard("metrics", *pair, "--json", tmp_path / "metrics.json")
-    assert told.code == 0
+    result = regard("metrics", *pair, "--json", tmp_path / "metrics.json")
+    assert result.code == 0
     again = json.loads((tmp_path / "metrics.json").read_text())
     assert {key: again[key] for key in found} == found
-    assert "95 % intervals" in told.out
+    assert "95 % intervals" in result.out
 
 
 def test_metrics_compares_two_matrices(world, tmp_path):
     for name in ("cmsei", "scan"):
         regard("evaluate", world / name, "--data", world / "data", "--save-scores", tmp_path / f"{name}.npy")
-    told = regard(
+    result = regard(
         *("metrics", tmp_path / "cmsei.npy", tmp_path / "cmsei.image_of_text.npy"),
         *("--against", tmp_path / "scan.npy", "--json", tmp_path / "both.json"),
     )
-    assert told.code == 0
+    assert result.code == 0
     found = json.loads((tmp_path / "both.json").read_text())
     assert found["difference"]["rsum"] == pytest.approx(found["rsum"] - found["against"]["rsum"])
-    assert re.search(r"rSum differs by [+-]\d+\.\d \(95 % .*, p = \d\.\d+\)", told.out)
+    assert re.search(r"rSum differs by [+-]\d+\.\d \(95 % .*, p = \d\.\d+\)", result.out)
 
 
 def test_several_runs_are_the_mean_of_their_matrices(world, tmp_path):
     for runs in (("cmsei",), ("scan",), ("cmsei", "scan")):
         paths = [world / run for run in runs]
         out = tmp_path / f"{'-'.join(runs)}.npy"
-        told = regard("evaluate", *paths, "--data", world / "data", "--save-scores", out)
-        assert told.out.startswith(f"{' + '.join(map(str, paths))} on ")
+        result = regard("evaluate", *paths, "--data", world / "data", "--save-scores", out)
+        assert result.out.startswith(f"{' + '.join(map(str, paths))} on ")
     cmsei, scan, both = (np.load(tmp_path / f"{name}.npy") for name in ("cmsei", "scan", "cmsei-scan"))
     np.testing.assert_allclose(both, (cmsei + scan) / 2, atol=1e-6)
     assert not np.allclose(cmsei, scan)
 
 
-def test_narrow_numbers_are_used_where_asked(world, tmp_path):
+def test_half_precision_is_used_when_requested(world, tmp_path):
     scores = {}
-    for name, asked in {"exact": (), "narrow": ("--precision", "bfloat16", "--encodings", "float16")}.items():
-        told = regard("evaluate", world / "cmsei", *asked, "--save-scores", tmp_path / f"{name}.npy")
-        assert told.code == 0, told.err
+    for name, asked in {"exact": (), "half": ("--precision", "bfloat16", "--encodings", "float16")}.items():
+        result = regard("evaluate", world / "cmsei", *asked, "--save-scores", tmp_path / f"{name}.npy")
+        assert result.code == 0, result.err
         scores[name] = np.load(tmp_path / f"{name}.npy")
-    assert not np.array_equal(scores["narrow"], scores["exact"])
-    np.testing.assert_allclose(scores["narrow"], scores["exact"], atol=2e-2)
+    assert not np.array_equal(scores["half"], scores["exact"])
+    np.testing.assert_allclose(scores["half"], scores["exact"], atol=2e-2)
 
 
-def test_five_folds_are_labelled_as_the_mean_of_themselves(world, tmp_path):
-    told = regard(
+def test_five_folds_are_reported_as_their_mean(world, tmp_path):
+    result = regard(
         *("evaluate", world / "scan", "--data", world / "data", "--protocol", "5fold", "--json", tmp_path / "5.json")
     )
-    assert told.code == 0
-    folds = [float(value) for value in re.search(r"mean of the folds' (.*)", told.out)[1].split()]
+    assert result.code == 0
+    folds = [float(value) for value in re.search(r"mean of the folds' (.*)", result.out)[1].split()]
     assert len(folds) == 5
     assert json.loads((tmp_path / "5.json").read_text())["rsum"] == pytest.approx(np.mean(folds), abs=0.06)
 
 
-def test_twins_asks_each_run_alone(world, tmp_path):
-    told = regard("twins", world / "cmsei", world / "scan", "--data", world / "data", "--json", tmp_path / "twins.json")
-    assert told.code == 0
-    found = json.loads((tmp_path / "twins.json").read_text())
-    assert list(found) == [str(world / "cmsei"), str(world / "scan")]
-    for line, (run, answers) in zip(told.out.splitlines(), found.items(), strict=True):
+def test_twins_measures_each_run_separately(world, tmp_path):
+    runs, out = (world / "cmsei", world / "scan"), tmp_path / "twins.json"
+    result = regard("twins", *runs, "--data", world / "data", "--json", out)
+    assert result.code == 0
+    found = json.loads(out.read_text())
+    assert list(found) == [str(run) for run in runs]
+    for line, (run, answers) in zip(result.out.splitlines(), found.items(), strict=True):
         assert line.startswith(f"{run}: ")
         for kind, value in answers.items():
             assert f"{kind} {value:5.1f}" in line
 
 
-def test_a_shortlist_is_measured_beside_all_pairs(world, tmp_path):
+def test_a_shortlist_is_compared_with_all_pairs(world, tmp_path):
     data, run = world / "data", world / "cmsei"
-    told = regard("evaluate", run, "--data", data, "--shortlist", 3, "--json", tmp_path / "found.json")
-    assert told.code == 0, told.err
-    assert "all pairs" in told.out
-    assert "shortlist of 3" in told.out
+    result = regard("evaluate", run, "--data", data, "--shortlist", 3, "--json", tmp_path / "found.json")
+    assert result.code == 0, result.err
+    assert "all pairs" in result.out
+    assert "shortlist of 3" in result.out
     assert json.loads((tmp_path / "found.json").read_text())["count"] == 3
     assert regard("evaluate", run, "--data", data, "--shortlist", "auto").code == 0
     assert "Expected --shortlist auto or a whole number" in refused("evaluate", run, "--data", data, "--shortlist", "0")
@@ -128,7 +129,7 @@ def test_nan_scores_are_refused(world, data, tmp_path):
     assert f"{scores}: 500 scores are NaN" in refused("metrics", scores, tmp_path / "owner.npy")
 
 
-def test_data_without_twins_says_what_has_them(world, data):
+def test_data_without_twins_is_refused(world, data):
     for split in ("train", "test"):
         (data / f"{split}_twins.npz").unlink()
     assert "test_twins.npz is not there: only the made world" in refused("twins", world / "cmsei", "--data", data)
@@ -136,10 +137,10 @@ def test_data_without_twins_says_what_has_them(world, data):
     assert regard(*training(data, "--set", "train.twins=false")).code == 0
 
 
-def test_other_images_make_no_ensemble(world, data):
-    """Rows that repeat without ids to say so: how many sentences an image has is the recipe's to say."""
+def test_an_ensemble_of_different_texts_is_refused(world, data):
+    """Images are repeated without ids, so captions_per_image of each recipe decides which image a text belongs to."""
     for name in ("ims", "boxes", "labels", "num_regions", "sizes"):
-        spoil(data / f"test_{name}.npy", lambda array: array.repeat(5, 0))
+        damage(data / f"test_{name}.npy", lambda array: array.repeat(5, 0))
     for name in ("ids.txt", "image_of_text.npy", "relations.npz"):
         (data / f"test_{name}").unlink()
     runs = []
@@ -154,7 +155,7 @@ def test_other_images_make_no_ensemble(world, data):
     )
 
 
-def test_weights_of_another_model_or_of_none(world, tmp_path):
+def test_weights_of_another_model_or_no_weights(world, tmp_path):
     run = Path(shutil.copytree(world / "cmsei", tmp_path / "run"))
     shutil.copy(world / "scan" / "model.safetensors", run)
     assert refused("evaluate", run, "--data", world / "data") == (

@@ -10,17 +10,17 @@ from commands import TINY, contents, interrupted, refused, regard, room_for, tra
 from regard.training.recipe import recipe_names
 
 
-def test_train_goes_on_where_it_stopped(world, tmp_path):
+def test_train_resumes(world, tmp_path):
     run = Path(shutil.copytree(world / "cmsei", tmp_path / "run"))
     arguments = ("train", "cmsei-scenes", "--data", world / "data", "--out", run, *TINY, "cmsei.dim=16")
     before = contents(run)
     assert refused(*arguments) == f"{run} holds a run already: go on with it by --resume, or name another --out."
     assert contents(run) == before
-    told = regard(*arguments, "--set", "train.epochs=2", "--resume")
-    assert told.code == 0
-    assert "Resumed after epoch 1, batch 0." in told.out
-    assert "epoch   2  dev rSum" in told.out
-    assert "epoch   1  dev" not in told.out
+    result = regard(*arguments, "--set", "train.epochs=2", "--resume")
+    assert result.code == 0
+    assert "Resumed after epoch 1, batch 0." in result.out
+    assert "epoch   2  dev rSum" in result.out
+    assert "epoch   1  dev" not in result.out
 
 
 def test_recipes_are_listed():
@@ -43,7 +43,7 @@ def test_recipes_are_listed():
         ("data.validation=devv", "devv_ims.npy is not there. Did you mean 'dev'?"),
     ],
 )
-def test_a_wrong_setting_leaves_no_run(setting, message, world, tmp_path):
+def test_a_wrong_setting_writes_no_run(setting, message, world, tmp_path):
     arguments = ("train", "cmsei-scenes", "--data", world / "data", "--out", tmp_path / "run", "--set", setting)
     assert message in refused(*arguments)
     assert not (tmp_path / "run").exists()
@@ -53,7 +53,7 @@ def test_a_wrong_setting_leaves_no_run(setting, message, world, tmp_path):
     ("room", "file"),
     [(500, "recipe.toml"), (20_000, "model.safetensors"), (110_000, "last.pt")],
 )
-def test_a_full_disk_stops_training_which_can_go_on(room, file, data):
+def test_training_resumes_after_a_full_disk(room, file, data):
     run = data.parent / "run"
     arguments = training(data, "--set", "cmsei.dim=16")
     with room_for(room):
@@ -62,7 +62,7 @@ def test_a_full_disk_stops_training_which_can_go_on(room, file, data):
     assert regard(*arguments, "--resume").code == 0
 
 
-def test_ctrl_c_in_training_saves_and_says_how_to_go_on(data):
+def test_training_resumes_after_ctrl_c(data):
     run = data.parent / "run"
     arguments = training(data, "--set", "cmsei.dim=16", "--set", "train.epochs=300")
     code, err = interrupted(lambda: (run / "last.pt").exists(), *arguments)

@@ -8,24 +8,24 @@ import sys
 from commands import refused, regard
 
 
-def test_a_sentence_is_taken_apart():
-    told = regard("words", "parse", "A brown dog chases two men.", "[bold]")
-    assert (told.code, told.err) == (0, "")
-    said = told.out.splitlines()
-    assert said[0] == "A brown dog chases two men."
-    assert said[1] == "  tokens        a brown dog chases two men"
-    assert said[2] == "  noun phrases  brown dog, two men"
-    assert "dog: brown" in said[3]
-    assert said[4] == "  relation      dog | chases | men"
-    assert said[5] == "[bold]"  # no mark-up
+def test_a_sentence_is_parsed():
+    result = regard("words", "parse", "A brown dog chases two men.", "[bold]")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0] == "A brown dog chases two men."
+    assert lines[1] == "  tokens        a brown dog chases two men"
+    assert lines[2] == "  noun phrases  brown dog, two men"
+    assert "dog: brown" in lines[3]
+    assert lines[4] == "  relation      dog | chases | men"
+    assert lines[5] == "[bold]"  # no mark-up
     assert "Expected at least one sentence" in refused("words", "parse")
 
 
 def test_parses_are_written_and_drawn(tmp_path, monkeypatch):
     (tmp_path / "captions.txt").write_text("A dog's ball.\n\n犬 🐶\n", "utf-8")
     files = ("--json", tmp_path / "out.json", "--png", tmp_path / "out.png")
-    told = regard("words", "parse", "a red hat", "--file", tmp_path / "captions.txt", *files)
-    assert (told.code, told.err) == (0, "")
+    result = regard("words", "parse", "a red hat", "--file", tmp_path / "captions.txt", *files)
+    assert (result.code, result.err) == (0, "")
     found = json.loads((tmp_path / "out.json").read_text("utf-8"))
     assert [each["sentence"] for each in found] == ["a red hat", "A dog's ball.", "", "犬 🐶"]
     assert found[0] == {
@@ -48,8 +48,8 @@ def test_parses_are_written_and_drawn(tmp_path, monkeypatch):
 
 def test_too_many_sentences_for_one_picture(tmp_path):
     (tmp_path / "captions.txt").write_text("a dog\n" * 900)
-    said = refused("words", "parse", "--file", tmp_path / "captions.txt", "--png", tmp_path / "out.png")
+    message = refused("words", "parse", "--file", tmp_path / "captions.txt", "--png", tmp_path / "out.png")
     assert re.fullmatch(
-        r"The picture would be \d+ x \d+ dots, and 65535 can be drawn: ask for less in one picture\.", said
+        r"The picture would be \d+ x \d+ dots, and 65535 can be drawn: ask for less in one picture\.", message
     )
     assert not (tmp_path / "out.png").exists()
