@@ -46,7 +46,7 @@ def measure(gigabytes: float, steps: int) -> float:
         folder, out = Path(name), Path(name) / "run"
         make_split(folder, "train", num_images)
         make_split(folder, "dev", 10)
-        command = [sys.executable, "-m", "regard.cli", "train", "scan-f30k", "--data", name, "--out", str(out)]
+        command = [sys.executable, "-m", "regard", "train", "scan-f30k", "--data", name, "--out", str(out)]
         command += [word for setting in SETTINGS for word in ("--set", setting)]
         began = time.monotonic()
         training = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from commands import regard
 from extract import test_huggingface, test_onnx
 from regard.data import Split
 from regard.scenes import make_scenes
-from test_cli import regard
 from test_docs import ROOT, blocks
 
 PAGE = ROOT / "docs" / "your-own-photos.md"

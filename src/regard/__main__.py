@@ -1,4 +1,4 @@
-"""`python -m regard`, where the command `regard` is not on the path."""
+"""Run the command line as `python -m regard`, for example under torchrun."""
 
 from regard.cli import main
 

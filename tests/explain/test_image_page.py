@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 from test_graph_layout import overlaps
 
+from commands import contents, refused, regard
 from regard.data import Split
 from regard.explain import ImageContents, draw_image
 from regard.explain.canvas import COLOURS
 from regard.explain.image_page import region_graph
-from test_cli import contents, refused, regard
 
 
 def test_a_region_has_one_colour_in_the_photograph_the_graph_and_the_sentence(data, tmp_path):
@@ -86,9 +86,7 @@ def test_the_command_prints_a_summary_and_writes_the_page(scenes, tmp_path):
     assert first.startswith("test-0000000   test   ·   ")
     assert second == f"Wrote {tmp_path}/page.png, with {scenes}/test_pictures/test-0000000.png"
     result = regard("look", scenes, "test-0000005", "--out", tmp_path / "bare.png", "--split", "test", "--regions", 1)
-    assert result.out.endswith(
-        f"Wrote {tmp_path}/bare.png, without its photograph (--photographs says where it lies)\n"
-    )
+    assert result.out.endswith(f"Wrote {tmp_path}/bare.png, without the photograph (--photographs names its folder)\n")
     assert sorted(contents(tmp_path)) == ["bare.png", "page.png"]
 
 
@@ -101,5 +99,5 @@ def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):
     assert "contains no photograph of test-0000000" in refused(*ask, "--photographs", tmp_path)
     (data / "test_pictures" / "test-0000000.png").write_text("no picture")
     assert "test-0000000.png cannot be read" in refused(*ask)
-    assert "is a folder: name a file" in refused("look", data, "test-0000001", "-o", tmp_path)
+    assert "is a folder: expected the name of a file" in refused("look", data, "test-0000001", "-o", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands import refused, regard, room_for
 from regard.data import Split
-from test_cli import refused, regard, room_for
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from commands import refused, regard
 from regard.data import Split, check
 from regard.relations.predictor import Predictor
-from test_cli import refused, regard
 
 NUMBERS = r"(?: +\d+\.\d){3}"
 
@@ -63,7 +63,8 @@ def test_measure_tells_the_same_on_another_split(world, predictor, tmp_path):
     told = regard("relations", "measure", predictor, world / "data", "--json", tmp_path / "test.json")
     assert (told.code, told.err) == (0, "")
     assert re.match(
-        r"30 images, \d+ relations of 1\d predicates between \d+ classes; \d+ of other names left out\n", told.out
+        r"30 images, \d+ relations of 1\d predicates between \d+ classes; skipped \d+ relations with other names\n",
+        told.out,
     )
     row = json.loads((tmp_path / "test.json").read_text())["with the boxes"]
     found = re.search(rf"^with the boxes({NUMBERS}) ({NUMBERS})$", told.out, re.M)
@@ -177,7 +178,7 @@ def test_a_file_that_is_no_predictor_is_refused(world, data, tmp_path):
 
 def test_sources_without_relations_are_refused(predictor, data, tmp_path):
     out = ("--out", tmp_path / "file")
-    assert "Name at least one source of annotated relations" in refused("relations", "fit", *out)
+    assert "Expected at least one source of annotated relations" in refused("relations", "fit", *out)
     assert f"{data} test has no relations: want regions with all three." in refused(
         "relations", "fit", data, "--split", "test", *out
     )
@@ -197,7 +198,7 @@ def test_sources_without_relations_are_refused(predictor, data, tmp_path):
     )
     assert "want some that are in the predictor's names." in refused("relations", "measure", predictor, few)
     assert "--keep" in refused("relations", "predict", predictor, data, "--keep", 0)
-    assert "is a folder: name a file" in refused("relations", "fit", data, "--out", tmp_path)
+    assert "is a folder: expected the name of a file" in refused("relations", "fit", data, "--out", tmp_path)
     assert not (tmp_path / "file").exists()
 
 

@@ -56,7 +56,7 @@ def test_rows_are_chosen_by_name_and_dealt_to_machines():
     with pytest.raises(InputError, match=r"scan has no ablation row 'i2t-men'\. Did you mean 'i2t-mean'\?"):
         ablate.select_rows("scan", ["i2t-men"])
     for part in ("0/2", "3/2", "2", "a/b"):
-        with pytest.raises(InputError, match=f"--part '{part}' is not of the form 2/4"):
+        with pytest.raises(InputError, match=f"--part '{part}' does not have the form 2/4"):
             ablate.select_rows("scan", part=part)
 
 
@@ -104,7 +104,7 @@ def test_what_is_trained_is_not_trained_again_and_another_run_is_refused(data, t
     weights = trained / "whole" / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
     ablate.train_rows("scan-f8k", ablate.select_rows("scan", ROWS), data, trained, SMALL, "cpu", Console())
-    assert "whole: trained before" in capsys.readouterr().out
+    assert "whole: already trained" in capsys.readouterr().out
     assert weights.stat().st_mtime_ns == stamp
     other = [*SMALL, "train.seed=5"]
     with pytest.raises(InputError, match=r"whole was started with other settings: now train\.seed = 5 \(then 0\)"):
@@ -137,7 +137,7 @@ def test_the_command(data, trained, tmp_path, monkeypatch, capsys):
     rows = ("--rows", "whole", "--rows", "i2t-mean")
     assert run(monkeypatch, "scan-f8k", *where, *sets, *rows, "--json", tmp_path / "table.json") == 0
     printed = capsys.readouterr().out
-    assert "i2t-mean: trained before" in printed
+    assert "i2t-mean: already trained" in printed
     assert (out / "ablation.md").read_text().strip() in printed
     assert (out / "ablation.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     told = json.loads((tmp_path / "table.json").read_text())

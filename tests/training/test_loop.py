@@ -423,12 +423,12 @@ def test_the_loss_over_summaries_is_that_of_their_products(data):
 def test_two_processes_make_one_run(data, tmp_path):
     out, settings = tmp_path / "run", [f"scan.dim={made.DIM}", *made.SMALL, *made.PLAIN, "train.accumulate=2"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "regard.cli", "train", "scan-f8k", "--data", str(data), "--out", str(out), "--device", "cpu"]
+    command += ["-m", "regard", "train", "scan-f8k", "--data", str(data), "--out", str(out), "--device", "cpu"]
     command += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("the best weights, on validation") == 1
+    assert done.stdout.count("metrics of the best weights on the validation split") == 1
     assert done.stdout.count("Next:") == 1
     assert [event["step"] for event in events(out, "step")] == [1, 2, 3, 4]  # 24 sentences, 6 a process
     assert len(events(out, "validation")) == 2

@@ -1,0 +1,102 @@
+"""What the verbs share: the console, option types with their help, the progress bar, and writing of JSON files."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from regard.files import InputError, replacing
+
+# Under torchrun only the first process prints (RANK is the number of the process).
+console = Console(highlight=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+
+
+def check_writable(type_: Any, path: Path | None) -> None:
+    """Raise ValueError if no file can be written at `path`. A validator: it runs before the work of the verb."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: expected the name of a file.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is not a folder.")
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"{above} is read-only.")
+
+
+OutputFile = Annotated[Path, Parameter(validator=check_writable)]
+Json = Annotated[
+    Path | None, Parameter(name="--json", validator=check_writable, help="Also write the results to this JSON file.")
+]
+Png = Annotated[Path | None, Parameter(validator=check_writable, help="Also draw the results to this PNG file.")]
+Device = Annotated[str, Parameter(help="auto (CUDA if there is a GPU, otherwise the CPU), cpu or cuda.")]
+RecipeName = Annotated[str, Parameter(help="Name of a built-in recipe (`regard recipes` lists them), or a TOML file.")]
+Settings = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        negative="",
+        show_default=False,
+        help="A setting that replaces the recipe's, such as train.epochs=5. May be repeated.",
+    ),
+]
+Run = Annotated[Path, Parameter(help="Folder of a trained run (the `--out` of `regard train`).")]
+RunOfSeveral = Annotated[Path, Parameter(help="One or more folders of trained runs (the `--out` of `regard train`).")]
+RunData = Annotated[Path | None, Parameter(help="Data folder. Default: the one that the run was trained on.")]
+SplitName = Annotated[str, Parameter(help="Split of the data folder.")]
+Precision = Annotated[
+    Literal["float32", "bfloat16"],
+    Parameter(help="Precision of the matrix products of pairs. bfloat16 is faster and moves recalls by a few tenths."),
+]
+SentenceParser = Annotated[
+    Literal["own", "spacy"],
+    Parameter(help="own: the small parser included in Regard. spacy: the English model of spaCy, if installed."),
+]
+
+
+def check_runs(runs: Sequence[Path]) -> None:
+    """Raise InputError if `runs` is empty."""
+    if not runs:
+        raise InputError("Expected at least one run folder.")
+
+
+def check_sentences(sentences: Sequence[str], verb: str) -> None:
+    """Raise InputError if `sentences` is empty."""
+    if not sentences:
+        raise InputError(f'Expected at least one sentence in quotes: {verb} "a dog runs after a man".')
+
+
+class ProgressBar:
+    """A progress bar as a context manager. It shows nothing if the output is not a terminal."""
+
+    def __init__(self, text: str, total: int | None) -> None:
+        from rich.progress import Progress
+
+        self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.progress.add_task(text, total=total)
+
+    def __enter__(self) -> "ProgressBar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.progress.stop()
+
+    def advance(self, amount: int) -> None:
+        """Count `amount` more items as done."""
+        self.progress.advance(self.task, amount)
+
+    def reach(self, done: int, total: int) -> None:
+        """Set the number of items that are done, and of all items."""
+        self.progress.update(self.task, completed=done, total=total)
+
+
+def write_json(path: Path | None, values: Any) -> None:
+    """Write `values` to `path` if there is one."""
+    if path is not None:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

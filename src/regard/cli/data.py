@@ -1,0 +1,167 @@
+"""Verbs that work on data folders: check, convert, relations, parse, scenes."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from regard.cli.common import ProgressBar, SentenceParser, console
+from regard.files import InputError
+
+app = cyclopts.App(name="data", help="Check, convert and generate data folders.", help_format="markdown")
+
+CaptionsPerImage = Annotated[
+    int | None,
+    Parameter(help="Captions per image. Required only if the files do not contain the image of each caption."),
+]
+
+
+@app.command
+def check(folder: Path, *, captions_per_image: CaptionsPerImage = None) -> None:
+    """Report the layout and the faults of a data folder.
+
+    Also reports what each model can use of it. The exit code is 1 if a fault must be repaired before training.
+
+    Parameters
+    ----------
+    folder
+        Data folder.
+    """
+    from regard.data import check as check_folder
+
+    report = check_folder(folder, captions_per_image=captions_per_image)
+    console.print(str(report), markup=False, soft_wrap=True)
+    if report.errors:
+        raise SystemExit(1)
+
+
+@app.command
+def convert(
+    source: Path,
+    *,
+    out: Path,
+    captions_per_image: CaptionsPerImage = None,
+    scene_graphs: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
+) -> None:
+    """Convert a data folder of any known layout to the compact layout.
+
+    The compact layout stores features in float16 and each image once.
+
+    Parameters
+    ----------
+    source
+        Data folder to read.
+    out
+        New folder to write.
+    scene_graphs
+        JSON file of scene graphs, from which relations are read. May be repeated.
+    """
+    from regard.data import convert as run
+
+    with ProgressBar("converting", None) as bar:
+        run(source, out, captions_per_image=captions_per_image, scene_graphs=scene_graphs, progress=bar.reach)
+    console.print(f"Wrote {out}. Next: regard data check {out}")
+
+
+@app.command
+def relations(folder: Path) -> None:
+    """Compute relations between regions from their boxes.
+
+    This is for data without scene graphs. The relations are inside, covers, overlaps and eight directions. Splits that
+    already have relations keep them.
+
+    Parameters
+    ----------
+    folder
+        Data folder with boxes. {split}_relations.npz is written beside them.
+    """
+    from regard.data.layout import Files, data_folder
+    from regard.relations.from_boxes import relate
+
+    for split in _splits(folder):
+        path = Files(data_folder(folder), split).path("relations.npz")
+        if not _is_kept(split, path):
+            degree = relate(folder, split)
+            console.print(f"{split}: {degree:.2f} relations per region, from boxes only (no scene-graph model)")
+
+
+@app.command
+def parse(folder: Path, *, by: SentenceParser = "own") -> None:
+    """Parse the sentences of a data folder.
+
+    A relation states that one word is the subject, the object, an attribute or a modifier of another. Splits that
+    already have relations between words keep them.
+
+    Parameters
+    ----------
+    folder
+        Data folder. {split}_text_relations.npz is written beside its sentences.
+    """
+    from regard.data.layout import Files, data_folder
+    from regard.data.lines import Lines
+    from regard.relations.from_sentences import parse_split
+    from regard.words import parser
+
+    splits = _splits(folder)
+    read = parser(by)
+    for split in splits:
+        files = Files(data_folder(folder), split)
+        if not _is_kept(split, files.path("text_relations.npz")):
+            with ProgressBar(f"parsing {split}", len(Lines(files.path("caps.txt")))) as bar:
+                degree = parse_split(folder, split, read, bar.advance)
+            console.print(f"{split}: {degree:.2f} relations between words per sentence")
+
+
+@app.command
+def scenes(
+    *, out: Path, train: int = 2000, dev: int = 200, test: int = 200, seed: int = 0, pictures: int = 200
+) -> None:
+    """Generate Scenes, a data set of drawn images and their sentences.
+
+    Each image has exact relations and five sentences. Two images of five are twins: they contain the same things with
+    other relations or attributes.
+
+    Parameters
+    ----------
+    out
+        New folder to write.
+    train
+        Number of images in the training split.
+    dev
+        Number of images in the validation split.
+    test
+        Number of images in the test split.
+    seed
+        Random seed. The same seed generates the same bytes.
+    pictures
+        Number of images per split that are saved as PNG files.
+    """
+    from regard.scenes import make_scenes
+
+    with ProgressBar("drawing", train + dev + test) as bar:
+        sizes = {"train": train, "dev": dev, "test": test}
+        # Another process takes some seconds to start, in which this one draws a thousand images.
+        workers = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 5000)
+        make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
+    console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
+
+
+def _splits(folder: Path) -> list[str]:
+    """Return the splits of a data folder. Raises InputError if there are none."""
+    from regard.data.layout import splits_of
+
+    splits = splits_of(folder)
+    if not splits:
+        raise InputError(
+            f"{folder} contains no *_ims.npy: expected a data folder, such as `regard data convert` writes."
+        )
+    return splits
+
+
+def _is_kept(split: str, path: Path) -> bool:
+    """Report whether the file of a split exists already, and is not written again."""
+    if path.exists():
+        console.print(f"{split}: keeps {path}", markup=False)
+    return path.exists()

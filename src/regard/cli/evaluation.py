@@ -1,0 +1,215 @@
+"""Verbs that measure: evaluate, metrics, twins."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from regard.cli.common import (
+    Device,
+    Json,
+    OutputFile,
+    Precision,
+    ProgressBar,
+    RunData,
+    RunOfSeveral,
+    SplitName,
+    check_runs,
+    console,
+    write_json,
+)
+from regard.files import InputError, replacing
+
+if TYPE_CHECKING:
+    from regard.training.trained_run import TrainedRun
+
+Protocol = Annotated[
+    Literal["full", "5fold"],
+    Parameter(
+        help="full: rank all images and all texts of the split. "
+        "5fold: the mean over five consecutive folds of images (COCO 1K)."
+    ),
+]
+
+
+def evaluate(
+    *runs: RunOfSeveral,
+    data: RunData = None,
+    split: SplitName = "test",
+    protocol: Protocol = "full",
+    shortlist: str | None = None,
+    precision: Precision = "float32",
+    encodings: Literal["float32", "float16"] = "float32",
+    json_: Json = None,
+    save_scores: OutputFile | None = None,
+    device: Device = "auto",
+) -> None:
+    """Compute the retrieval metrics of a run or an ensemble.
+
+    Several runs are an ensemble: the metrics are those of the mean of their score matrices, by default on the data
+    folder of the first run.
+
+    Parameters
+    ----------
+    shortlist
+        Score only the K best candidates per query exactly, chosen by summary vectors, and compare with scoring all
+        pairs. K is a number such as 50, or auto: the smallest K that keeps every recall on the validation split within
+        0.1 of that of all pairs. Requires one run, the full protocol and float32.
+    encodings
+        Precision in which the encodings of images are kept in memory. float16 halves their size.
+    save_scores
+        Write the score matrix to this .npy file (float32, image x text), and the row of each text's image to
+        .image_of_text.npy beside it. The matrix is then kept in the file instead of in memory.
+    """
+    import numpy as np
+
+    from regard.evaluation.evaluate import scores_of
+    from regard.metrics import recalls, render
+    from regard.runtime import device_named
+    from regard.training.trained_run import TrainedRun
+
+    device = device_named(device)
+    check_runs(runs)
+    trained = [TrainedRun(run, device) for run in runs]
+    data = data or trained[0].data
+    if shortlist is not None:
+        if len(runs) > 1 or protocol != "full" or save_scores or precision != "float32" or encodings != "float32":
+            raise InputError(
+                "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores: "
+                "it does not compute the whole matrix."
+            )
+        _evaluate_shortlist(trained[0], data, split, shortlist, json_)
+        return
+    splits = [run.open_split(split, data) for run in trained]
+    first = splits[0]
+    for folder, other in zip(runs, splits, strict=True):
+        if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
+            raise InputError(
+                f"{folder} and {runs[0]} read different images or texts from {data} {split}: an ensemble requires the "
+                f"same data settings."
+            )
+    with _score_matrix(save_scores, (first.num_images, first.num_texts)) as scores:
+        for run, opened in zip(trained, splits, strict=True):
+            with ProgressBar(f"scoring with {run.folder}", scores.size) as bar:
+                own = scores_of(
+                    run.model,
+                    opened,
+                    out=scores if opened is first else None,
+                    progress=bar.advance,
+                    precision=precision,
+                    encodings=encodings,
+                )
+            if opened is not first:
+                scores += own.numpy()
+        scores /= len(runs)
+        measured = recalls(scores, first.image_of_text, protocol)
+    names = " + ".join(map(str, runs))
+    console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts", markup=False)
+    console.print(render(measured), markup=False)
+    if save_scores:
+        _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
+    write_json(json_, measured.to_dict())
+
+
+def _evaluate_shortlist(run: "TrainedRun", data: Path, split: str, shortlist: str, json_: Path | None) -> None:
+    from regard.evaluation.cascade import cascade, smallest_shortlist
+
+    if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
+        raise InputError(f"Expected --shortlist auto or a whole number of at least 1, got {shortlist!r}.")
+    opened = run.open_split(split, data)
+    if shortlist == "auto":
+        validation = run.recipe.data.validation
+        with console.status(f"choosing the length of the shortlist on {validation}"):
+            count = smallest_shortlist(run.model, run.open_split(validation, data))
+    else:
+        count = int(shortlist)
+    with console.status(f"scoring with {run.folder}"):
+        measured = cascade(run.model, opened, count)
+    sizes = f"{opened.num_images:,} images, {opened.num_texts:,} texts"
+    console.print(f"{run.folder} on {data} {split}: {sizes}", markup=False)
+    console.print(measured.render(), markup=False)
+    write_json(json_, measured.to_dict())
+
+
+def metrics(
+    scores: Path,
+    image_of_text: Path,
+    *,
+    against: Path | None = None,
+    protocol: Protocol = "full",
+    json_: Json = None,
+) -> None:
+    """Compute the retrieval metrics of any score matrix.
+
+    The matrix may come from CLIP, BLIP or your own model. The intervals are 95 % bootstrap intervals over images.
+
+    Parameters
+    ----------
+    scores
+        A .npy file of floats, image x text. Larger scores are better.
+    image_of_text
+        A .npy file with, for each text, the row of its image.
+    against
+        Another score matrix of the same images and texts, for a paired test of the difference in rSum.
+    """
+    from regard.evaluation.compare import measure
+
+    report = measure(scores, image_of_text, against, protocol)
+    console.print(report.render(), markup=False)
+    write_json(json_, report.to_dict())
+
+
+def twins(
+    *runs: RunOfSeveral, data: Path, split: SplitName = "test", json_: Json = None, device: Device = "auto"
+) -> None:
+    """Measure whether runs distinguish the twin images of Scenes.
+
+    Twins are two images of the same things that differ in a relation or in attributes. The result is the percentage of
+    sentences that score their own image above its twin, for each run and kind of difference.
+
+    Parameters
+    ----------
+    data
+        Data folder that `regard data scenes` generated.
+    """
+    from regard.evaluation.evaluate import scores_of
+    from regard.evaluation.probe import twin_accuracy
+    from regard.runtime import device_named
+    from regard.training.trained_run import TrainedRun
+
+    device = device_named(device)
+    check_runs(runs)
+    measured = {}
+    for run in runs:
+        trained = TrainedRun(run, device)
+        opened = trained.open_split(split, data)
+        measured[str(run)] = twin_accuracy(scores_of(trained.model, opened), opened)
+        answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in measured[str(run)].items())
+        console.print(f"{run}: {answers}  (percent correct; chance is 50)", markup=False)
+    write_json(json_, measured)
+
+
+@contextmanager
+def _score_matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
+    """Yield a float32 matrix in memory, or in the .npy file `path`, which appears when the block ends without error."""
+    import numpy as np
+
+    if path is None:
+        yield np.empty(shape, np.float32)
+        return
+    with replacing(path) as temporary:
+        scores = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+        if hasattr(os, "posix_fallocate"):  # reports a full disk now; a write to the memory map would end by a signal
+            with open(temporary, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        yield scores
+
+
+def _write_array(path: Path, values: Any) -> None:
+    import numpy as np
+
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, values)

@@ -1,0 +1,107 @@
+"""The verb extract."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from regard.cli.common import Device, ProgressBar, console
+
+
+def extract(
+    photographs: Path,
+    *,
+    out: Path,
+    like: Path | None = None,
+    captions: Path | None = None,
+    split: str | None = None,
+    detector: str | None = None,
+    features: str | None = None,
+    pool: Literal["crop", "map"] | None = None,
+    pixels: Literal["raw", "unit", "symmetric", "imagenet", "clip"] | None = None,
+    project: str | None = None,
+    classes: str | None = None,
+    regions: int | None = None,
+    windows: bool | None = None,
+    sure: float | None = None,
+    overlap: float | None = None,
+    side: int | None = None,
+    relations: str | None = None,
+    workers: int = min(os.cpu_count() or 1, 8),
+    device: Device = "auto",
+) -> None:
+    """Make a data folder from a folder of photographs.
+
+    The data folder contains the regions of each photograph, their features and their relations. Photographs that were
+    extracted before are skipped: after an interruption, or after photographs were added, the same command extracts the
+    rest. Options that are left out keep their earlier values. Under torchrun the processes share the work.
+
+    Parameters
+    ----------
+    photographs
+        Folder of photographs. Its subfolders are searched too.
+    out
+        Data folder to create or to continue.
+    like
+        Another extracted data folder, whose options are used. This suits a run that was trained on it.
+    captions
+        Table (CSV or TSV) with the columns file, sentence and, optionally, split. Without split, 80 % of the
+        photographs are for training, 10 % for validation and 10 % for test. Photographs without a sentence form the
+        split rest. Pass none to clear the earlier choice.
+    split
+        Put all photographs (with captions: all that have a sentence) in this split. Default without captions: test.
+        Pass none to clear the earlier choice.
+    detector
+        An .onnx file, a transformers model (a folder, or a name on the Hugging Face hub), or grid: only windows.
+        Default: grid.
+    features
+        An .onnx file, a transformers model, or colours: colours and edges, which need no weights. Default: colours.
+    pool
+        How a transformers model describes regions. crop: each region is an image of its own. map: one pass per
+        photograph, pooled over the regions. Default: crop.
+    pixels
+        Pixel values that an .onnx backbone expects: raw is 0 to 255, unit is 0 to 1, symmetric is -1 to 1; imagenet
+        and clip are normalized by the mean and deviation of that data set or model. Default: as in the
+        preprocessor_config.json beside the file, otherwise imagenet.
+    project
+        An .npz file of a mean and components. Features are replaced by (features - mean) @ components.T.
+    classes
+        Text file with one class name per line: the classes of the detector, or those that an open-vocabulary detector
+        looks for.
+    regions
+        Largest number of regions per photograph, 1 to 100. The first region is the whole photograph. Default: 36.
+    windows
+        Fill the remaining regions with windows. Default: yes.
+    sure
+        Detections with at least this score come before the windows, up to 70 % of the regions. Default: 0.25.
+    overlap
+        Skip a region if its IoU with an earlier region is larger than this. Default: 0.7.
+    side
+        Scale larger photographs down so that the longer side has this number of pixels. Default: 1024.
+    relations
+        boxes: geometric relations. none: no relations. Otherwise a file that `regard relations fit` wrote. Default:
+        boxes.
+    workers
+        Number of threads that read and decode photographs ahead of the model.
+    """
+    from regard.extract.extraction import extract as run
+    from regard.extract.extraction import told
+    from regard.runtime import device_named
+
+    options = {"detector": detector, "features": features, "pool": pool, "pixels": pixels, "project": project,
+               "classes": classes, "regions": regions, "windows": windows, "sure": sure, "overlap": overlap,
+               "side": side}  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    with ProgressBar("extracting", None) as bar:
+        report = run(
+            photographs,
+            out,
+            given,
+            like=like,
+            captions=captions,
+            split=split,
+            relations=relations,
+            workers=workers,
+            device=device_named(device),
+            progress=bar.reach,
+        )
+    console.print(told(report, out), markup=False)

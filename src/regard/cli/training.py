@@ -1,0 +1,103 @@
+"""Verbs that train: train, recipes, ablate."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from regard.cli.common import Device, Json, RecipeName, Settings, SplitName, console, write_json
+from regard.files import InputError
+
+RowNames = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
+Flag = Parameter(negative="", show_default=False)
+
+
+def train(
+    recipe: RecipeName, *, data: Path, out: Path, set_: Settings = (), resume: bool = False, device: Device = "auto"
+) -> None:
+    """Train a model from a recipe on a data folder.
+
+    Parameters
+    ----------
+    data
+        Data folder. `regard data check` reports its contents.
+    out
+        Folder of the run, which is created.
+    resume
+        Continue the run in `--out`.
+    """
+    from regard.metrics import render
+    from regard.training.loop import train as run
+    from regard.training.recipe import Recipe
+
+    recalls = run(Recipe.read(recipe, list(set_)), data, out, resume=resume, device=device, console=console)
+    console.print(f"{out}: metrics of the best weights on the validation split")
+    console.print(render(recalls), markup=False)
+    console.print(f"Next: regard evaluate {out} --data {data} --split test")
+
+
+def recipes() -> None:
+    """List the built-in recipes."""
+    from regard.training.recipe import recipe_names
+
+    for name in recipe_names():
+        console.print(name)
+
+
+def ablate(
+    recipe: RecipeName,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    set_: Settings = (),
+    rows: RowNames = (),
+    part: str = "1/1",
+    split: SplitName = "test",
+    list_: Annotated[bool, Parameter(name="--list"), Flag] = False,
+    only_measure: Annotated[bool, Flag] = False,
+    json_: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Train a model without each of its mechanisms, and compare.
+
+    Each row of the table is a run of the recipe without one mechanism of the model. Finished runs are not trained
+    again, and interrupted runs continue. Several machines may share `--out` and train a part of the rows each; the
+    table shows the runs that any of them has finished.
+
+    Parameters
+    ----------
+    data
+        Data folder. Required unless `--list` is given.
+    out
+        Folder for the runs, the table (ablation.md, ablation.json) and its picture. Required unless `--list` is given.
+    rows
+        Train and measure only this row. May be repeated. Default: all rows of the model.
+    part
+        The part of the rows to train. 2/4: the second of four machines, which trains every fourth row.
+    list_
+        List the rows and their settings, and exit.
+    only_measure
+        Measure the finished runs without training.
+    """
+    from regard.runtime import device_named
+    from regard.training.ablate import measure_rows, select_rows, table, to_dicts, train_rows, write_tables
+    from regard.training.recipe import Recipe
+
+    device = device_named(device)
+    model = Recipe.read(recipe, list(set_)).model
+    wanted = select_rows(model, rows)
+    if list_:
+        for name, settings in wanted.items():
+            console.print(f"{name:20}{' '.join(settings) or 'the recipe without changes'}", markup=False)
+        return
+    if data is None or out is None:
+        raise InputError("regard ablate requires --data and --out (or --list).")
+    if not only_measure:
+        train_rows(recipe, select_rows(model, rows, part), data, out, list(set_), device, console)
+    measured = measure_rows(wanted, data, out, split, device)
+    if not measured:
+        raise InputError(f"{out} has no finished run of {model}: repeat the command without --only-measure.")
+    write_tables(measured, out)
+    console.print(table(measured), markup=False)
+    console.print(f"Wrote {out / 'ablation.md'}, ablation.json and ablation.png", markup=False)
+    write_json(json_, {"split": split, "rows": to_dicts(measured)})
