@@ -19,8 +19,12 @@ $(VENV)/.done: pyproject.toml constraints.txt overrides.txt
 demo: setup
 	@$(BIN)/regard demo --out demo
 
+# One test process per core, with one thread each. Bytecode is kept even if the shell says otherwise: many tests start
+# Python, and each would compile torch again, which takes seconds.
+test: export PYTHONDONTWRITEBYTECODE =
+test: export OMP_NUM_THREADS = 1
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --durations=10
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -44,7 +44,7 @@ DAMAGED = {
     "no relations": (
         "relations.npz",
         Path.unlink,
-        r"CMSEI as configured needs relations, which .*data {} does not have: `regard data relations .*data` makes them",
+        r"CMSEI as configured needs relations, which .*data {} does not have: `regard data relations .*` makes them",
     ),
 }
 
