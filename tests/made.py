@@ -1,5 +1,6 @@
 """Small random inputs and models that the tests share."""
 
+import json
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
 from regard.relations.annotations import Annotations
+from regard.training.config import build, override
 from regard.training.recipe import Recipe
 from regard.words import ROLES, Vocabulary
 from regard.words.vocabulary import END, START
@@ -60,9 +62,14 @@ def texts(count: int = 7, words: int = 9, seed: int = 0) -> Texts:
 
 
 def model(name: str, seed: int = 0, **options: Any) -> Matcher:
-    """A small model in eval mode whose every part does something: no scale is zero, no running mean is trivial."""
+    """A small model in eval mode in which every part has an effect: no scale is zero, no running mean is trivial.
+
+    Options of tables within the configuration have dotted names, such as `graph.spatial`.
+    """
     torch.manual_seed(seed)
-    built = MODELS[name](MODELS[name].Config(dim=DIM, **options), FEATURE_DIM, GRUEncoder(VOCABULARY, DIM, word_dim=10))
+    settings = override({}, [f"{key}={json.dumps(value)}" for key, value in {"dim": DIM, **options}.items()])
+    config = build(MODELS[name].Config, settings, name)
+    built = MODELS[name](config, FEATURE_DIM, GRUEncoder(VOCABULARY, DIM, word_dim=10))
     with torch.no_grad():
         for module in built.modules():
             if isinstance(module, torch.nn.BatchNorm1d):

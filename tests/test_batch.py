@@ -1,8 +1,9 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import made
-from regard.batch import Fragments, Images, Pooled, Texts, Vectors
+from regard.batch import FORMAT_VERSION, Fragments, Images, Pooled, Texts, Vectors
 from regard.files import InputError
 
 
@@ -70,11 +71,25 @@ def test_a_batch_comes_back_from_disk(batch, tmp_path):
 def test_what_is_not_on_disk_or_of_another_class_is_refused(tmp_path):
     path = tmp_path / "batch.safetensors"
     made.images(3).save(path)
-    with pytest.raises(InputError, match=r"holds \['boxes', 'features', .*Texts has the fields \['mask', 'relations'"):
+    with pytest.raises(InputError, match=r"has class 'Images', expected 'Texts': encode the items again"):
         Texts.load(path)
     Vectors(torch.zeros(2, 3)).save(path)
-    with pytest.raises(InputError, match=r"holds \['vectors'\].*Fragments"):
-        Fragments.load(path)  # no mask
+    with pytest.raises(InputError, match=r"has class 'Vectors', expected 'Fragments'"):
+        Fragments.load(path)
+    metadata = {"class": "Fragments", "version": FORMAT_VERSION, "fingerprint": ""}
+    save_file({"vectors": torch.zeros(2, 3, 4)}, path, metadata)
+    with pytest.raises(InputError, match=r"contains \['vectors'\]; Fragments has the fields \['mask', 'vectors'\]"):
+        Fragments.load(path)
+    save_file({"vectors": torch.zeros(2, 3)}, path, metadata | {"class": "Vectors", "version": "0"})
+    with pytest.raises(InputError, match=r"has version '0', expected '1'"):
+        Vectors.load(path)
+    save_file({"vectors": torch.zeros(2, 3)}, path)
+    with pytest.raises(InputError, match=r"has class 'unknown', expected 'Vectors'"):
+        Vectors.load(path)
+    Vectors(torch.zeros(2, 3)).save(path, "abc")
+    assert same(Vectors.load(path, "abc"), Vectors.load(path))
+    with pytest.raises(InputError, match=r"has fingerprint 'abc', expected 'def': encode the items again with this"):
+        Vectors.load(path, "def")
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"batch\.safetensors cannot be read"):
         Vectors.load(path)

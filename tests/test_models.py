@@ -1,6 +1,6 @@
 """Every model, and each option of its configuration, against its paper's equations in plain loops."""
 
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 
 import numpy as np
@@ -62,21 +62,31 @@ def test_each_option_changes_the_score(name, options):
 ALL_OF_RESG = [field.name for field in fields(MODELS["resg"].Config)]  # its losses are tried in test_resg.py
 
 
+def option_names(config: type, prefix: str = "") -> set[str]:
+    """The names of all options, those of tables within the configuration with their table: `graph.spatial`."""
+    names = set()
+    for field in fields(config):
+        nested = is_dataclass(field.type)
+        names |= option_names(field.type, f"{prefix}{field.name}.") if nested else {f"{prefix}{field.name}"}
+    return names
+
+
 def test_every_option_is_among_the_variants():
     for name, model in MODELS.items():
         tried = {key for other, options in made.VARIANTS if other == name for key in options}
-        numbers = {"dim", "iou_threshold", "num_kernels", "region_temperature", "word_temperature"}
+        numbers = {"dim", "iou_threshold", "graph.iou_threshold", "graph.num_kernels"}
+        numbers |= {"interaction.region_temperature", "interaction.word_temperature"}
         of_training = {"dropout", *(option for option in ALL_OF_RESG if option.startswith(("center", "margin")))}
-        assert {field.name for field in fields(model.Config)} - tried - numbers - of_training == set()
+        assert option_names(model.Config) - tried - numbers - of_training == set()
 
 
 @torch.no_grad()
 def test_relations_and_boxes_reach_the_score_of_cmsei():
     images, texts = made.images(), made.texts()
     for options, name in (
-        ({"spatial": "none"}, "relations"),
-        ({"semantic": "none", "iou_threshold": 0.05}, "boxes"),
-        ({"semantic": "none", "spatial": "polar"}, "boxes"),
+        ({"graph.spatial": "none"}, "relations"),
+        ({"graph.semantic": "none", "graph.iou_threshold": 0.05}, "boxes"),
+        ({"graph.semantic": "none", "graph.spatial": "polar"}, "boxes"),
     ):
         model = made.model("cmsei", **options)
         shuffled = {**images.tensors(), name: images.tensors()[name].flip(1)}
@@ -87,7 +97,7 @@ def test_relations_and_boxes_reach_the_score_of_cmsei():
 def test_only_directed_relations_tell_the_subject_from_the_object():
     images, texts = made.images(), made.texts()
     swapped = Images(**{**images.tensors(), "relations": images.relations.mT})
-    undirected, directed = made.model("cmsei"), made.model("cmsei", directed=True)
+    undirected, directed = made.model("cmsei"), made.model("cmsei", **{"graph.directed": True})
     assert torch.equal(undirected(images, texts), undirected(swapped, texts))
     assert (directed(images, texts) - directed(swapped, texts)).abs().max() > 1e-4
 
@@ -97,9 +107,9 @@ def test_a_model_without_its_inputs_says_which():
     bare = Images(images.features, images.mask)
     model = made.model("cmsei")
     assert model.needs() == {"boxes", "relations"}
-    with pytest.raises(InputError, match="CMSEI as configured needs boxes, and these Images have none"):
+    with pytest.raises(InputError, match="CMSEI as configured needs boxes, which these Images do not have"):
         model.encode_images(bare)
-    assert made.model("cmsei", spatial="full", semantic="none").needs() == frozenset()
+    assert made.model("cmsei", **{"graph.spatial": "full", "graph.semantic": "none"}).needs() == frozenset()
 
 
 def test_geometry_equals_loops():

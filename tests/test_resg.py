@@ -151,7 +151,7 @@ def test_a_model_without_its_inputs_says_which():
     assert model.needs() == {"boxes", "relations", "roles"}
     assert made.model("resg", relations="none", concepts="labels").needs() == {"labels"}
     assert made.model("resg", relations="inferred").needs() == {"boxes", "roles"}
-    with pytest.raises(InputError, match="ReSG as configured needs boxes, and these Images have none"):
+    with pytest.raises(InputError, match="ReSG as configured needs boxes, which these Images do not have"):
         model.encode_images(Images(images.features, images.mask, relations=images.relations))
     with pytest.raises(InputError, match="ReSG as configured needs relations, and these Texts have none"):
         model.encode_texts(Texts(texts.tokens, texts.mask))

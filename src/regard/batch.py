@@ -1,7 +1,7 @@
-"""Tensors that share their first axis and travel together: what the loader makes, and what a model encodes.
+"""Batches of tensors that share their first axis: the inputs that the loader makes, and the encodings of a model.
 
-Axes are named image, text, region, word; a fragment is a region or a word, an item an image or a text.
-Padding is zero, and a mask says where it is: True marks what is real.
+Axes are named image, text, region and word. A fragment is a region or a word; an item is an image or a text.
+Padding is zero, and a mask marks it: True is a real fragment, False is padding.
 """
 
 import os
@@ -21,67 +21,88 @@ from regard.files import InputError, replacing
 B = TypeVar("B", bound="Batch")
 F_ = TypeVar("F_", bound="Fragments")
 
+FORMAT_VERSION = "1"  # of the files that Batch.save writes
+
 
 @dataclass(frozen=True)
 class Batch:
-    """A frozen record of tensors over one first axis; a field may be None. Sliced, joined, moved and saved as one."""
+    """Tensors with a common first axis, sliced, joined, moved and saved together. A field may be None."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fields that are there, by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if value is not None}
+        """Return the fields that are not None, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def __len__(self) -> int:
         return len(next(iter(self.tensors().values())))
 
     def __getitem__(self: B, index: slice | Sequence[int] | Tensor) -> B:
-        """The items of a slice, of a sequence of positions or of an index tensor: always a batch, never one item."""
+        """Return the items at a slice, a sequence of positions or an index tensor: a batch, never a single item."""
         return self.map(lambda tensor: tensor[index])
 
     def to(self: B, device: Any) -> B:
-        """The same batch on `device` (or in a floating dtype, for the floating fields)."""
+        """Return the batch on `device`; or, if `device` is a dtype, with its floating-point fields in that dtype."""
         if isinstance(device, torch.dtype):
             return self.map(lambda tensor: tensor.to(device) if tensor.is_floating_point() else tensor)
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def map(self: B, function: Any) -> B:
-        """`function` applied to every tensor."""
+        """Return the batch with `function` applied to every tensor."""
         return type(self)(**{name: function(tensor) for name, tensor in self.tensors().items()})
 
     @classmethod
     def cat(cls: type[B], parts: Sequence[B]) -> B:
-        """The parts one after another; trailing axes are padded with zero to the widest part.
+        """Return the parts joined along the first axis; other axes are padded with zero to the widest part.
 
-        Raises ValueError where a field is there in some parts only.
+        Raises ValueError if a field is present in some of the parts only.
         """
         if len(parts) == 1:
             return parts[0]
         names = [part.tensors().keys() for part in parts]
         if uneven := {name for some in names for name in some ^ names[0]}:
             raise ValueError(
-                f"Some of the {cls.__name__} have {sorted(uneven)} and some have none: want the same fields."
+                f"Only some of the {cls.__name__} have {sorted(uneven)}: all parts must have the same fields."
             )
         columns = {name: [part.tensors()[name] for part in parts] for name in parts[0].tensors()}
         return cls(**{name: _cat(tensors) for name, tensors in columns.items()})
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to one safetensors file, whole or not at all."""
+    def save(self, path: str | os.PathLike[str], fingerprint: str = "") -> None:
+        """Write to one safetensors file, whole or not at all.
+
+        The file's metadata are the class, FORMAT_VERSION, and `fingerprint`: that of the model that made the encoding
+        (`TrainedRun.fingerprint`), or "" for none.
+        """
+        metadata = {"class": type(self).__name__, "version": FORMAT_VERSION, "fingerprint": fingerprint}
         with replacing(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, temporary)
+            save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, temporary, metadata)
 
     @classmethod
-    def load(cls: type[B], path: str | os.PathLike[str]) -> B:
-        """Read what `save` wrote. Raises InputError where the file is damaged or holds other fields than the class."""
+    def load(cls: type[B], path: str | os.PathLike[str], fingerprint: str | None = None) -> B:
+        """Read a file that `save` wrote.
+
+        Raises InputError if the file is damaged, or if its class, format version or fields are not those of `cls`. If
+        `fingerprint` is given, a file of another model is refused too.
+        """
         try:
             with safe_open(path, "pt") as file:
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # a file is no mapping
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be read ({error}): write it again.") from None
-        known = {field.name for field in fields(cls)}
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
-        if not needed <= found.keys() <= known:
-            raise InputError(f"{path} holds {sorted(found)}; {cls.__name__} has the fields {sorted(known)}.")
-        return cls(**found)
+        expected = {"class": cls.__name__, "version": FORMAT_VERSION}
+        if fingerprint is not None:
+            expected["fingerprint"] = fingerprint
+        for key, value in expected.items():
+            if metadata.get(key) != value:
+                raise InputError(
+                    f"{path} has {key} {metadata.get(key, 'unknown')!r}, expected {value!r}: "
+                    "encode the items again with this model."
+                )
+        names = {field.name for field in fields(cls)}
+        required = {field.name for field in fields(cls) if field.default is MISSING}
+        if not required <= tensors.keys() <= names:
+            raise InputError(f"{path} contains {sorted(tensors)}; {cls.__name__} has the fields {sorted(names)}.")
+        return cls(**tensors)
 
 
 def _cat(tensors: Sequence[Tensor]) -> Tensor:
@@ -97,7 +118,7 @@ def _cat(tensors: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Images(Batch):
-    """Images as bags of regions."""
+    """Images as sets of regions."""
 
     features: Float[Tensor, "image region feature"]
     mask: Bool[Tensor, "image region"]
@@ -108,27 +129,28 @@ class Images(Batch):
 
 @dataclass(frozen=True)
 class Texts(Batch):
-    """Sentences as sequences of tokens. With word pieces, `words` says which word each token is a piece of."""
+    """Sentences as sequences of tokens. With word pieces, `words` is the word that each token belongs to."""
 
     tokens: Int[Tensor, "text token"]
     mask: Bool[Tensor, "text token"]
-    words: Int[Tensor, "text token"] | None = None  # word of the token, from 1; 0 = of none ([CLS], padding)
+    words: Int[Tensor, "text token"] | None = None  # word of the token, from 1; 0 = no word ([CLS], padding)
     relations: Int[Tensor, "text word word"] | None = None  # label of (head, dependent), from 1; 0 = none
 
 
 @dataclass(frozen=True)
 class Vectors(Batch):
-    """One vector an item."""
+    """One vector per item."""
 
     vectors: Float[Tensor, "item dim"]
 
     def summary(self) -> Float[Tensor, "item dim"]:
+        """Return the vectors themselves."""
         return self.vectors
 
 
 @dataclass(frozen=True)
 class Fragments(Batch):
-    """One vector a region or a word. A model may subclass it; every encoding has a summary, which makes shortlists."""
+    """One vector per region or word. A model may subclass it. The summaries of encodings make shortlists."""
 
     vectors: Float[Tensor, "item fragment dim"]
     mask: Bool[Tensor, "item fragment"]
@@ -136,7 +158,7 @@ class Fragments(Batch):
     fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {"vectors": (1,), "mask": (1,)}
 
     def trimmed(self: F_) -> F_:
-        """Without the trailing places that are padding in every item."""
+        """Return the batch without the trailing positions that are padding in every item."""
         longest = int(self.lengths().max()) if len(self) else 0
         kept = self.tensors()
         for name, axes in self.fragment_axes.items():
@@ -145,17 +167,17 @@ class Fragments(Batch):
         return type(self)(**kept)
 
     def summary(self) -> Float[Tensor, "item dim"]:
-        """The mean of the real fragments, of unit length."""
+        """Return the mean of the real fragments, scaled to unit length."""
         kept = self.vectors.masked_fill(~self.mask[..., None], 0)
         return F.normalize(kept.sum(1) / self.mask.sum(1, keepdim=True).clamp(min=1), dim=-1)
 
     def lengths(self) -> Int[Tensor, " item"]:
-        """Where each item's real fragments end."""
+        """Return the position after each item's last real fragment."""
         return extent(self.mask)
 
 
 def extent(mask: Bool[Tensor, "item fragment"]) -> Int[Tensor, " item"]:
-    """Where the real ones of each item end; 0 where there is none."""
+    """Return the position after the last True of each item; 0 if there is none."""
     if not mask.shape[1]:
         return mask.sum(1)
     return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
@@ -163,9 +185,10 @@ def extent(mask: Bool[Tensor, "item fragment"]) -> Int[Tensor, " item"]:
 
 @dataclass(frozen=True)
 class Pooled(Fragments):
-    """Fragments beside one vector of the whole item."""
+    """Fragments, and one vector for the whole item."""
 
     pooled: Float[Tensor, "item dim"]
 
     def summary(self) -> Float[Tensor, "item dim"]:
+        """Return the vector of the whole item."""
         return self.pooled

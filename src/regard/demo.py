@@ -71,7 +71,9 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     console.print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. What to try next:")
     console.print(f"  regard data check {out}/data")
     console.print(f"  regard evaluate {out}/runs/cmsei {out}/runs/scan --data {out}/data       (an ensemble)")
-    console.print(f"  regard train cmsei-scenes --data {out}/data --out runs/no-relations --set cmsei.semantic=none")
+    console.print(
+        f"  regard train cmsei-scenes --data {out}/data --out runs/no-relations --set cmsei.graph.semantic=none"
+    )
 
 
 def _make_data(folder: Path, console: Console) -> None:

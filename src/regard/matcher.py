@@ -1,4 +1,4 @@
-"""The one interface of every model: encode each side alone, then score every pair of two encodings."""
+"""The interface of every model: encode each side separately, then score every pair of two encodings."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from regard.files import InputError
 
 @dataclass(frozen=True)
 class RelationAlignment:
-    """How well each relation of each image answers each relation of each text, where a model has relations as nodes.
+    """How well each relation of each image matches each relation of each text, for a model with relations as nodes.
 
-    Ends are (subject, predicate, object): two regions and the predicate's number between them, or three words; -1 is
-    none, and three of them are the sentence as a whole.
+    Ends are (subject, predicate, object): two regions and the number of the predicate between them, or three words.
+    -1 is none, and three times -1 is the sentence as a whole.
     """
 
     similarity: Float[Tensor, "image text relation other"]  # zero on padding
@@ -27,14 +27,16 @@ class RelationAlignment:
 
 
 class Matcher(nn.Module, ABC):
-    """A model that scores every pair of an image and a text; in eval mode a pair's score depends on that pair alone."""
+    """A model that scores pairs of an image and a text. In eval mode a pair's score depends on that pair only."""
 
-    Config: ClassVar[type]  # a frozen dataclass: one option for each choice and each ablation row
+    Config: ClassVar[type]  # a frozen dataclass with one option per choice and per ablation row
+    image_encoding: type[Batch]  # the type that encode_images returns
+    text_encoding: type[Batch]  # the type that encode_texts returns
 
     def __init__(self, config: Any, feature_dim: int, words: nn.Module) -> None:
-        """A model for regions of `feature_dim` features.
+        """Create a model for regions with `feature_dim` features.
 
-        `words` encodes Texts to Fragments of `config.dim` and carries the tokenizer that it was made for.
+        `words` encodes Texts to Fragments of `config.dim`, and carries the tokenizer that it was made for.
         """
         super().__init__()
         self.config, self.feature_dim = config, feature_dim
@@ -42,66 +44,65 @@ class Matcher(nn.Module, ABC):
 
     @property
     def tokenizer(self) -> Any:
+        """The tokenizer of the text encoder."""
         return self.words.tokenizer
 
     def needs(self) -> frozenset[str]:
-        """The optional inputs that this configuration reads.
+        """Return the optional inputs that this configuration reads.
 
-        Of boxes, labels, relations, text_relations (between words, of any kind), roles (those of regard.words.ROLES).
+        They are among boxes, labels, relations, text_relations (between words, of any kind) and roles (the relations
+        between words in regard.words.ROLES).
         """
         return frozenset()
 
     @abstractmethod
     def encode_images(self, images: Images) -> Batch:
-        """Everything that `score` needs of the images."""
+        """Return everything that `score` and `align` need of the images."""
 
     @abstractmethod
     def encode_texts(self, texts: Texts) -> Batch:
-        """Everything that `score` needs of the texts."""
+        """Return everything that `score` and `align` need of the texts."""
 
     @abstractmethod
     def score(self, images: Any, texts: Any) -> Float[Tensor, "image text"]:
-        """The score of every pair of two encodings: the one path of training, evaluation and search."""
+        """Return the score of every pair of two encodings, for training, evaluation and search alike."""
 
     def for_scoring(self, encoding: Any) -> Any:
-        """What `score` reads of an encoding, where that is less than all of it: `score` takes either."""
+        """Return the part of an encoding that `score` reads. `score` accepts this part and the whole encoding."""
         return encoding
 
     @abstractmethod
     def align(self, images: Any, texts: Any) -> Float[Tensor, "image text region word"]:
-        """How much each region answers each word, from score's own inner functions; zero on padding."""
+        """Return how much each region matches each word, computed by the inner functions of `score`; 0 on padding."""
 
     def align_relations(self, images: Any, texts: Any) -> RelationAlignment | None:
-        """The same between relations, for a model that matches them; None for one that does not."""
+        """Return the same for relations, or None if the model does not match relations."""
         return None
 
     def extra_losses(
         self, images: Any, texts: Any, scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"]
     ) -> dict[str, Tensor]:
-        """Losses beside the one over scores, weighted, by name. Sums over the items of a batch, as that one is."""
+        """Return the weighted losses beside the loss over scores, by name; each is a sum over the batch, like that."""
         return {}
 
     def pair_size(self, regions: int, words: int) -> int:
-        """About how many numbers `score` holds at a time for a pair of so many regions and words: blocks follow it."""
+        """Return about how many numbers `score` holds per pair, for that many regions and words. It sizes blocks."""
         return regions * words
 
     @property
     def ordered(self) -> bool:
-        """Whether the order of an image's regions matters: where the paper's model reads them one after another."""
+        """Whether the order of an image's regions matters, because the paper's model reads them one after another."""
         return False
 
     def required(self, batch: Images | Texts, name: str) -> Tensor:
-        """The field `name` of the batch. Raises InputError where it is absent."""
+        """Return the field `name` of the batch. Raises InputError if it is absent."""
         value = getattr(batch, name)
         if value is None:
             raise InputError(
-                f"{type(self).__name__} as configured needs {name}, and these {type(batch).__name__} have none."
+                f"{type(self).__name__} as configured needs {name}, which these {type(batch).__name__} do not have."
             )
         return value
 
-    def needed(self, batch: Images | Texts, name: str) -> Tensor | None:
-        """The field `name` where this configuration needs it, else None. Raises InputError where it is absent."""
-        return self.required(batch, name) if name in self.needs() else None
-
     def forward(self, images: Images, texts: Texts) -> Float[Tensor, "image text"]:
+        """Return the score of every pair of an image and a text."""
         return self.score(self.encode_images(images), self.encode_texts(texts))

@@ -30,14 +30,14 @@ def test_recipes_are_listed():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("cmsei.spatail=iou", "[cmsei] has no setting 'spatail'. Did you mean 'spatial'?"),
+        ("cmsei.spatail=iou", "[cmsei] has no setting 'spatail'. Did you mean 'graph.spatial'?"),
         ("trian.epochs=3", "has no table 'trian'. Did you mean 'train'?"),
         ("train.epochs=many", "[train]: epochs = 'many': Input should be a valid integer"),
         ("train.epochs=0", "[train]: epochs = 0: Input should be greater than or equal to 1."),
-        ("cmsei.spatial=round", "[cmsei]: spatial = 'round': Input should be 'iou', 'polar'"),
+        ("cmsei.graph.spatial=round", "[cmsei]: graph.spatial = 'round': Input should be 'iou', 'polar'"),
         ("epochs", "--set 'epochs' does not have the form key=value, such as train.epochs=5."),
         ("cmsei.dim=0", "Cannot build a cmsei model from these settings: hidden_size must be greater than zero."),
-        ("cmsei.num_kernels=0", "Cannot build a cmsei model from these settings: "),
+        ("cmsei.graph.num_kernels=0", "Cannot build a cmsei model from these settings: "),
         (
             "words.dropout=7",
             "Cannot build a cmsei model from these settings: dropout probability has to be between 0 and 1",

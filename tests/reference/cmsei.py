@@ -18,31 +18,31 @@ from reference.common import (
 
 VARIANTS: list[dict[str, Any]] = [
     {},
-    {"spatial": "polar"},
-    {"spatial": "classes"},
-    {"spatial": "full"},
-    {"spatial": "none"},
-    {"semantic": "weighted"},
-    {"semantic": "none"},
-    {"spatial": "none", "semantic": "none"},
-    {"directed": True},
-    {"directed": True, "num_predicates": 5},
-    {"num_predicates": 2},
-    {"convolution": "classic"},
-    {"fusion": "sequential"},
-    {"fusion": "gated"},
-    {"object_word": "regions"},
-    {"object_word": "words"},
-    {"object_word": "none"},
-    {"object_sentence": False},
-    {"word_image": False},
-    {"object_word": "none", "object_sentence": False, "word_image": False},
-    {"gate": "sigmoid"},
-    {"gate": "memory"},
-    {"alignment": "regions"},
-    {"alignment": "words"},
-    {"global_weight": 1.0},
-    {"num_layers": 1},
+    {"graph.spatial": "polar"},
+    {"graph.spatial": "classes"},
+    {"graph.spatial": "full"},
+    {"graph.spatial": "none"},
+    {"graph.semantic": "weighted"},
+    {"graph.semantic": "none"},
+    {"graph.spatial": "none", "graph.semantic": "none"},
+    {"graph.directed": True},
+    {"graph.directed": True, "graph.num_predicates": 5},
+    {"graph.num_predicates": 2},
+    {"graph.convolution": "classic"},
+    {"graph.fusion": "sequential"},
+    {"graph.fusion": "gated"},
+    {"interaction.object_word": "regions"},
+    {"interaction.object_word": "words"},
+    {"interaction.object_word": "none"},
+    {"interaction.object_sentence": False},
+    {"interaction.word_image": False},
+    {"interaction.object_word": "none", "interaction.object_sentence": False, "interaction.word_image": False},
+    {"interaction.gate": "sigmoid"},
+    {"interaction.gate": "memory"},
+    {"interaction.alignment": "regions"},
+    {"interaction.alignment": "words"},
+    {"interaction.global_weight": 1.0},
+    {"graph.num_layers": 1},
 ]
 
 
@@ -56,13 +56,13 @@ def explicit_regions(model, regions: list[Vector], boxes: np.ndarray, relations:
     """The regions after both graphs; `regions` are projected and of unit length."""
     config = model.config
     spatial = cmsei_spatial(model, regions, boxes) if len(model.explicit.spatial) else None
-    source = spatial if config.fusion == "sequential" and spatial else regions
+    source = spatial if config.graph.fusion == "sequential" and spatial else regions
     semantic = cmsei_semantic(model, source, relations) if len(model.explicit.semantic) else None
     out = []
     for i, region in enumerate(regions):
-        if config.fusion == "sequential":
+        if config.graph.fusion == "sequential":
             fused = semantic[i] if semantic else (spatial or regions)[i]
-        elif config.fusion == "gated":
+        elif config.graph.fusion == "gated":
             s, m = (spatial or regions)[i], (semantic or regions)[i]
             gate = 1 / (1 + np.exp(-linear(model.explicit.gate, np.concatenate([s, m]))))
             fused = gate * s + (1 - gate) * m
@@ -77,21 +77,23 @@ def cmsei_spatial(model, regions: list[Vector], boxes: np.ndarray) -> list[Vecto
     config, count = model.config, len(regions)
     edges, labels = np.zeros((count, count)), np.zeros((count, count), int)
     for layer in model.explicit.spatial:
-        if config.spatial == "polar":
+        if config.graph.spatial == "polar":
             regions = polar_convolution(layer, regions, boxes)
             continue
         if layer is model.explicit.spatial[0]:  # the edges are made once, from the projected regions
             for i in range(count):
                 for j in range(count):
                     cosine = float(np.dot(regions[i], regions[j]))
-                    if config.spatial == "full":
+                    if config.graph.spatial == "full":
                         edges[i, j] = cosine
-                    elif config.spatial == "iou":
-                        edges[i, j] = cosine if i == j or box_iou(boxes[i], boxes[j]) >= config.iou_threshold else 0
+                    elif config.graph.spatial == "iou":
+                        edges[i, j] = (
+                            cosine if i == j or box_iou(boxes[i], boxes[j]) >= config.graph.iou_threshold else 0
+                        )
                     else:
                         labels[i, j] = 0 if i == j else box_relation(boxes[i], boxes[j])
                         edges[i, j] = 1 if i == j or labels[i, j] else 0
-            if config.spatial == "classes":
+            if config.graph.spatial == "classes":
                 edges = edges / edges.sum(1, keepdims=True)
         regions = graph_convolution(layer, regions, edges, labels)
     return regions
@@ -100,13 +102,13 @@ def cmsei_spatial(model, regions: list[Vector], boxes: np.ndarray) -> list[Vecto
 def cmsei_semantic(model, regions: list[Vector], relations: np.ndarray) -> list[Vector]:
     config, count = model.config, len(regions)
     edges = np.zeros((count, count))
-    labels = np.minimum(relations, config.num_predicates) if config.num_predicates else None
+    labels = np.minimum(relations, config.graph.num_predicates) if config.graph.num_predicates else None
     for i in range(count):
         for j in range(count):
-            related = relations[i, j] > 0 or (not config.directed and relations[j, i] > 0)
+            related = relations[i, j] > 0 or (not config.graph.directed and relations[j, i] > 0)
             if i == j or related:
-                edges[i, j] = float(np.dot(regions[i], regions[j])) if config.semantic == "weighted" else 1
-    if config.semantic == "edges":
+                edges[i, j] = float(np.dot(regions[i], regions[j])) if config.graph.semantic == "weighted" else 1
+    if config.graph.semantic == "edges":
         edges = edges / edges.sum(1, keepdims=True)
     for layer in model.explicit.semantic:
         regions = graph_convolution(layer, regions, edges, labels)
@@ -118,11 +120,11 @@ def interaction(model, regions: list[Vector], words: list[Vector]) -> float:
     config = model.config
     image, text = unit(np.mean(regions, axis=0)), unit(np.mean(words, axis=0))
     parts = []
-    if config.alignment in ("both", "regions"):
+    if config.interaction.alignment in ("both", "regions"):
         parts.append(cmsei_branch(model.interaction.regions, regions, words, text))
-    if config.alignment in ("both", "words"):
+    if config.interaction.alignment in ("both", "words"):
         parts.append(cmsei_branch(model.interaction.sentences, words, regions, image))
-    return sum(parts) / len(parts) + config.global_weight * float(np.dot(image, text))
+    return sum(parts) / len(parts) + config.interaction.global_weight * float(np.dot(image, text))
 
 
 def cmsei_branch(branch, queries: list[Vector], context: list[Vector], whole: Vector) -> float:

@@ -17,8 +17,8 @@ from regard.layers.attention import Normalisation
 from regard.layers.interaction import Branch
 from regard.layers.pooling import unit
 from regard.models import CMSEI, SCAN, SGRAF, TVRN, Hire, ReSG, VSEInfinity
-from regard.models.resg import Graph
-from regard.models.tvrn import Seen, Told
+from regard.models.resg import ReSGGraph
+from regard.models.tvrn import TVRNImages, TVRNTexts
 
 Loop = Callable[[Any, Any, Any], Float[Tensor, "image text"]]
 
@@ -114,7 +114,7 @@ def _branch(branch: Branch, queries: Pooled, context: Pooled) -> Float[Tensor, "
     return (pooled * context.pooled).sum(1)
 
 
-def tvrn(model: TVRN, images: Seen, texts: Told) -> Float[Tensor, "image text"]:
+def tvrn(model: TVRN, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text"]:
     """Each text expanded by every image, and read by the GRU from its first word on, as the authors' code does."""
     config, parts, columns = model.config, images.parts(), []
     for words in _captions(texts):
@@ -147,7 +147,7 @@ def tvrn(model: TVRN, images: Seen, texts: Told) -> Float[Tensor, "image text"]:
     return torch.stack(columns, 1)
 
 
-def resg(model: ReSG, images: Graph, texts: Graph) -> Float[Tensor, "image text"]:
+def resg(model: ReSG, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text"]:
     config, columns = model.config, []
     for words in _captions(texts):
         column = _best(images.vectors, images.mask, words.vectors, words.mask, config.direction)

@@ -106,7 +106,7 @@ class SelfAttention(nn.Module):
         self.read = nn.Linear(dim, 3 * dim)  # queries, keys, values
         self.write = nn.Linear(dim, dim)
 
-    def heard(
+    def attend(
         self, vectors: Float[Tensor, "item fragment dim"], near: Bool[Tensor, "item #fragment other"]
     ) -> Float[Tensor, "item fragment dim"]:
         """What each fragment hears of the others that are `near` it; each needs one at least."""

@@ -13,7 +13,7 @@ Differences, each an option where the paper may mean something else
 - one checkpoint scores both directions (`alignment="both"`); DIME trains one model for each and averages.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -26,21 +26,26 @@ from regard.matcher import Matcher
 
 
 class CMSEI(Matcher):
+    image_encoding, text_encoding = Pooled, Pooled
+
     @dataclass(frozen=True, kw_only=True)
-    class Config(InteractionOptions, GraphOptions):
+    class Config:
         dim: int = 256
+        graph: GraphOptions = field(default_factory=GraphOptions)  # relations between regions: eq. 2-5
+        interaction: InteractionOptions = field(default_factory=InteractionOptions)  # the score: eq. 6-11
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
         self.project = nn.Linear(feature_dim, config.dim)
-        self.explicit = ExplicitReasoning(config.dim, config)
-        self.interaction = Interaction(config.dim, config)
+        self.explicit = ExplicitReasoning(config.dim, config.graph)
+        self.interaction = Interaction(config.dim, config.interaction)
 
     def needs(self) -> frozenset[str]:
-        return self.config.needs()
+        return self.config.graph.needs()
 
     def encode_images(self, images: Images) -> Pooled:
-        boxes, relations = self.needed(images, "boxes"), self.needed(images, "relations")
+        read = self.needs()
+        boxes, relations = (self.required(images, n) if n in read else None for n in ("boxes", "relations"))
         regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
         regions = self.explicit(regions, images.mask, boxes, relations)  # eq. 2-5
         return Pooled(regions, images.mask, Fragments(regions, images.mask).summary())

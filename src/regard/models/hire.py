@@ -13,7 +13,7 @@ Differences, each an option where the paper may mean something else
 - all else is as in CMSEI, with its differences.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from jaxtyping import Bool, Float
@@ -28,9 +28,13 @@ from regard.matcher import Matcher
 
 
 class Hire(Matcher):
+    image_encoding, text_encoding = Pooled, Pooled
+
     @dataclass(frozen=True, kw_only=True)
-    class Config(InteractionOptions, GraphOptions):
+    class Config:
         dim: int = 256
+        graph: GraphOptions = field(default_factory=GraphOptions)  # explicit relations: eq. 4
+        interaction: InteractionOptions = field(default_factory=InteractionOptions)  # the score: eq. 6
         # Implicit relations
         implicit: Literal["regions", "words", "both", "none"] = "regions"
         order: Literal["before", "after"] = "before"  # of the explicit graphs
@@ -45,14 +49,15 @@ class Hire(Matcher):
         self.project = nn.Linear(feature_dim, config.dim)
         self.implicit_regions = _implicit(config, config.implicit in ("regions", "both"))
         self.implicit_words = _implicit(config, config.implicit in ("words", "both"))
-        self.explicit = ExplicitReasoning(config.dim, config)
-        self.interaction = Interaction(config.dim, config)
+        self.explicit = ExplicitReasoning(config.dim, config.graph)
+        self.interaction = Interaction(config.dim, config.interaction)
 
     def needs(self) -> frozenset[str]:
-        return self.config.needs()
+        return self.config.graph.needs()
 
     def encode_images(self, images: Images) -> Pooled:
-        boxes, relations = self.needed(images, "boxes"), self.needed(images, "relations")
+        read = self.needs()
+        boxes, relations = (self.required(images, n) if n in read else None for n in ("boxes", "relations"))
         regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
 
         def implicit(vectors: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class ImplicitRelations(SelfAttention):
     def forward(
         self, vectors: Float[Tensor, "item fragment dim"], mask: Bool[Tensor, "item fragment"]
     ) -> Float[Tensor, "item fragment dim"]:
-        vectors = self.norm(vectors + self.heard(vectors, mask[:, None]))
+        vectors = self.norm(vectors + self.attend(vectors, mask[:, None]))
         if self.feedforward is not None and self.norm_after is not None:
             vectors = self.norm_after(vectors + self.feedforward(vectors))
         return vectors

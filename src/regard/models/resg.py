@@ -37,7 +37,7 @@ Direction = Literal["t2i", "i2t", "both"]
 
 
 @dataclass(frozen=True)
-class Graph(Fragments):
+class ReSGGraph(Fragments):
     """Concepts or words (`vectors`) and the relations between them, all of unit length, and one vector of the whole."""
 
     relations: Float[Tensor, "item relation dim"]
@@ -45,7 +45,7 @@ class Graph(Fragments):
     ends: Int[Tensor, "item relation 3"]  # subject, predicate, object; see RelationAlignment
     pooled: Float[Tensor, "item dim"]
 
-    def trimmed(self) -> "Graph":
+    def trimmed(self) -> "ReSGGraph":
         """Without the trailing places, of relations too, that are padding in every item."""
         kept = super().trimmed()
         last = int(extent(self.relation_mask).amax()) if len(self) else 0
@@ -54,6 +54,8 @@ class Graph(Fragments):
 
 
 class ReSG(Matcher):
+    image_encoding, text_encoding = ReSGGraph, ReSGGraph
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 1024
@@ -111,8 +113,9 @@ class ReSG(Matcher):
             found |= {"boxes", "roles"} | ({"relations"} if self.config.relations == "file" else set())
         return frozenset(found)
 
-    def encode_images(self, images: Images) -> Graph:
-        labels, boxes, relations = (self.needed(images, name) for name in ("labels", "boxes", "relations"))
+    def encode_images(self, images: Images) -> ReSGGraph:
+        names, read = ("labels", "boxes", "relations"), self.needs()
+        labels, boxes, relations = (self.required(images, n) if n in read else None for n in names)
         mask, objects = images.mask, self.project(images.features)
         if self.objects is None or self.image_context is None:
             return self._graph(Fragments(_masked(unit(objects), mask), mask), None, self.pool_image)
@@ -127,7 +130,7 @@ class ReSG(Matcher):
         nodes = Fragments(self.objects(objects).tanh(), mask)  # eq. 5
         return self._graph(self.image_context(nodes, near, found), found, self.pool_image)
 
-    def encode_texts(self, texts: Texts) -> Graph:
+    def encode_texts(self, texts: Texts) -> ReSGGraph:
         words = self.words(texts)
         words = Fragments(unit(words.vectors), words.mask)  # eq. 7
         if self.text_context is None:
@@ -142,18 +145,18 @@ class ReSG(Matcher):
             found = told_relations(self.told, words, roles)  # eq. 8
         return self._graph(self.text_context(words, near, found), found, self.pool_text)
 
-    def score(self, images: Graph, texts: Graph) -> Float[Tensor, "image text"]:
+    def score(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text"]:
         scores = best_matches(images, texts, self.config.direction)  # eq. 9
         if self.related:
             seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
             scores = scores + self.config.relation_weight * best_matches(seen, told, self.config.direction)  # eq. 9
         return scores + self.config.global_weight * inner(images.pooled, texts.pooled)  # eq. 10
 
-    def align(self, images: Graph, texts: Graph) -> Float[Tensor, "image text region word"]:
+    def align(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text region word"]:
         """The cosine of each concept and each word, of which the score takes the best."""
         return similarities(images, texts).permute(0, 3, 1, 2)
 
-    def align_relations(self, images: Graph, texts: Graph) -> RelationAlignment | None:
+    def align_relations(self, images: ReSGGraph, texts: ReSGGraph) -> RelationAlignment | None:
         if not self.related:
             return None
         seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
@@ -161,7 +164,11 @@ class ReSG(Matcher):
         return RelationAlignment(cosine, images.ends, images.relation_mask, texts.ends, texts.relation_mask)
 
     def extra_losses(
-        self, images: Graph, texts: Graph, scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"]
+        self,
+        images: ReSGGraph,
+        texts: ReSGGraph,
+        scores: Float[Tensor, "image text"],
+        matches: Bool[Tensor, "image text"],
     ) -> dict[str, Tensor]:
         config, losses = self.config, {}
         if config.center != "none":
@@ -173,21 +180,21 @@ class ReSG(Matcher):
             losses["margin"] = config.margin_weight * margin(scores / parts, matches, middle, config.margin_width)
         return losses
 
-    def _graph(self, nodes: Fragments, relations: "Relations | None", pool: nn.Linear) -> Graph:
+    def _graph(self, nodes: Fragments, relations: "ReSGRelations | None", pool: nn.Linear) -> ReSGGraph:
         """The encoding of nodes of which the first are the regions or words, and the others the relations."""
         vectors, mask, width = _masked(unit(nodes.vectors), nodes.mask), nodes.mask, nodes.mask.shape[1]
         if relations is None:
             ends = mask.new_zeros(len(mask), 0, 3, dtype=torch.long)
             pooled = unit(pool(mean_pool(Fragments(vectors, mask))))  # eq. 11
-            return Graph(vectors, mask, vectors[:, :0], mask[:, :0], ends, pooled)
+            return ReSGGraph(vectors, mask, vectors[:, :0], mask[:, :0], ends, pooled)
         width -= relations.mask.shape[1]
         first, rest = Fragments(vectors[:, :width], mask[:, :width]), Fragments(vectors[:, width:], mask[:, width:])
         pooled = unit(pool(torch.cat([mean_pool(first), mean_pool(rest)], -1)))  # eq. 11
-        return Graph(first.vectors, first.mask, rest.vectors, rest.mask, relations.ends, pooled)
+        return ReSGGraph(first.vectors, first.mask, rest.vectors, rest.mask, relations.ends, pooled)
 
 
 @dataclass(frozen=True)
-class Relations(Fragments):
+class ReSGRelations(Fragments):
     """Relation nodes of each item: `vectors` before they hear their context."""
 
     ends: Int[Tensor, "item fragment 3"]
@@ -239,7 +246,7 @@ class PictureRelations(nn.Module):
 
     def forward(
         self, images: Images, objects: Tensor, affinity: Tensor, boxes: Tensor, relations: Tensor | None
-    ) -> Relations:
+    ) -> ReSGRelations:
         ends, mask = self._pairs(affinity, images.mask, boxes, relations)
         s, o = ends[..., 0], ends[..., 2]
         union = _at(self.subject(images.features), s) + _at(self.object(images.features), o)
@@ -251,7 +258,7 @@ class PictureRelations(nn.Module):
         relation = (union + predicate).relu()  # eq. 4
         triple = self.order(torch.cat([_at(objects, s), relation, _at(objects, o)], -1)).tanh()  # eq. 5
         members = F.one_hot(s, images.mask.shape[1]).bool() | F.one_hot(o, images.mask.shape[1]).bool()
-        return Relations(_masked(triple, mask), mask, ends, members & mask[..., None])
+        return ReSGRelations(_masked(triple, mask), mask, ends, members & mask[..., None])
 
     def _pairs(
         self, affinity: Tensor, mask: Tensor, boxes: Tensor, relations: Tensor | None
@@ -287,7 +294,7 @@ class Context(nn.Module):
         self.norm = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_layers))
 
     def forward(
-        self, items: Fragments, near: Bool[Tensor, "item fragment other"], relations: Relations | None
+        self, items: Fragments, near: Bool[Tensor, "item fragment other"], relations: ReSGRelations | None
     ) -> Fragments:
         """Regions or words, then relations. Each hears itself, those `near` it, and what it is a member of."""
         vectors, mask = items.vectors, items.mask
@@ -298,11 +305,11 @@ class Context(nn.Module):
             near = torch.cat([upper, lower], 1)
         edges = near & mask[:, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
         for attend, norm in zip(self.attend, self.norm, strict=True):
-            vectors = norm(vectors + attend.heard(vectors, edges))  # type: ignore[operator]  # lists forget types
+            vectors = norm(vectors + attend.attend(vectors, edges))  # type: ignore[operator]  # lists forget types
         return Fragments(_masked(vectors, mask), mask)
 
 
-def told_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word word"]) -> Relations:
+def told_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word word"]) -> ReSGRelations:
     """The relations of a sentence as nodes (eq. 8): first the sentence itself, then each word with subject or object.
 
     The GRU reads the mean of its subjects, the word, the mean of its objects; who is not there is zero.
@@ -328,7 +335,7 @@ def told_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word 
         members[text, rank] = subjects[text, place] | objects[text, place] | own
         first = [_first(some[text, place]) for some in (subjects, objects)]
         where[text, rank] = torch.stack([first[0], place, first[1]], 1)
-    return Relations(nodes, mask, where, members)
+    return ReSGRelations(nodes, mask, where, members)
 
 
 def best_matches(images: Fragments, texts: Fragments, direction: Direction) -> Float[Tensor, "image text"]:

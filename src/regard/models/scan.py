@@ -33,6 +33,8 @@ class SCAN(Matcher):
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
+        kinds = GramFragments, Fragments  # of the context and of the queries
+        self.image_encoding, self.text_encoding = kinds if config.direction == "t2i" else kinds[::-1]
         self.project = nn.Linear(feature_dim, config.dim)
         nn.init.xavier_uniform_(self.project.weight)
         nn.init.zeros_(self.project.bias)

@@ -28,6 +28,8 @@ from regard.matcher import Matcher
 
 
 class SGRAF(Matcher):
+    image_encoding, text_encoding = Pooled, Pooled
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 1024

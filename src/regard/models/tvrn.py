@@ -34,7 +34,7 @@ from regard.matcher import Matcher
 
 
 @dataclass(frozen=True)
-class Seen(Fragments):
+class TVRNImages(Fragments):
     """An image: `vectors` are its context features, which words look at; `unified` is what words are compared with."""
 
     unified: Float[Tensor, "item fragment part dim"]  # parts: a region's content and its context
@@ -51,7 +51,7 @@ class Seen(Fragments):
 
 
 @dataclass(frozen=True)
-class Told(Fragments):
+class TVRNTexts(Fragments):
     """A text: `vectors` are its content features, `refined` the same after the GRU, `state` where that GRU stopped."""
 
     refined: Float[Tensor, "item fragment dim"] | None = None
@@ -66,6 +66,8 @@ class Told(Fragments):
 
 
 class TVRN(Matcher):
+    image_encoding, text_encoding = TVRNImages, TVRNTexts
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 1024
@@ -115,7 +117,7 @@ class TVRN(Matcher):
     def ordered(self) -> bool:
         return self.config.unify != "none"
 
-    def encode_images(self, images: Images) -> Seen:
+    def encode_images(self, images: Images) -> TVRNImages:
         vectors = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
         content, found = Fragments(vectors, images.mask), []
         if self.attend is not None and self.looks_around:
@@ -129,26 +131,26 @@ class TVRN(Matcher):
         if found:
             joint = unit(F.leaky_relu(vectors * context, 0.1))  # eq. 5
             parts.append(self.read_regions(joint, content, state)[0])  # eq. 6
-        seen = Seen(context, images.mask, torch.stack(parts, 2))
+        seen = TVRNImages(context, images.mask, torch.stack(parts, 2))
         if self.image_pool is None:
             return seen
         every = seen.parts()
         return replace(seen, pooled=self.image_pool(every.vectors, every.mask))  # eq. 9
 
-    def encode_texts(self, texts: Texts) -> Told:
+    def encode_texts(self, texts: Texts) -> TVRNTexts:
         words = self.words(texts)
         content = Fragments(unit(words.vectors), words.mask)  # eq. 1
         refined, state = self.read_words(content.vectors, content)  # eq. 8
         refined = None if refined is content.vectors else refined
         if not self.config.expand or self.attend is None:
-            return Told(content.vectors, words.mask, refined)
+            return TVRNTexts(content.vectors, words.mask, refined)
         context = self.attend.within(content)  # eq. 2
         if self.word_graph is not None:
             relations = self.required(texts, "relations")[:, : words.mask.shape[1], : words.mask.shape[1]]
             context = unit(context + self.word_graph(content, (relations + relations.mT) > 0))  # eq. 3-4
-        return Told(content.vectors, words.mask, refined, context, state)
+        return TVRNTexts(content.vectors, words.mask, refined, context, state)
 
-    def score(self, images: Seen, texts: Told) -> Float[Tensor, "image text"]:
+    def score(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text"]:
         words, mask = self._refined(images, texts)
         nodes, real = [], []
         if self.whole is not None and self.text_pool is not None and images.pooled is not None:
@@ -172,7 +174,7 @@ class TVRN(Matcher):
     def pair_size(self, regions: int, words: int) -> int:
         return 2 * words * max(2 * regions, self.config.dim)
 
-    def align(self, images: Seen, texts: Told) -> Float[Tensor, "image text region word"]:
+    def align(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text region word"]:
         """The weight of each region, content and context together, for each word, alone and expanded in the mean."""
         words, mask = self._refined(images, texts)
         weights = self._weights(images, words, mask).masked_fill(~mask.T, 0)
@@ -181,7 +183,7 @@ class TVRN(Matcher):
         return by_word.permute(0, 3, 1, 2)
 
     def _refined(
-        self, images: Seen, texts: Told
+        self, images: TVRNImages, texts: TVRNTexts
     ) -> tuple[Float[Tensor, "#image text word dim"], Bool[Tensor, "text word"]]:
         """The refined words, those of the sentence and then, for every image, what each of them sees in it."""
         alone = (texts.vectors if texts.refined is None else texts.refined)[None]
@@ -194,7 +196,7 @@ class TVRN(Matcher):
         return torch.cat([alone, seen], 2), texts.mask.repeat(1, 2)
 
     def _weights(
-        self, images: Seen, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]
+        self, images: TVRNImages, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]
     ) -> Float[Tensor, "image fragment word text"]:
         """How much of each unified feature goes to each word (eq. 10-11)."""
         parts = images.parts()
@@ -203,7 +205,7 @@ class TVRN(Matcher):
         return self.enhanced(attention(similarity, parts, self.config.temperature), images)
 
     def enhanced(
-        self, weights: Float[Tensor, "image fragment word text"], images: Seen
+        self, weights: Float[Tensor, "image fragment word text"], images: TVRNImages
     ) -> Float[Tensor, "image fragment word text"]:
         """Attention weights after the semantic alignment enhancement (eq. 10-11)."""
         parts, kind = images.parts(), self.config.enhancement
@@ -305,7 +307,10 @@ class Reader(nn.Module):
         return self._finished(heard.contiguous(), content.vectors), last[0]
 
     def pairs(
-        self, weights: Float[Tensor, "image region word text"], regions: Float[Tensor, "image region dim"], texts: Told
+        self,
+        weights: Float[Tensor, "image region word text"],
+        regions: Float[Tensor, "image region dim"],
+        texts: TVRNTexts,
     ) -> Float[Tensor, "image text word dim"]:
         """What each word sees, unit(weights x regions), refined; the GRU goes on where each text's reading ended."""
         if self.gru is None or texts.state is None:

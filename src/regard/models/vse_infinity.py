@@ -23,6 +23,8 @@ from regard.runtime import inner
 
 
 class VSEInfinity(Matcher):
+    image_encoding, text_encoding = Pooled, Pooled
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 1024

@@ -1,5 +1,6 @@
 """Settings as frozen dataclasses, filled from TOML tables and checked."""
 
+import difflib
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -84,11 +85,21 @@ def _check_keys(cls: Any, values: dict[str, Any], where: str) -> None:
     known = {field.name: field.type for field in fields(cls)}
     for key, value in values.items():
         if key not in known:
-            raise InputError(f"{where} has no setting {key!r}. {nearest(key, known)}")
+            raise InputError(f"{where} has no setting {key!r}. {_suggest(key, cls)}")
         if is_dataclass(known[key]):
             if not isinstance(value, dict):
                 raise InputError(f"{where}: {key} must be a table of settings, not {value!r}.")
             _check_keys(known[key], value, f"{where}: {key}")
+
+
+def _suggest(key: str, cls: Any) -> str:
+    """The end of an error about an unknown key: the nearest setting, with its table, or all settings."""
+    full_name = {field.name: field.name for field in fields(cls)}
+    for table in fields(cls):
+        if is_dataclass(table.type):
+            full_name |= {field.name: f"{table.name}.{field.name}" for field in fields(table.type)}
+    near = difflib.get_close_matches(key, full_name, n=1, cutoff=0.5)
+    return f"Did you mean {full_name[near[0]]!r}?" if near else nearest(key, full_name.values())
 
 
 def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -73,8 +73,16 @@ class Recipe:
     def to_toml(self) -> str:
         """Return every setting as TOML, defaults included."""
         tables = {self.model: self.options, "words": self.words, "data": self.data, "train": self.train}
-        written = {name: {k: v for k, v in asdict(table).items() if v is not None} for name, table in tables.items()}
-        return tomli_w.dumps({"model": self.model, **written})
+        return tomli_w.dumps({"model": self.model, **{name: _without_none(asdict(t)) for name, t in tables.items()}})
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """The table without settings that are None, which TOML cannot express; None is their default."""
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
 
 
 def recipe_names() -> list[str]:

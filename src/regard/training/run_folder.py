@@ -3,6 +3,7 @@
 import json
 import pickle
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -246,16 +247,32 @@ def _check_same_settings(out: Path, recipe: Recipe) -> None:
     free = {name: getattr(recipe.train, name) for name in FREE_TO_CHANGE}
     if replace(before, train=replace(before.train, **free)) == recipe:
         return
-    old, new = asdict(before), asdict(recipe)
-    changed = [
-        f"{recipe.model if table == 'options' else table}.{key} = {value!r} (then {old[table][key]!r})"
-        for table in ("options", "words", "data", "train")
-        for key, value in new[table].items()
-        if before.model == recipe.model and old[table][key] != value and key not in FREE_TO_CHANGE
-    ]
+    changed = []
+    if before.model == recipe.model:
+        old, new = _flat_settings(before), _flat_settings(recipe)
+        free_keys = {f"train.{name}" for name in FREE_TO_CHANGE}
+        changed = [
+            f"{key} = {value!r} (then {old[key]!r})"
+            for key, value in new.items()
+            if old[key] != value and key not in free_keys
+        ]
     raise InputError(
         f"{out} was started with other settings: now {', '.join(changed) or recipe.model}. Name another --out."
     )
+
+
+def _flat_settings(recipe: Recipe) -> dict[str, Any]:
+    """Every setting of a recipe by its name as `--set` takes it, such as cmsei.graph.directed."""
+
+    def flatten(prefix: str, table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from flatten(f"{prefix}.{key}", value)
+            else:
+                yield f"{prefix}.{key}", value
+
+    tables = {recipe.model: recipe.options, "words": recipe.words, "data": recipe.data, "train": recipe.train}
+    return dict(setting for name, table in tables.items() for setting in flatten(name, asdict(table)))
 
 
 def _keep_lines(path: Path, last_step: int) -> None:
