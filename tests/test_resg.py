@@ -153,7 +153,7 @@ def test_a_model_without_its_inputs_says_which():
     assert made.model("resg", relations="inferred").needs() == {"boxes", "roles"}
     with pytest.raises(InputError, match="ReSG as configured needs boxes, which these Images do not have"):
         model.encode_images(Images(images.features, images.mask, relations=images.relations))
-    with pytest.raises(InputError, match="ReSG as configured needs relations, and these Texts have none"):
+    with pytest.raises(InputError, match="ReSG as configured needs relations, which these Texts do not have"):
         model.encode_texts(Texts(texts.tokens, texts.mask))
     with pytest.raises(InputError, match="dim 16 is not a multiple of num_heads 3: change either"):
         made.model("resg", num_heads=3)
