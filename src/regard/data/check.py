@@ -60,7 +60,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """What `check` found; `str(report)` is what the command line prints."""
 
     folder: str
@@ -100,7 +100,7 @@ def _table(rows: Sequence[Sequence[object]]) -> list[str]:
     return ["  " + "  ".join(f"{value!s:{w}}" for value, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = None) -> Report:
+def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = None) -> DataReport:
     """Look through every file of a data folder, a few megabytes at a time.
 
     Raises InputError only where there is nothing to look at; what is wrong with the files is in the report.
@@ -131,7 +131,7 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
         for look in (features, _of_ids(split), _of_boxes(split), _of_labels(split), _of_text_relations(split)):
             faults += _found(look, split)
     faults += _between(splits)
-    return Report(str(folder), _layout(at, splits), tuple(map(_summary, splits)), tuple(faults))
+    return DataReport(str(folder), _layout(at, splits), tuple(map(_summary, splits)), tuple(faults))
 
 
 def _found(look: Iterator[Fault], split: Split) -> Iterator[Fault]:

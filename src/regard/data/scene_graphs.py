@@ -40,7 +40,7 @@ class SceneGraphs:
             found = read_json(path) if path.suffix == ".json" else read_pickle(path)
             try:
                 records |= found if isinstance(found, dict) else {str(record["id"]): record for record in found}
-                graphs = [Graph(record) for record in records.values()]
+                graphs = [SceneGraph(record) for record in records.values()]
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 raise InputError(
                     f"{path} is no list of scene graphs ({type(error).__name__}: {error}). docs/data.md shows one."
@@ -55,7 +55,7 @@ class SceneGraphs:
     def added_to(self, split: Split) -> Split:
         """The split with labels and relations of those of its images that have a graph, and with relations of the
         sentences that the graphs parse. Raises InputError where no image has a graph, or regions are not the same."""
-        graphs = [Graph(self.records.get(name, {})) for name in split.ids]
+        graphs = [SceneGraph(self.records.get(name, {})) for name in split.ids]
         if not any(graph.labels for graph in graphs):
             raise InputError(
                 f"No image of {split.folder}/{split.name} has a scene graph: {split.ids[0]} is none of them."
@@ -79,7 +79,7 @@ class SceneGraphs:
 
     def captions(self, ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """The graphs' own sentences for the images `ids`, and the image row of each."""
-        texts = [[text for text, _ in Graph(self.records.get(name, {})).captions] for name in ids]
+        texts = [[text for text, _ in SceneGraph(self.records.get(name, {})).captions] for name in ids]
         return [text for own in texts for text in own], np.repeat(np.arange(len(ids)), [len(own) for own in texts])
 
     def _with_parses(self, split: Split, parsed: dict[str, list[list[str]]]) -> Split:
@@ -94,7 +94,7 @@ class SceneGraphs:
         return replace(split, text_relations=_columns(found, split.num_texts, self.text_labels))
 
 
-class Graph:
+class SceneGraph:
     """One record, in its files' several spellings."""
 
     def __init__(self, record: dict[str, Any]) -> None:

@@ -26,10 +26,10 @@ from regard.data.captions import SPLIT_NAME, Captions
 from regard.data.layout import PHOTOGRAPHS, extraction_of
 from regard.data.lines import write_lines
 from regard.extract.extractor import Extractor, Regions
-from regard.extract.gather import Report, gather
+from regard.extract.gather import ExtractionReport, gather
 from regard.extract.options import Options
 from regard.extract.relating import Relating
-from regard.extract.store import Seen, Store, write_settings
+from regard.extract.store import FileRecord, Store, write_settings
 from regard.files import InputError, Stopped, replacing
 from regard.photographs import opened, photographs_in
 from regard.runtime import stoppable
@@ -52,7 +52,7 @@ def extract(
     device: str = "cpu",
     extractor: Callable[[Options], Extractor] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> ExtractionReport:
     """Extract the photographs under a folder into the data folder `out`, those alone that it does not have yet.
 
     `given` are fields of Options, `captions` a table (Captions.read), `split` as for gather, `relations` "boxes"
@@ -101,7 +101,7 @@ def extract(
         if world > 1:
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
-        report = Report()
+        report = ExtractionReport()
         if rank == 0:
             store.load()
             relating.check(settings.get("classes", ()))
@@ -167,7 +167,7 @@ def _keep(store: Store, settings: dict[str, Any], model: Extractor) -> None:
         store.flush(model.num_regions)
 
 
-def told(report: Report, out: Path) -> str:
+def told(report: ExtractionReport, out: Path) -> str:
     """What was made, as lines."""
     each = report.seconds / max(report.extracted, 1)
     pace = f" in {report.seconds:.1f} s, {each * 1000:.0f} ms each" if report.extracted else ""
@@ -225,22 +225,26 @@ def _unseen(
                 return
 
 
-def _read(folder: Path, name: str, store: Store, side: int) -> tuple[Seen, tuple[tuple[int, int], Image.Image] | None]:
+def _read(
+    folder: Path, name: str, store: Store, side: int
+) -> tuple[FileRecord, tuple[tuple[int, int], Image.Image] | None]:
     """What a file is, and the photograph where it is one that the store does not have."""
     if name.endswith("/"):
-        return Seen(0, 0, error=f"{name} is a folder that may not be read."), None
+        return FileRecord(0, 0, error=f"{name} is a folder that may not be read."), None
     if name != " ".join(name.splitlines()).strip() or not _is_utf8(name):
-        return Seen(0, 0, error=f"{name!r}: want a name in UTF-8, of one line, no spaces around it. Rename it."), None
+        return FileRecord(
+            0, 0, error=f"{name!r}: want a name in UTF-8, of one line, no spaces around it. Rename it."
+        ), None
     try:
         stat = (folder / name).stat()
         if not S_ISREG(stat.st_mode):
-            return Seen(0, 0, error=f"{name} is no file."), None
-        seen, before = Seen(stat.st_size, stat.st_mtime_ns), store.seen.get(name)
+            return FileRecord(0, 0, error=f"{name} is no file."), None
+        seen, before = FileRecord(stat.st_size, stat.st_mtime_ns), store.seen.get(name)
         if before and before.hash in store.row_of and (before.bytes, before.time) == (seen.bytes, seen.time):
             return before, None
         data = (folder / name).read_bytes()
     except OSError as error:
-        return Seen(0, 0, error=f"{name} cannot be read: {error.strerror}."), None
+        return FileRecord(0, 0, error=f"{name} cannot be read: {error.strerror}."), None
     seen = replace(seen, hash=hashlib.blake2b(data, digest_size=16).hexdigest())
     if seen.hash in store.row_of:
         return seen, None

@@ -21,7 +21,7 @@ PARTS = ("ids.txt", "caps.txt", "image_of_text.npy", "boxes.npy", "sizes.npy", "
 
 
 @dataclass(kw_only=True)
-class Report:
+class ExtractionReport:
     """What `extract` made: how many photographs and sentences each split has, and which files were left out and why."""
 
     splits: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ def gather(
     table: Captions | None,
     split: str,
     relate: Callable[[Path, str], object],
-) -> Report:
+) -> ExtractionReport:
     """Write the splits of the photographs `names`, from what the store holds of them.
 
     Without a table of captions all are one split, `test` unless `split` names another. With one, photographs without
@@ -49,7 +49,7 @@ def gather(
     InputError where no photograph could be read.
     """
     row_of, same, skipped = _read(names, store)
-    report = Report(skipped=skipped)
+    report = ExtractionReport(skipped=skipped)
     said_of: dict[str, list[str]] = {name: [] for name in row_of}
     splits_of: dict[str, set[str]] = {name: set() for name in row_of}
     if table:

@@ -25,7 +25,7 @@ from regard.files import InputError, replacing
 
 
 @dataclass(frozen=True)
-class Seen:
+class FileRecord:
     """What is known of a file: as it was when it was read, and its hash, or why it could not be read."""
 
     bytes: int
@@ -65,7 +65,7 @@ class Store:
                 ) from None
             yield
 
-    def saw(self, name: str, seen: Seen) -> None:
+    def saw(self, name: str, seen: FileRecord) -> None:
         """Keep what was seen of a file; it is read again only when its size or time change."""
         if self.seen.get(name) == seen:
             return
@@ -121,11 +121,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     raise InputError(f"{path} and its .npz are no whole shard ({why}): remove both, and those are extracted again.")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, Seen]]:
+def _lines(path: Path) -> Iterator[tuple[int, str, FileRecord]]:
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             found = json.loads(line)
-            yield found.pop("at"), found.pop("file"), Seen(**found)
+            yield found.pop("at"), found.pop("file"), FileRecord(**found)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # the last line of a process that was killed
 

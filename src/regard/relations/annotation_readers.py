@@ -9,7 +9,7 @@ import numpy as np
 
 from regard.data.layout import PIXELS, read_json
 from regard.data.names import normalize_name
-from regard.data.scene_graphs import Graph, SceneGraphs
+from regard.data.scene_graphs import SceneGraph, SceneGraphs
 from regard.data.split import Split
 from regard.files import InputError
 from regard.relations.annotations import Annotations
@@ -142,7 +142,7 @@ def _sizes(path: Path) -> dict[int, Sequence[Any]]:
 
 def _of_graphs(path: Path) -> Iterator[Image]:
     for name, record in SceneGraphs.load([path]).records.items():
-        graph = Graph(record)
+        graph = SceneGraph(record)
         if not graph.relations:
             continue
         relations = [(s, p, o) for s, p, o, sure in graph.relations if sure >= Split.relation_threshold]

@@ -15,7 +15,7 @@ BLOCK = 2**20  # pairs of regions held at once, padding included
 
 
 @dataclass(frozen=True)
-class Block:
+class AnnotationBlock:
     """Some images, padded with regions of class 0. A relation is image, subject, object, predicate."""
 
     boxes: Float[Tensor, "image region 4"]
@@ -88,7 +88,7 @@ class Annotations:
         """int64 [image]: a number that hangs on the image's id alone, to part images by."""
         return np.array([zlib.crc32(name.encode()) for name in self.ids], np.int64)
 
-    def blocks(self, rows: np.ndarray, pairs: int = BLOCK) -> Iterator[Block]:
+    def blocks(self, rows: np.ndarray, pairs: int = BLOCK) -> Iterator[AnnotationBlock]:
         """The images at `rows`, those of like size together, about `pairs` pairs of regions at once."""
         sizes = np.diff(self.bounds)
         rows = rows[np.argsort(sizes[rows], kind="stable")]
@@ -109,7 +109,7 @@ class Annotations:
             relations = np.concatenate([image[:, None], self.relations[at, 1:]], 1)
             boxes = np.where(real[..., None], self.boxes[region], 0)
             labels = np.where(real, self.labels[region], 0)
-            yield Block(*map(torch.from_numpy, (boxes, labels, relations)))
+            yield AnnotationBlock(*map(torch.from_numpy, (boxes, labels, relations)))
 
 
 def pairs_of(labels: Int[Tensor, "image region"]) -> Bool[Tensor, "image region region"]:

@@ -63,7 +63,7 @@ class Recall:
 
 
 @dataclass(frozen=True)
-class Measured:
+class PredicateMetrics:
     """Of a predictor on annotated images; the expected calibration errors are in percent."""
 
     images: int  # that have relations
@@ -77,7 +77,7 @@ class Measured:
         return asdict(self)
 
 
-def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None = None) -> Measured:
+def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None = None) -> PredicateMetrics:
     """PredCls on the images at `rows` (default: all), whose names are numbered as the predictor's.
 
     Images without relations count for calibration alone. Raises InputError where none has any.
@@ -103,10 +103,10 @@ def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None =
         for ways in zip(mean, total, strict=True)
     )
     errors = (100 * calibration_error(*answers) for answers in ((related, some), (sure, right)))
-    return Measured(len(counts), int(counts.sum()), constrained, free, *errors)
+    return PredicateMetrics(len(counts), int(counts.sum()), constrained, free, *errors)
 
 
-def measure_held_out(images: Annotations) -> dict[str, Measured]:
+def measure_held_out(images: Annotations) -> dict[str, PredicateMetrics]:
     """What a predictor fit to nine images of ten reaches on the tenth, by rung. Raises InputError for too few."""
     rest, held = images.parted()
     has = np.isin(images.relations[:, 0], held)
@@ -124,7 +124,7 @@ def rungs(predictor: Predictor) -> dict[str, Predictor]:
     return {"predicates alone": everywhere, "pairs of classes": frequencies, "with the boxes": predictor}
 
 
-def render(rows: dict[str, Measured]) -> str:
+def render(rows: dict[str, PredicateMetrics]) -> str:
     """A table of recalls and calibration errors, in percent."""
     last = list(rows.values())[-1]
     tops = "".join(f"{f'R@{top}':>7}" for top in TOPS)
