@@ -38,7 +38,7 @@ def make(tmp_path):
 
 @pytest.fixture
 def scan(make):
-    """SCAN's layout: train holds each of two images once, dev each of two images five times."""
+    """SCAN's layout: train contains each of two images once, dev each of two images five times."""
     for split, num_rows, each in (("train", 2, 1), ("dev", 10, 5)):
         maker = make(split)
         maker.features(num_rows, each=each)

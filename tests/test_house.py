@@ -39,9 +39,7 @@ def test_no_two_public_classes_share_a_name_and_no_two_files():
     for path in SOURCE.rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
         classes.update(node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")
-        if (
-            path.name != "__init__.py" and path.parent.name != "cli"
-        ):  # cli/ has one file per family, named as its folder
+        if path.name != "__init__.py" and path.parent.name != "cli":
             files[path.stem] += 1
     assert [name for name, count in classes.items() if count > 1] == []
     assert [name for name, count in files.items() if count > 1] == []

@@ -44,7 +44,7 @@ def test_photographs_of_a_folder(tmp_path):
 
 
 def test_a_folder_without_photographs_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"holds no photographs: want files that end in .jpg, .jpeg, .png"):
+    with pytest.raises(InputError, match=r"contains no photographs: expected files that end in .jpg, .jpeg, .png"):
         photographs_in(tmp_path)
     with pytest.raises(InputError, match=r"is no folder"):
         photographs_in(tmp_path / "gone")
@@ -125,7 +125,7 @@ def test_one_pixel():
 def test_twenty_thousand_pixels_square():
     huge = Image.new("L", (20_000, 20_000))
     with pytest.raises(
-        InputError, match=r"a.png has 20000 x 20000 pixels: want at most 180 million, unless it is a JP"
+        InputError, match=r"a.png has 20000 x 20000 pixels: expected at most 180 million, unless it is a JP"
     ):
         opened("a.png", encoded(huge, compress_level=1), 1024)
     image, size = opened("a.jpg", encoded(huge, "JPEG"), 1024)

@@ -24,17 +24,17 @@ def photographs_in(folder: str | os.PathLike[str]) -> list[str]:
     """The photographs under a folder as paths relative to it, with "/", in order. Links are followed, loops are not.
 
     Hidden files and folders are left out; a folder that may not be read is there too, with "/" at its end. Raises
-    InputError where there is no folder, or no photograph in it.
+    InputError where there is not a folder, or no photograph in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder. Give the folder that holds the photographs.")
+        raise InputError(f"{folder} is not a folder. Give the folder that contains the photographs.")
     found = sorted(_walk(folder, "", frozenset()))
     if "" in found:
         raise InputError(f"{folder} may not be read.")
     if not found:
         raise InputError(
-            f"{folder} holds no photographs: want files that end in {', '.join(SUFFIXES[:5])} or the like."
+            f"{folder} contains no photographs: expected files that end in {', '.join(SUFFIXES[:5])} or the like."
         )
     return found
 
@@ -61,7 +61,7 @@ def opened(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[in
     """The file's bytes as an RGB image, upright as its EXIF says, and its true width and height.
 
     With `side`, an image that is larger is scaled down until its longer side has so many pixels. Transparency lies on
-    white, of an animation the first frame counts, 16 bits become 8. Raises InputError where it cannot be read.
+    white, of an animation the first frame counts, 16 bits become 8. Raises InputError if it cannot be read.
     """
     if not data:
         raise InputError(f"{name} is empty: copy it again.")

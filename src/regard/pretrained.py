@@ -33,10 +33,10 @@ def transformers_for(
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = next(filter(None, str(error).splitlines()), repr(error))[:160].rstrip(". ")
         if Path(path).is_dir():
-            wanted = f"{path} is no whole model ({reason}): want {parts}."
+            wanted = f"{path} is no whole model ({reason}): expected {parts}."
         else:
             wanted = (
-                f"{path} is no folder here, and the Hugging Face hub did not give it ({reason}): want a model's "
+                f"{path} is not a folder here, and the Hugging Face hub did not give it ({reason}): expected a model's "
                 "folder or a name on the hub (without a network, HF_HUB_OFFLINE=1 reads what is cached)."
             )
         raise InputError(wanted) from None

@@ -42,7 +42,7 @@ def test_recipes_are_listed():
             "words.dropout=7",
             "Cannot build a cmsei model from these settings: dropout probability has to be between 0 and 1",
         ),
-        ("words.vectors=nowhere.txt", "nowhere.txt is no file: want a text file of words and their numbers"),
+        ("words.vectors=nowhere.txt", "nowhere.txt is not a file: expected a text file of words and their numbers"),
         ("data.validation=devv", "devv_ims.npy is not there. Did you mean 'dev'?"),
     ],
 )

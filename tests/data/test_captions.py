@@ -50,16 +50,18 @@ def test_rows_find_their_photographs(tmp_path):
 
 
 def test_bad_tables_are_told(tmp_path):
-    with pytest.raises(InputError, match=r"line 3 is 'b.jpg', 1 columns: want 2 columns"):
+    with pytest.raises(InputError, match=r"line 3 is 'b.jpg', 1 columns: expected 2 columns"):
         read(tmp_path, "file,sentence\na.jpg,one\nb.jpg\n")
     for head in ("file,sentence\n", ""):
-        with pytest.raises(InputError, match=r"3 columns: want 2 columns; a sentence with commas stands in quotation"):
+        with pytest.raises(
+            InputError, match=r"3 columns: expected 2 columns; a sentence with commas stands in quotation"
+        ):
             read(tmp_path, head + "a.jpg,a bear sits, and looks\n")
     with pytest.raises(InputError, match=r"after line 2: .* Is a quotation mark not closed"):
         read(tmp_path, 'file,sentence\na.jpg,one\nb.jpg,"two\nc.jpg,three\n')
-    with pytest.raises(InputError, match=r"line 2: the split '../up'; want letters"):
+    with pytest.raises(InputError, match=r"line 2: the split '../up'; expected letters"):
         read(tmp_path, "file,sentence,split\na.jpg,one,../up\n")
-    with pytest.raises(InputError, match="holds no sentences"):
+    with pytest.raises(InputError, match="contains no sentences"):
         read(tmp_path, "file,sentence\n")
     with pytest.raises(InputError, match=r"gone.csv is not there"):
         Captions.read(tmp_path / "gone.csv")

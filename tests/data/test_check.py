@@ -20,7 +20,7 @@ def test_a_sound_folder_is_told_in_a_table(scan, make):
         make(split).array("ims.npy", np.ones((rows, 3, 4), np.float32))
     make("train").array("boxes.npy", np.full((2, 3, 4), [0, 0, 1, 1]), np.float32)
     assert str(check(scan)) == (
-        f"{scan}: SCAN's layout; dev with a row for each sentence\n"
+        f"{scan}: SCAN's layout; dev with one row per sentence\n"
         "\n"
         "  split  images  sentences  regions  features   also there\n"
         "  train  2       10         3        4 float32  boxes\n"
@@ -56,9 +56,12 @@ def test_features(sound):
     features[1, 0, 0], features[2] = np.nan, 0
     sound.array("ims.npy", features)
     assert found(sound.folder) == [
-        ("warning", "dev_ims.npy: float64: four times the room that float16 takes. `regard data convert` it."),
-        ("error", "dev_ims.npy, row 1: 1 image holds NaN or infinity, the first here. Extract them again."),
-        ("error", "dev_ims.npy, row 2: 1 image is all zero, the first here. Extract them again."),
+        (
+            "warning",
+            "dev_ims.npy: float64 takes four times the space of float16. `regard data convert` writes float16.",
+        ),
+        ("error", "dev_ims.npy, row 1: 1 image contains NaN or infinity; this is the first. Extract them again."),
+        ("error", "dev_ims.npy, row 2: 1 image is all zero; this is the first. Extract them again."),
     ]
 
 
@@ -72,13 +75,13 @@ def test_a_feature_file_cut_short(sound):
 
 def test_sentences(sound):
     sound.path("caps.txt").write_bytes("a dog\na café\n\na dog\nx\nx\n".encode())
-    twice = "2 sentences have been before, the first here ('a dog'): equal scores that no model can part."
+    twice = "2 sentences repeat earlier ones; this is the first ('a dog'). Their scores are always equal."
     assert found(sound.folder) == [
         ("error", "dev_caps.txt, line 3: 1 empty sentence."),
         ("warning", f"dev_caps.txt, line 4: {twice}"),
     ]
     sound.lines("caps.txt", ["a dog", "a café", "café", "x", "y", "z"], "latin-1")
-    text = "2 lines are not UTF-8, the first here. Save the file as UTF-8."
+    text = "2 lines are not UTF-8; this is the first. Save the file as UTF-8."
     assert found(sound.folder) == [("error", f"dev_caps.txt, line 2: {text}")]
 
 
@@ -90,7 +93,7 @@ def test_counts_that_do_not_fit_hide_no_other_fault(sound):
     want = "want one id per image. SCAN repeats ids per caption; pass captions_per_image=5."
     assert found(sound.folder) == [
         ("error", f"dev_ims.npy: has 3 rows, dev_ids.txt has 2: {want}"),
-        ("error", "dev_ims.npy, row 0: 1 image holds NaN or infinity, the first here. Extract them again."),
+        ("error", "dev_ims.npy, row 0: 1 image contains NaN or infinity; this is the first. Extract them again."),
     ]
 
 
@@ -98,10 +101,13 @@ def test_ids(sound, make):
     sound.array("image_of_text.npy", [0, 0, 1, 1, 2, 2])
     sound.lines("ids.txt", "aba")
     assert found(sound.folder) == [
-        ("error", "dev_ids.txt, line 3: 1 image repeats an earlier id, the first here ('a').")
+        ("error", "dev_ids.txt, line 3: 1 image repeats an earlier id; this is the first ('a').")
     ]
     sound.path("ids.txt").unlink()
-    assert found(sound.folder)[0][1] == "dev_ids.txt: not there: images go by their row, and leaks go unseen."
+    assert (
+        found(sound.folder)[0][1]
+        == "dev_ids.txt: missing: images are identified by their row, and leaks between splits cannot be found."
+    )
 
 
 def test_images_shared_by_splits_are_a_leak(sound, make):
@@ -109,7 +115,9 @@ def test_images_shared_by_splits_are_a_leak(sound, make):
     test.array("ims.npy", np.ones((2, 2, 4), np.float16))
     test.lines("ids.txt", "xc")
     test.lines("caps.txt", "pq")
-    assert found(sound.folder) == [("error", "test_ids.txt, line 2: 1 image is also in dev, the first here: a leak.")]
+    assert found(sound.folder) == [
+        ("error", "test_ids.txt, line 2: 1 image is also in dev (a leak); this is the first.")
+    ]
 
 
 def test_boxes(sound):
@@ -118,9 +126,9 @@ def test_boxes(sound):
     boxes[0, 0, 0] = np.nan
     sound.array("boxes.npy", boxes)
     assert found(sound.folder) == [
-        ("error", "dev_boxes.npy, row 0: boxes of 1 image hold NaN or infinity."),
-        ("warning", "dev_boxes.npy, row 2: 1 image has boxes without area, the first here."),
-        ("error", "dev_boxes.npy, row 1: 1 image has boxes outside, the first here."),
+        ("error", "dev_boxes.npy, row 0: boxes of 1 image contain NaN or infinity."),
+        ("warning", "dev_boxes.npy, row 2: 1 image has boxes without area; this is the first."),
+        ("error", "dev_boxes.npy, row 1: 1 image has boxes outside the image; this is the first."),
     ]
     sound.array("num_regions.npy", [2, 1, 1])
     boxes[:, 0] = [0, 0, 1, 1]
@@ -134,11 +142,11 @@ def test_boxes_of_another_images_size(sound):
     sound.array("sizes.npy", [[500, 375], [333, 500], [500, 375]])
     reach = "they reach 500 x 375 in an image of 333 x 500"
     assert found(sound.folder) == [
-        ("error", f"dev_boxes.npy, row 1: 1 image has boxes outside, the first here: {reach}. "
-         "The sizes look like other images'.")
+        ("error", f"dev_boxes.npy, row 1: 1 image has boxes outside the image; this is the first: {reach}. "
+         "The sizes seem to be those of other images.")
     ]  # fmt: skip
     sound.array("sizes.npy", [[375, 500]] * 3)
-    assert found(sound.folder)[0][1].endswith("Width and height look exchanged.")
+    assert found(sound.folder)[0][1].endswith("Width and height seem to be exchanged.")
 
 
 def test_labels_and_relations(sound, make):
@@ -154,9 +162,9 @@ def test_labels_and_relations(sound, make):
     test.lines("ids.txt", "xyz")
     test.lines("caps.txt", "pqr")
     Triples.of(*one, ["none", "under"], 3).save(test.path("relations.npz"), IMAGE_FILE)
-    beyond = "1 sentence has relations of words beyond the end, the first is sentence 0: made of other tokens?"
+    beyond = "1 sentence has relations of words beyond the end (first: 0); made with other tokens?"
     assert found(sound.folder) == [
-        ("error", "dev_labels.npy, row 1: class numbers 0 to 3: want 0 to 2, as in labels.txt."),
+        ("error", "dev_labels.npy, row 1: class numbers 0 to 3: expected 0 to 2, the lines of labels.txt."),
         ("warning", f"dev_text_relations.npz: {beyond}"),
         ("error", "test_relations.npz: predicates are not those of dev: no model can use both. "
          "Make the splits together."),
@@ -168,9 +176,9 @@ def test_relations_that_point_outside(sound):
     Triples.of(np.array([0]), np.array([0]), np.array([7]), np.array([1]), ["none", "on"], 3).save(
         sound.path("relations.npz"), IMAGE_FILE
     )
-    assert found(sound.folder) == [("error", "dev_relations.npz: relation 0: object is 7; want 0 to 1.")]
+    assert found(sound.folder) == [("error", "dev_relations.npz: relation 0: object is 7; expected 0 to 1.")]
     np.savez(sound.path("relations.npz"), image=np.zeros(1, int))
-    have = "has no array 'subject': want image, subject, object, predicate, predicates."
+    have = "has no array 'subject': expected image, subject, object, predicate, predicates."
     assert found(sound.folder) == [("error", f"dev_relations.npz: {have}")]
 
 
@@ -179,8 +187,8 @@ def test_the_layouts_are_named(scan, make, tmp_path):
     make("dev").array("ims_size.npy", [{"image_w": 40, "image_h": 50}] * 10, object)
     make("dev").path("caps.json").write_text(json.dumps([[]] * 10))
     assert check(scan).layout == (
-        "GSMN's layout; dev with a row for each sentence; boxes in pixels; "
-        "dependency lists, which `regard data convert` makes into relations between words"
+        "GSMN's layout; dev with one row per sentence; boxes in pixels; "
+        "dependency lists, which `regard data convert` converts to relations between words"
     )
     inner = make(under="vse/precomp")
     inner.features(1)
@@ -192,10 +200,10 @@ def test_the_layouts_are_named(scan, make, tmp_path):
     detected.lines("caps.txt", "p")
     np.savez(detected.folder / "a.npz", x=np.ones((2, 4)))
     report = check(detected.folder)
-    assert report.layout == "one .npz an image; `regard data convert` makes a folder to train from"
+    assert report.layout == "one .npz per image; `regard data convert` makes a folder to train on"
     assert (report.splits[0].num_images, report.faults) == (1, ())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty holds no"):
+    with pytest.raises(InputError, match="empty contains no"):
         check(tmp_path / "empty")
 
 

@@ -118,7 +118,7 @@ def test_bottom_up_attentions_tsv(detected, tmp_path):
     with pytest.raises(InputError, match=r"dev_ids.txt, line 1: no record of image '7.jpg' in"):
         convert(maker.folder, tmp_path / "again")
     (maker.folder / "all.tsv").write_text("5\t10\n")
-    with pytest.raises(InputError, match="line 1 has 2 columns: want image_id, image_w, image_h, num_boxes, boxes"):
+    with pytest.raises(InputError, match="line 1 has 2 columns: expected image_id, image_w, image_h, num_boxes, boxes"):
         convert(maker.folder, tmp_path / "again")
 
 
@@ -177,7 +177,8 @@ def test_scene_graphs_that_do_not_fit_are_refused(scan, make, tmp_path):
             convert(scan, tmp_path / "out", scene_graphs=[path])
 
     refused(
-        [{**GRAPHS[0], "labels": ["man"] * 4}], "The scene graph of dev0 has 4 regions, .*dev 3: want graphs made from"
+        [{**GRAPHS[0], "labels": ["man"] * 4}],
+        "The scene graph of dev0 has 4 regions, .*dev 3: expected graphs made from",
     )
     refused([{**GRAPHS[0], "id": "x"}], "No image of .*dev has a scene graph: dev0 is none of them")
     refused([{**GRAPHS[0], "labels": ["man"]}], "a relation of region 1 among 1 labels")
@@ -233,7 +234,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(scan, tmp_path):
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds no \*_ims.npy, \*.tsv or \*.npz"):
+    with pytest.raises(InputError, match=r"contains no \*_ims.npy, \*.tsv or \*.npz"):
         convert(tmp_path, tmp_path / "out")
 
 

@@ -63,7 +63,7 @@ def test_counts_that_contradict_each_other_are_refused(make):
     # A name for one expression: a def would be four lines.
     open_ = lambda **options: Split.open(maker.folder, "dev", **options)  # noqa: E731
     assert refusal(open_) == (
-        f"{maker.path('ims.npy')} has 2 rows, {maker.path('ids.txt')} has 10: want one id per image. "
+        f"{maker.path('ims.npy')} has 2 rows, {maker.path('ids.txt')} has 10: expected one id per image. "
         f"SCAN repeats ids per caption; pass captions_per_image=5."
     )
     assert list(open_(captions_per_image=5).ids) == ["a", "b"]
@@ -71,8 +71,8 @@ def test_counts_that_contradict_each_other_are_refused(make):
     maker.lines("ids.txt", "ab")
     maker.lines("caps.txt", "wxy")
     counts = f"{maker.path('ims.npy')} has 2 rows and {maker.path('caps.txt')} 3 lines"
-    assert refusal(open_) == f"{counts}: want a whole multiple of 2, or dev_image_of_text.npy to say whose each is."
-    assert refusal(lambda: open_(captions_per_image=5)).startswith(f"{counts}: want 10 lines")
+    assert refusal(open_) == f"{counts}: expected a whole multiple of 2, or dev_image_of_text.npy to say whose each is."
+    assert refusal(lambda: open_(captions_per_image=5)).startswith(f"{counts}: expected 10 lines")
 
     maker.lines("ids.txt", "aa")
     maker.lines("caps.txt", "wxyz")
@@ -106,7 +106,7 @@ def test_a_map_from_sentences_to_images_is_checked(make):
     maker.lines("caps.txt", "xyz")
     maker.array("image_of_text.npy", [0, 2, 1])
     assert refusal(lambda: Split.open(maker.folder, "dev")) == (
-        f"{maker.path('image_of_text.npy')}, row 1 is 2: want an image row from 0 to 1."
+        f"{maker.path('image_of_text.npy')}, row 1 is 2: expected an image row from 0 to 1."
     )
     maker.array("image_of_text.npy", [0, 1])
     assert "want an image row for each of 3 sentences" in refusal(lambda: Split.open(maker.folder, "dev"))
@@ -145,21 +145,21 @@ def test_boxes_stored_for_each_sentence_beside_features_stored_once(scan, make):
 
 def test_pfans_file_is_refused_with_the_reason(scan, make):
     make("dev").array("boxes.npy", np.zeros((10, 3, 15)))
-    assert "PFAN's file of this name holds grid cells and weights" in refusal(lambda: Split.open(scan, "dev"))
+    assert "PFAN's file of this name contains grid cells and weights" in refusal(lambda: Split.open(scan, "dev"))
 
 
 def test_boxes_of_another_number_of_images_are_refused(scan, make):
     make("dev").array("boxes.npy", np.zeros((7, 3, 4)))
-    assert "has 7 rows: want one for each of 2 images" in refusal(lambda: Split.open(scan, "dev"))
+    assert "has 7 rows: expected one for each of 2 images" in refusal(lambda: Split.open(scan, "dev"))
 
 
 def test_sizes_are_checked(scan, make):
     maker = make("dev")
     maker.array("ims_bbx.npy", PIXELS)
     maker.array("ims_size.npy", [{"image_w": 50}] * 2, object)
-    assert "row 0 is {'image_w': 50}: want image_w and image_h" in refusal(lambda: Split.open(scan, "dev"))
+    assert "row 0 is {'image_w': 50}: expected image_w and image_h" in refusal(lambda: Split.open(scan, "dev"))
     maker.array("sizes.npy", [[50, 100], [0, 5]])
-    assert "row 1 is [0, 5]: want a width and a height above 0" in refusal(lambda: Split.open(scan, "dev"))
+    assert "row 1 is [0, 5]: expected a width and a height above 0" in refusal(lambda: Split.open(scan, "dev"))
 
 
 class Harm:
@@ -196,7 +196,7 @@ def test_what_is_not_there_is_named(scan, tmp_path):
     assert "is no folder" in refusal(lambda: Split.open(tmp_path / "none", "dev"))
     assert "nor any other *_ims.npy" in refusal(lambda: Split.open(tmp_path, "dev"))
     (tmp_path / "all.tsv").touch()
-    assert "holds .tsv files: run `regard data convert" in refusal(lambda: Split.open(tmp_path, "dev"))
+    assert "contains .tsv files: run `regard data convert" in refusal(lambda: Split.open(tmp_path, "dev"))
 
 
 def test_a_feature_file_that_is_cut_short_or_no_features_is_refused(scan, make):
@@ -210,9 +210,9 @@ def test_a_feature_file_that_is_cut_short_or_no_features_is_refused(scan, make):
     path.write_bytes(whole[:50])
     assert "is no whole .npy file" in refusal(lambda: Split.open(scan, "dev"))
     np.save(path, np.zeros((10, 4)))
-    assert "is float64 [10, 4]: want floats [image, region, feature]" in refusal(lambda: Split.open(scan, "dev"))
+    assert "is float64 [10, 4]: expected floats [image, region, feature]" in refusal(lambda: Split.open(scan, "dev"))
     np.save(path, np.zeros((10, 3, 4), order="F"))
-    assert "holds Fortran order" in refusal(lambda: Split.open(scan, "dev"))
+    assert "is in Fortran order" in refusal(lambda: Split.open(scan, "dev"))
 
 
 def test_a_sentence_in_another_encoding_is_told_with_its_line(scan, make):

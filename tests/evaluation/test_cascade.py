@@ -73,7 +73,7 @@ def test_a_list_of_everything_gives_the_exhaustive_recalls(split):
 
 
 def test_the_smallest_list_keeps_every_recall(split):
-    model = model_for(split, "vse-infinity")  # its summary is its score: any list that holds the best 10 does
+    model = model_for(split, "vse-infinity")  # its summary is its score: any list that contains the best 10 does
     count = smallest_shortlist(model, split)
     assert count <= 10
     found = cascade(model, split, count)

@@ -180,5 +180,5 @@ def test_a_photograph_is_found_where_the_data_folder_says(data, tmp_path):
     with pytest.raises(InputError, match=r"mine contains no photograph of test-0000001: expected test-0000001, or"):
         find_photograph(split, 1, tmp_path / "mine")
     (data / "photographs" / "settings.json").write_text("{")
-    with pytest.raises(InputError, match=r"settings.json is no JSON"):
+    with pytest.raises(InputError, match=r"settings.json is not JSON"):
         find_photograph(split, 0)

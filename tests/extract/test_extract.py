@@ -119,7 +119,9 @@ def test_splits_are_those_of_the_table_or_by_the_photograph(photos, table, tmp_p
     assert report.extracted == 0
     assert {name: count for name, (count, _) in report.splits.items()} == {"train": 2, "dev": 1, "test": 1, "rest": 61}
     table.write_text("\n".join(["file,sentence,split", *rows, "red.png,e,test"]) + "\n")
-    with pytest.raises(InputError, match=r"red.png is in the splits test and train: want one for all its sentences"):
+    with pytest.raises(
+        InputError, match=r"red.png is in the splits test and train: expected one for all its sentences"
+    ):
         extract(photos, out)
     shutil.rmtree(photos / "more")
     table.write_text("\n".join(["file,sentence,split", *rows]) + "\n")
@@ -185,7 +187,7 @@ def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos
     draw(photos / "new.png", "red", 9)
     extract(photos, out)
     assert Split.open(out, "test").predicates == RELATION_CLASSES
-    with pytest.raises(InputError, match="There are no relations 'all': want boxes, none, or a file of"):
+    with pytest.raises(InputError, match="There are no relations 'all': expected boxes, none, or a file of"):
         extract(photos, out, relations="all")
     with pytest.raises(InputError, match="is no predictor of relations"):
         extract(photos, out, relations=str(photos / "red.png"))
@@ -223,7 +225,7 @@ def test_files_that_cannot_be_read_are_reported_and_the_others_extracted(photos,
     assert report.skipped["text.png"] == "text.png cannot be read: it is no image of a known kind."
     assert report.skipped["dangling.jpg"] == "dangling.jpg cannot be read: No such file or directory."
     assert report.skipped["two\nlines.png"] == (
-        r"'two\nlines.png': want a name in UTF-8, of one line, no spaces around it. Rename it."
+        r"'two\nlines.png': expected a name in UTF-8, of one line, no spaces around it. Rename it."
     )
     assert len(report.skipped) == 6
     lines = (out / "skipped.tsv").read_text("utf-8").splitlines()
@@ -251,14 +253,14 @@ def test_what_does_not_fit_the_folder_is_told(photos, table, tmp_path):
     ):
         extract(photos, out, {"regions": 6})
     extract(photos, out, {"regions": 5})
-    with pytest.raises(InputError, match="exists and holds something else: give a new folder"):
+    with pytest.raises(InputError, match="exists and contains something else: give a new folder"):
         extract(photos, photos)
     table.write_text("file,sentence\nother.png,one\n")
     with pytest.raises(InputError, match="none is a photograph of the folder"):
         extract(photos, tmp_path / "new", captions=table)
     assert not (tmp_path / "new").exists()
     (out / "photographs" / "settings.json").write_text("{")
-    with pytest.raises(InputError, match=r"settings.json is no JSON"):
+    with pytest.raises(InputError, match=r"settings.json is not JSON"):
         extract(photos, out)
 
 
@@ -268,8 +270,8 @@ def test_models_that_are_not_there_are_told(photos, tmp_path):
         ({"features": "gone.onnx"}, "gone.onnx is not there: give a model's file"),
         ({"project": "gone.npz"}, "gone.npz is not there"),
         ({"classes": "gone.txt"}, "gone.txt is not there"),
-        ({"regions": 200}, "200 regions a photograph: want 1 to 100"),
-        ({"side": 3}, "--side 3: want 64 pixels or more"),
+        ({"regions": 200}, "200 regions a photograph: expected 1 to 100"),
+        ({"side": 3}, "--side 3: expected 64 pixels or more"),
         ({"detector": str(tmp_path)}, "is no whole model"),
     ]:
         with pytest.raises(InputError, match=said):
@@ -287,7 +289,9 @@ def test_a_projection(photos, tmp_path):
     found = Split.open(tmp_path / "data", "test").images([0, 1]).features.double().numpy()
     assert np.allclose(found, (plain - mean) @ components.T, atol=0.05)
     np.savez(tmp_path / "p.npz", mean=mean[:5], components=components)
-    with pytest.raises(InputError, match=r"holds mean \[5\] and components \[7, 240\]: want \[240\] and \[any, 240\]"):
+    with pytest.raises(
+        InputError, match=r"contains mean \[5\] and components \[7, 240\]: expected \[240\] and \[any, 240\]"
+    ):
         extract(photos, tmp_path / "new", {"project": str(tmp_path / "p.npz")})
     draw(photos / "new.png", "red", 9)
     np.savez(tmp_path / "p.npz", mean=mean + 1, components=components)
@@ -318,12 +322,12 @@ def test_rows_of_shards_are_those_of_one_array(tmp_path):
     assert np.array_equal(shards.all(), whole[index])
     assert np.array_equal(shards.taking(np.array([3, 0])).read(np.array([1, 1, 0])), whole[[7, 7, 4]])
     assert shards.read(np.zeros(0, np.int64)).shape == (0, 2, 3)
-    with pytest.raises(InputError, match=r"Row 8 is asked of .*, which holds 8"):
+    with pytest.raises(InputError, match=r"Row 8 is asked of .*, which contains 8"):
         Shards(paths, np.array([8]))
     np.save(paths[1], parts[1].astype(np.float32))
-    with pytest.raises(InputError, match=r"hold float16 \[2, 3\] and float32 \[2, 3\]: want one"):
+    with pytest.raises(InputError, match=r"hold float16 \[2, 3\] and float32 \[2, 3\]: expected one"):
         Shards(paths, index)
-    with pytest.raises(InputError, match="hold no file: want one"):
+    with pytest.raises(InputError, match="hold no file: expected one"):
         Shards([], index)
 
 
@@ -396,7 +400,7 @@ def test_another_folder_is_extracted_like_the_first(photos, tmp_path):
     assert not (tmp_path / "other" / "test_relations.npz").exists()
     with pytest.raises(InputError, match="was extracted with --regions 5, not 6"):
         extract(photos, tmp_path / "third", {"regions": 6}, like=tmp_path / "data")
-    with pytest.raises(InputError, match="that is no folder that `regard extract` wrote"):
+    with pytest.raises(InputError, match="that is not a folder that `regard extract` wrote"):
         extract(photos, tmp_path / "third", like=photos)
     assert not (tmp_path / "third").exists()
 
@@ -499,13 +503,13 @@ def test_options_bind_once_something_was_extracted(photos, tmp_path):
 def test_what_is_no_file_and_what_is_no_place_for_data(photos, tmp_path):
     os.mkfifo(photos / "pipe.jpg")
     report = extract(photos, tmp_path / "data", workers=-3)
-    assert report.skipped == {"pipe.jpg": "pipe.jpg is no file."}
+    assert report.skipped == {"pipe.jpg": "pipe.jpg is not a file."}
     for split in ("../evil", "a b", "x*"):
         with pytest.raises(InputError, match="want letters, digits, - and _"):
             extract(photos, tmp_path / "new", split=split)
     (tmp_path / "own").mkdir()
     photos.rename(tmp_path / "own" / "photographs")
-    with pytest.raises(InputError, match="exists and holds something else"):
+    with pytest.raises(InputError, match="exists and contains something else"):
         extract(tmp_path / "own" / "photographs", tmp_path / "own")
     shard = next((tmp_path / "data" / "photographs").glob("*.npy"))
     shard.with_suffix(".npz").write_bytes(b"PK")

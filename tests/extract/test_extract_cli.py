@@ -53,9 +53,9 @@ def test_a_split_without_sentences_is_checked_converted_and_searched_but_not_mea
 
 def test_bad_input_is_one_line(photos, tmp_path):
     out = tmp_path / "data"
-    assert "gone is no folder" in refused("extract", tmp_path / "gone", "--out", out)
+    assert "gone is not a folder" in refused("extract", tmp_path / "gone", "--out", out)
     (tmp_path / "none").mkdir()
-    assert "none holds no photographs: want files that" in refused("extract", tmp_path / "none", "--out", out)
+    assert "none contains no photographs: expected files that" in refused("extract", tmp_path / "none", "--out", out)
     assert "gone.csv is not there" in refused("extract", photos, "--out", out, "--captions", tmp_path / "gone.csv")
     assert "give --detector too" in refused("extract", photos, "--out", out, "--classes", __file__)
     assert not out.exists() or not list(out.glob("*.npy"))

@@ -171,13 +171,13 @@ def test_what_is_no_model_is_told(tmp_path):
     with pytest.raises(InputError, match="tells 3 classes apart, and 2 are named"):
         OnnxDetector(path, ["man", "dog"])
     write(path, {"out": np.zeros((1, 2, 3, 4, 5))})
-    with pytest.raises(InputError, match=r"gives out \[1, 2, 3, 4, 5\]: want a vector for each picture"):
+    with pytest.raises(InputError, match=r"gives out \[1, 2, 3, 4, 5\]: expected a vector for each picture"):
         OnnxBackbone(path)
     write(path, {"out": np.zeros((1, 5))}, shape=(1, 9))
-    with pytest.raises(InputError, match=r"reads images, tensor\(float\) \[1, 9\]: want float pictures"):
+    with pytest.raises(InputError, match=r"reads images, tensor\(float\) \[1, 9\]: expected float pictures"):
         OnnxBackbone(path)
     write(path, {"out": np.zeros((1, 5))}, more=[("words", (1, 9))])
-    with pytest.raises(InputError, match="also reads words: want a model of pictures alone"):
+    with pytest.raises(InputError, match="also reads words: expected a model of pictures alone"):
         OnnxBackbone(path)
 
 

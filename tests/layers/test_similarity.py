@@ -66,5 +66,5 @@ def test_dropout_draws_for_real_fragments_alone():
 
 
 def test_no_step_of_reasoning_is_refused():
-    with pytest.raises(InputError, match="Reasoning in 0 steps: want at least 1"):
+    with pytest.raises(InputError, match="Reasoning in 0 steps: expected at least 1"):
         SimilarityReasoning(8, steps=0)

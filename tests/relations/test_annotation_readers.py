@@ -158,7 +158,7 @@ def test_sizes_of_another_form_are_refused(tmp_path):
 def test_a_folder_that_lacks_something_is_refused(tmp_path):
     folder = made.folder(tmp_path / "data")
     with pytest.raises(
-        InputError, match="absent is not there: want a data folder, or a JSON file of annotated relations"
+        InputError, match="absent is not there: expected a data folder, or a JSON file of annotated relations"
     ):
         annotations([tmp_path / "absent"], "dev")
     for name, message in (

@@ -107,6 +107,6 @@ def test_the_table_says_what_was_measured(images):
 def test_nothing_to_measure_is_refused():
     images = made.annotated(5, parts=0)
     with pytest.raises(
-        InputError, match="5 images, 0 relations of 4 predicates between 4 classes: want some that are in"
+        InputError, match="5 images, 0 relations of 4 predicates between 4 classes: expected some that are in"
     ):
         measure(fit(made.annotated(30)), images)

@@ -141,7 +141,7 @@ def test_a_split_without_boxes_is_passed_over(predictor, data):
 
 
 def test_a_folder_that_it_cannot_use_is_refused(predictor, data, tmp_path):
-    assert "holds no *_ims.npy: give a data folder" in refused("relations", "predict", predictor, tmp_path)
+    assert "contains no *_ims.npy: give a data folder" in refused("relations", "predict", predictor, tmp_path)
     with np.load(data / "train_relations.npz") as file:
         arrays = dict(file)
     names = arrays["predicates"].copy()
@@ -154,7 +154,7 @@ def test_a_folder_that_it_cannot_use_is_refused(predictor, data, tmp_path):
     )
     (data / "train_relations.npz").unlink()
     (data / "labels.txt").write_text("".join(f"thing {row}\n" for row in range(40)))
-    assert f"{data} train has no class that the predictor knows: want names such as " in refused(
+    assert f"{data} train has no class that the predictor knows: expected names such as " in refused(
         "relations", "predict", predictor, data
     )
     for path in data.glob("*_labels.npy"):
@@ -179,7 +179,7 @@ def test_a_file_that_is_no_predictor_is_refused(world, data, tmp_path):
 def test_sources_without_relations_are_refused(predictor, data, tmp_path):
     out = ("--out", tmp_path / "file")
     assert "Expected at least one source of annotated relations" in refused("relations", "fit", *out)
-    assert f"{data} test has no relations: want regions with all three." in refused(
+    assert f"{data} test has no relations: expected regions with all three." in refused(
         "relations", "fit", data, "--split", "test", *out
     )
     empty = tmp_path / "empty.json"

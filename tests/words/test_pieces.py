@@ -102,7 +102,7 @@ def test_a_run_is_self_contained(tmp_path, monkeypatch, pieces):
 
 
 def test_which_tokenizer_a_folder_holds(tmp_path):
-    with pytest.raises(InputError, match=r"has neither vocabulary.json nor pieces.json: want the folder of a run"):
+    with pytest.raises(InputError, match=r"has neither vocabulary.json nor pieces.json: expected the folder of a run"):
         load_tokenizer(tmp_path)
     words = build_tokenizer(WordsConfig(min_count=1, boundaries=False), iter(["a dog"]))
     words.save(tmp_path)
@@ -129,18 +129,18 @@ def test_byte_level_tokenizers(tmp_path):
 
 def test_missing_things_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"is no whole model .*: want its config, its tokenizer and"):
+    with pytest.raises(InputError, match=r"is no whole model .*: expected its config, its tokenizer and"):
         Pieces(str(tmp_path))
-    with pytest.raises(InputError, match="no/where is no folder here, and the Hugging Face hub did not give it"):
+    with pytest.raises(InputError, match="no/where is not a folder here, and the Hugging Face hub did not give it"):
         Pieces("no/where")
-    with pytest.raises(InputError, match="max_tokens is 4: want 8 to 512"):
+    with pytest.raises(InputError, match="max_tokens is 4: expected 8 to 512"):
         Pieces(max_tokens=4)
     (tmp_path / "pieces.json").write_text("{}")
     with pytest.raises(InputError, match=r"pieces.json is not what Pieces.save writes"):
         load_tokenizer(tmp_path)
     transformers.T5Config().save_pretrained(tmp_path)
     shutil.copy(minilm.MODEL_DIR / "tokenizer.json", tmp_path)
-    with pytest.raises(InputError, match="is a t5 model, which also decodes: want one like BERT"):
+    with pytest.raises(InputError, match="is a t5 model, which also decodes: expected one like BERT"):
         Pieces(str(tmp_path))
 
     module.model_source.cache_clear()

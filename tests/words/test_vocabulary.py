@@ -97,8 +97,8 @@ def test_what_is_no_vocabulary_is_refused(tmp_path):
     for content, message in [
         (pickle.dumps({"word2idx": {}}), "is a pickle, and reading a pickle runs whatever code"),
         (b"{", "v.json is not JSON"),
-        (b"[1]", 'holds neither "entries" nor "word2idx"'),
-        (json.dumps({"word2idx": {"<pad>": 0, "a": 2}}).encode(), "gives 'a' the number 2: want 0, 1, 2"),
+        (b"[1]", 'contains neither "entries" nor "word2idx"'),
+        (json.dumps({"word2idx": {"<pad>": 0, "a": 2}}).encode(), "gives 'a' the number 2: expected 0, 1, 2"),
         (json.dumps({"word2idx": {"<pad>": 0, "a": 1}}).encode(), "lacks .*<start>.*want <pad> as number 0"),
     ]:
         path.write_bytes(content)
@@ -129,11 +129,11 @@ def test_word_vectors(tmp_path, vocabulary, header):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("dog 1 2\ncat 1\n", r"line 2 has 1 numbers after 'cat': want 2\."),
-        ("dog 1 2\nlion 1 2 3\n", r"line 2 has 3 numbers after 'lion': want 2\."),
-        ("dog 1 x\n", r"line 1 \('dog'\) holds 'x'"),
-        ("dog 1 nan\n", r"line 1 \('dog'\) holds 'nan'"),
-        ("dog\n", r"line 1 has 0 numbers after 'dog': want some"),
+        ("dog 1 2\ncat 1\n", r"line 2 has 1 numbers after 'cat': expected 2\."),
+        ("dog 1 2\nlion 1 2 3\n", r"line 2 has 3 numbers after 'lion': expected 2\."),
+        ("dog 1 x\n", r"line 1 \('dog'\) contains 'x'"),
+        ("dog 1 nan\n", r"line 1 \('dog'\) contains 'nan'"),
+        ("dog\n", r"line 1 has 0 numbers after 'dog': expected some"),
         ("", "is empty"),
     ],
 )
@@ -145,5 +145,5 @@ def test_word_vectors_name_the_line(tmp_path, vocabulary, content, message):
 
 
 def test_absent_word_vectors(tmp_path, vocabulary):
-    with pytest.raises(InputError, match=r"glove.txt is no file: want a text file"):
+    with pytest.raises(InputError, match=r"glove.txt is not a file: expected a text file"):
         word_vectors(tmp_path / "glove.txt", vocabulary)

@@ -67,11 +67,11 @@ class Captions:
                 want = f"want {width} columns; a sentence with commas stands in quotation marks."
                 raise InputError(f"{path}, line {line} is {mark.join(row)!r:.60}, {len(row)} columns: {want}")
         if not rows:
-            raise InputError(f"{path} holds no sentences: want a table of photographs and sentences.")
+            raise InputError(f"{path} contains no sentences: expected a table of photographs and sentences.")
         files, sentences, splits = ([row[place] if place is not None else "" for _, row in rows] for place in places)
         for (line, _), name in zip(rows, splits, strict=True):
             if name and not SPLIT_NAME.fullmatch(name):
-                raise InputError(f"{path}, line {line}: the split {name!r}; want letters, digits, - and _.")
+                raise InputError(f"{path}, line {line}: the split {name!r}; expected letters, digits, - and _.")
         return cls(
             path,
             [re.sub(r"#\d+$", "", file) for file in files],
@@ -82,7 +82,7 @@ class Captions:
     def rows_of(self, names: Sequence[str]) -> dict[str, list[int]]:
         """The table's rows of each photograph, those with a sentence: by its path in the folder; else by the end of its
         path, or by its path as the end of another, with or without the suffix, where that is one photograph's alone.
-        Raises InputError where no row is any photograph's.
+        Raises InputError if no row is any photograph's.
         """
         exact, whole, ends = set(names), dict[str, set[str]](), dict[str, set[str]]()
         for name in names:

@@ -1,4 +1,4 @@
-"""What a data folder is, what each model could use of it, and everything that is wrong with it."""
+"""Check a data folder: its layout, the inputs it has for each model, and every fault in its files."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ from regard.data.split import Split
 from regard.files import InputError
 from regard.words import tokenize
 
-TOLERANCE = 0.01  # of the image's side: how far a detector's box may reach out without remark
+TOLERANCE = 0.01  # how far a box may reach beyond the image, as a fraction of its side, without being reported
 USES = (
     ("vse_infinity, scan, sgraf", None),
     ("cmsei, hire: spatial graph", "boxes"),
@@ -34,7 +34,7 @@ USES = (
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong, in a file and perhaps at a row: arrays count from 0, lines of a text from 1."""
+    """A fault in a file, perhaps at a row. Rows of arrays count from 0, lines of text files from 1."""
 
     severity: Literal["error", "warning"]
     file: str
@@ -48,7 +48,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Summary:
-    """The sizes of one split, and which optional fields it has."""
+    """The sizes of one split, and the optional fields that it has."""
 
     name: str
     num_images: int
@@ -61,7 +61,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check` found; `str(report)` is what the command line prints."""
+    """The result of `check`. The command line prints `str(report)`."""
 
     folder: str
     layout: str
@@ -70,10 +70,11 @@ class DataReport:
 
     @property
     def errors(self) -> list[Fault]:
+        """The faults that must be corrected before training."""
         return [fault for fault in self.faults if fault.severity == "error"]
 
     def uses(self) -> dict[str, list[str]]:
-        """What models could use, and the splits that have what it needs."""
+        """Return, for each part of a model that reads optional inputs, the splits that have its inputs."""
         return {
             use: [split.name for split in self.splits if field is None or field in split.fields] for use, field in USES
         }
@@ -87,11 +88,11 @@ class DataReport:
         names = [split.name for split in self.splits]
         uses = [(use, "yes" if having == names else ", ".join(having) or "no") for use, having in self.uses().items()]
         count = Counter(fault.severity for fault in self.faults)
-        found = " and ".join(f"{count[kind]} {kind}{'s' * (count[kind] != 1)}" for kind in ("error", "warning"))
+        total = " and ".join(f"{count[kind]} {kind}{'s' * (count[kind] != 1)}" for kind in ("error", "warning"))
         lines = [f"{self.folder}: {self.layout}"]
         lines += ["", *_table([head, *rows])] if rows else []
         lines += ["", "What models could use:", *_table(uses)] if rows else []
-        lines += ["", f"{found}{':' * bool(self.faults)}", *_table([(f.severity, str(f)) for f in self.faults])]
+        lines += ["", f"{total}{':' * bool(self.faults)}", *_table([(f.severity, str(f)) for f in self.faults])]
         return "\n".join(lines)
 
 
@@ -101,9 +102,9 @@ def _table(rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = None) -> DataReport:
-    """Look through every file of a data folder, a few megabytes at a time.
+    """Check every file of a data folder, reading a few megabytes at a time.
 
-    Raises InputError only where there is nothing to look at; what is wrong with the files is in the report.
+    Faults of the files are in the report. Raises InputError only if the folder contains no data at all.
     """
     at = data_folder(folder)
     names = splits_of(at)
@@ -112,42 +113,43 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
     if names:
         for name in names:
             files = Files(at, name)
-            faults += _of_lines(files)
+            faults += _check_lines(files)
             try:
                 splits.append(Split.open(at, name, captions_per_image=captions_per_image))
             except InputError as error:
                 faults.append(_fault_of(error, at, name))
-                faults += _of_features_alone(files)
+                faults += _check_features_of_broken_split(files)
     elif records_of(at):
         try:
             splits = open_splits(at, captions_per_image)
         except InputError as error:
             faults.append(_fault_of(error, at, ""))
     else:
-        raise InputError(f"{at} holds no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md.")
+        raise InputError(f"{at} contains no *_ims.npy, *.tsv or *.npz: expected a folder of a layout in docs/data.md.")
     for split in splits:
         name = {Rows: "_ims.npy", Shards: "_rows.npy"}.get(type(split.features), "'s records")
-        features = _of_features(split.features, f"{split.name}{name}")
-        for look in (features, _of_ids(split), _of_boxes(split), _of_labels(split), _of_text_relations(split)):
-            faults += _found(look, split)
-    faults += _between(splits)
+        features = _check_features(split.features, f"{split.name}{name}")
+        others = (_check_ids(split), _check_boxes(split), _check_labels(split), _check_text_relations(split))
+        for part in (features, *others):
+            faults += _or_unreadable(part, split)
+    faults += _check_across_splits(splits)
     return DataReport(str(folder), _layout(at, splits), tuple(map(_summary, splits)), tuple(faults))
 
 
-def _found(look: Iterator[Fault], split: Split) -> Iterator[Fault]:
-    """The faults that a look at a split finds, of which not being able to look is one."""
+def _or_unreadable(faults: Iterator[Fault], split: Split) -> Iterator[Fault]:
+    """The faults of a check of a split; an InputError that ends the check is a fault too."""
     try:
-        yield from look
+        yield from faults
     except InputError as error:
         yield _fault_of(error, split.folder, split.name)
 
 
 def _fault_of(error: InputError, folder: Path, split: str) -> Fault:
-    """The error's own line, without the path of the folder in it."""
+    """The error as a fault of its file, without the path of the folder."""
     text = str(error).replace(f"{folder}{os.sep}", "")
     file, _, rest = text.partition(" ")
-    named = "_" in file and file.startswith(split)
-    return Fault("error", file.strip(",:") if named else f"{split}_*", None, rest if named else text)
+    names_file = "_" in file and file.startswith(split)
+    return Fault("error", file.strip(",:") if names_file else f"{split}_*", None, rest if names_file else text)
 
 
 def _summary(split: Split) -> Summary:
@@ -156,19 +158,19 @@ def _summary(split: Split) -> Summary:
 
 
 def _layout(folder: Path, splits: Sequence[Split]) -> str:
-    def some(name: str) -> bool:
+    def has(name: str) -> bool:
         return any(folder.glob(f"*_{name}"))
 
     stored = [split.features for split in splits if isinstance(split.features, Rows)]
     repeated = any(features.index is not None for features in stored)
     if not splits_of(folder):
-        kind = "bottom-up attention's .tsv" if any(folder.glob("**/*.tsv")) else "one .npz an image"
-        return f"{kind}; `regard data convert` makes a folder to train from"
-    if some("rows.npy"):
-        kind = "photographs, as `regard extract` writes them"
-    elif some("ims_bbx.npy"):
+        kind = "bottom-up attention's .tsv" if any(folder.glob("**/*.tsv")) else "one .npz per image"
+        return f"{kind}; `regard data convert` makes a folder to train on"
+    if has("rows.npy"):
+        kind = "photographs, extracted by `regard extract`"
+    elif has("ims_bbx.npy"):
         kind = "GSMN's layout"
-    elif some("img_sizes.npy"):
+    elif has("img_sizes.npy"):
         kind = "CAMERA's layout"
     elif folder.name == "precomp" or (folder / "id_mapping.json").exists():
         kind = "VSE-infinity's layout"
@@ -179,16 +181,16 @@ def _layout(folder: Path, splits: Sequence[Split]) -> str:
     notes = []
     if repeated:
         names = ", ".join(split.name for split in splits if getattr(split.features, "index", None) is not None)
-        notes.append(f"{names} with a row for each sentence")
+        notes.append(f"{names} with one row per sentence")
     if any(isinstance(split.boxes, Scaled) for split in splits):
         notes.append("boxes in pixels")
-    if some("caps.json"):
-        notes.append("dependency lists, which `regard data convert` makes into relations between words")
+    if has("caps.json"):
+        notes.append("dependency lists, which `regard data convert` converts to relations between words")
     return "; ".join([kind, *notes])
 
 
-def _of_lines(files: Files) -> Iterator[Fault]:
-    """Faults of the sentences and ids as lines."""
+def _check_lines(files: Files) -> Iterator[Fault]:
+    """Check the lines of the files of sentences and ids."""
     for name, what in (("caps.txt", "sentence"), ("ids.txt", "id")):
         path = files.path(name)
         if not path.exists():
@@ -203,15 +205,15 @@ def _of_lines(files: Files) -> Iterator[Fault]:
                 wrong.append(row + 1)
         if wrong:
             have = _many(len(wrong), "line is", "lines are")
-            yield Fault("error", path.name, wrong[0], f"{have} not UTF-8, the first here. Save the file as UTF-8.")
+            yield Fault("error", path.name, wrong[0], f"{have} not UTF-8; this is the first. Save the file as UTF-8.")
         if empty:
             yield Fault("error", path.name, empty[0], f"{_many(len(empty), f'empty {what}', f'empty {what}s')}.")
         if name == "caps.txt" and not wrong:
-            again = _repeats(lines.keys())
-            if len(again):
-                have = _many(len(again), "sentence has", "sentences have")
-                text = f"{have} been before, the first here ({lines[again[0]]!r}): equal scores that no model can part."
-                yield Fault("warning", path.name, int(again[0]) + 1, text)
+            repeats = _repeats(lines.keys())
+            if len(repeats):
+                have = _many(len(repeats), "sentence repeats an earlier one", "sentences repeat earlier ones")
+                text = f"{have}; this is the first ({lines[repeats[0]]!r}). Their scores are always equal."
+                yield Fault("warning", path.name, int(repeats[0]) + 1, text)
 
 
 def _many(count: int, one: str, more: str) -> str:
@@ -219,33 +221,43 @@ def _many(count: int, one: str, more: str) -> str:
 
 
 def _repeats(keys: np.ndarray) -> np.ndarray:
-    """The places whose key has been before."""
+    """The positions of keys that occur at an earlier position too."""
     _, first = np.unique(keys, return_index=True)
     return np.delete(np.arange(len(keys)), first)
 
 
-def _of_ids(split: Split) -> Iterator[Fault]:
+def _check_ids(split: Split) -> Iterator[Fault]:
     if not isinstance(split.ids, Named):
-        yield Fault("warning", f"{split.name}_ids.txt", None, "not there: images go by their row, and leaks go unseen.")
+        yield Fault(
+            "warning",
+            f"{split.name}_ids.txt",
+            None,
+            "missing: images are identified by their row, and leaks between splits cannot be found.",
+        )
         return
-    again = _repeats(split.ids.keys())
-    if len(again):
-        name = split.ids[int(again[0])]
-        text = f"{_many(len(again), 'image repeats', 'images repeat')} an earlier id, the first here ({name!r})."
-        yield Fault("error", f"{split.name}_ids.txt", split.ids.line(int(again[0])) + 1, text)
+    repeats = _repeats(split.ids.keys())
+    if len(repeats):
+        name = split.ids[int(repeats[0])]
+        text = f"{_many(len(repeats), 'image repeats', 'images repeat')} an earlier id; this is the first ({name!r})."
+        yield Fault("error", f"{split.name}_ids.txt", split.ids.line(int(repeats[0])) + 1, text)
 
 
-def _of_features_alone(files: Files) -> Iterator[Fault]:
-    """Of features whose split cannot be opened, so that one fault does not hide another."""
+def _check_features_of_broken_split(files: Files) -> Iterator[Fault]:
+    """Check the features of a split that cannot be opened, so that one fault does not hide another."""
     try:
-        yield from _of_features(features_of(files), files.path("ims.npy").name)
+        yield from _check_features(features_of(files), files.path("ims.npy").name)
     except InputError:
-        return  # that is why
+        return  # the features are the reason, which is reported already
 
 
-def _of_features(features: Column, file: str) -> Iterator[Fault]:
+def _check_features(features: Column, file: str) -> Iterator[Fault]:
     if features.dtype == np.float64:
-        yield Fault("warning", file, None, "float64: four times the room that float16 takes. `regard data convert` it.")
+        yield Fault(
+            "warning",
+            file,
+            None,
+            "float64 takes four times the space of float16. `regard data convert` writes float16.",
+        )
     wrong = zero = 0
     first_wrong = first_zero = 0
     for rows in features.blocks():
@@ -255,14 +267,14 @@ def _of_features(features: Column, file: str) -> Iterator[Fault]:
         first_zero = int(rows[empty.argmax()]) if empty.any() and not zero else first_zero
         wrong, zero = wrong + int(bad.sum()), zero + int(empty.sum())
     if wrong:
-        have = _many(wrong, "image holds", "images hold")
-        yield Fault("error", file, first_wrong, f"{have} NaN or infinity, the first here. Extract them again.")
+        have = _many(wrong, "image contains", "images contain")
+        yield Fault("error", file, first_wrong, f"{have} NaN or infinity; this is the first. Extract them again.")
     if zero:
         have = _many(zero, "image is", "images are")
-        yield Fault("error", file, first_zero, f"{have} all zero, the first here. Extract them again.")
+        yield Fault("error", file, first_zero, f"{have} all zero; this is the first. Extract them again.")
 
 
-def _of_boxes(split: Split) -> Iterator[Fault]:
+def _check_boxes(split: Split) -> Iterator[Fault]:
     if split.boxes is None:
         return
     flat: list[int] = []
@@ -284,42 +296,43 @@ def _of_boxes(split: Split) -> Iterator[Fault]:
     path = Files(split.folder, split.name).found("ims_bbx.npy", "boxes.npy")
     file = path.name if path else f"{split.name} boxes"
     if broken:
-        yield Fault("error", file, broken[0], f"boxes of {_many(len(broken), 'image', 'images')} hold NaN or infinity.")
+        yield Fault(
+            "error", file, broken[0], f"boxes of {_many(len(broken), 'image', 'images')} contain NaN or infinity."
+        )
     if flat:
         have = _many(len(flat), "image has", "images have")
-        yield Fault("warning", file, flat[0], f"{have} boxes without area, the first here.")
+        yield Fault("warning", file, flat[0], f"{have} boxes without area; this is the first.")
     if outside:
         row, boxes = outside[0]
         have = _many(num_outside, "image has", "images have")
-        text = f"{have} boxes outside, the first here"
+        text = f"{have} boxes outside the image; this is the first"
         if isinstance(split.boxes, Scaled) and split.sizes is not None:
             size = split.sizes[row]
             reach = " x ".join(f"{side:.0f}" for side in (boxes.reshape(-1, 2, 2).max((0, 1)) * size))
             swapped = [(boxes * np.tile(split.sizes[at] / split.sizes[at][::-1], 2)).max() for at, boxes in outside]
-            said = (
-                "Width and height look exchanged"
+            cause = (
+                "Width and height seem to be exchanged"
                 if max(swapped) <= 1 + TOLERANCE
-                else "The sizes look like other images'"
+                else "The sizes seem to be those of other images"
             )
-            text += f": they reach {reach} in an image of {size[0]} x {size[1]}. {said}"
+            text += f": they reach {reach} in an image of {size[0]} x {size[1]}. {cause}"
         yield Fault("error", file, row, f"{text}.")
 
 
-def _of_labels(split: Split) -> Iterator[Fault]:
+def _check_labels(split: Split) -> Iterator[Fault]:
     if split.labels is None:
         return
     for rows in split.labels.blocks():
         labels = split.labels.read(rows)
         wrong = ((labels < 0) | (labels >= len(split.classes))).any(1)
         if wrong.any():
-            text = (
-                f"class numbers {labels.min()} to {labels.max()}: want 0 to {len(split.classes) - 1}, as in labels.txt."
-            )
+            last = len(split.classes) - 1
+            text = f"class numbers {labels.min()} to {labels.max()}: expected 0 to {last}, the lines of labels.txt."
             yield Fault("error", f"{split.name}_labels.npy", int(rows[wrong.argmax()]), text)
             return
 
 
-def _of_text_relations(split: Split) -> Iterator[Fault]:
+def _check_text_relations(split: Split) -> Iterator[Fault]:
     relations = split.text_relations
     if relations is None:
         return
@@ -331,23 +344,23 @@ def _of_text_relations(split: Split) -> Iterator[Fault]:
             beyond.append(text)
     if beyond:
         have = _many(len(beyond), "sentence has", "sentences have")
-        text_ = f"{have} relations of words beyond the end, the first is sentence {beyond[0]}: made of other tokens?"
+        text_ = f"{have} relations of words beyond the end (first: {beyond[0]}); made with other tokens?"
         yield Fault("warning", f"{split.name}_text_relations.npz", None, text_)
 
 
-def _between(splits: Sequence[Split]) -> Iterator[Fault]:
-    """Faults of two splits together."""
+def _check_across_splits(splits: Sequence[Split]) -> Iterator[Fault]:
+    """Check pairs of splits: images in both, and features or names that differ."""
     ids = {split.name: split.ids for split in splits if isinstance(split.ids, Named)}
     for one, other in combinations(ids, 2):
         shared = np.flatnonzero(np.isin(ids[other].keys(), ids[one].keys()))
-        if len(shared) and {one, other} != {"test", "testall"}:  # COCO's test is the first thousand of its testall
+        if len(shared) and {one, other} != {"test", "testall"}:  # COCO's test split is part of its testall
             place = int(shared[0])
-            text = f"{_many(len(shared), 'image is', 'images are')} also in {one}, the first here: a leak."
+            text = f"{_many(len(shared), 'image is', 'images are')} also in {one} (a leak); this is the first."
             yield Fault("error", f"{other}_ids.txt", ids[other].line(place) + 1, text)
     for what in ("feature_dim", "predicates", "text_labels"):
         having = [split for split in splits if getattr(split, what)]
         for split in having[1:]:
             if getattr(split, what) != getattr(having[0], what):
                 file = {"feature_dim": "ims.npy", "predicates": "relations.npz"}.get(what, "text_relations.npz")
-                text = f"{what} are not those of {having[0].name}: no model can use both. Make the splits together."
+                text = f"{what} differs from that of {having[0].name}: no model can use both. Make the splits together."
                 yield Fault("error", f"{split.name}_{file}", None, text)

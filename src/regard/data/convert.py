@@ -70,14 +70,18 @@ def open_splits(
     if not names and (records := records_of(folder)):
         chosen = sorted(path.name.removesuffix("_ids.txt") for path in folder.glob("*_ids.txt"))
         if not chosen:
-            raise InputError(f"{folder} has no *_ids.txt: want one, and a *_caps.txt, to say what each split holds.")
+            raise InputError(
+                f"{folder} has no *_ids.txt: expected one, and a *_caps.txt, to say what each split holds."
+            )
         splits = [open_records(records, Files(folder, name), captions_per_image) for name in chosen]
     elif graphs:
         splits = [_open_with(graphs, Files(folder, name), captions_per_image) for name in names]
     else:
         splits = [Split.open(folder, name, captions_per_image=captions_per_image) for name in names]
     if not splits:
-        raise InputError(f"{folder} holds no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md.")
+        raise InputError(
+            f"{folder} contains no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md."
+        )
     splits = [with_dependencies(split) for split in splits]
     return [graphs.added_to(split) for split in splits] if graphs else splits
 
@@ -88,11 +92,13 @@ def _open_with(graphs: SceneGraphs, files: Files, captions_per_image: int | None
         return Split.open(files.folder, files.split, captions_per_image=captions_per_image)
     features, index = features_of(files), files.found("ids.txt", "index.json")
     if not index:
-        raise InputError(f"{files.path('ids.txt')} is not there: want the image id of each row, to find its graph.")
+        raise InputError(f"{files.path('ids.txt')} is not there: expected the image id of each row, to find its graph.")
     listed = Lines(index) if index.suffix == ".txt" else read_json(index)
     ids = [entry["id"] if isinstance(entry, dict) else entry for entry in listed]
     if len(ids) != len(features):
-        raise InputError(f"{index} has {len(ids)} ids: want one for each of {len(features)} rows of {features.path}.")
+        raise InputError(
+            f"{index} has {len(ids)} ids: expected one for each of {len(features)} rows of {features.path}."
+        )
     captions, image_of_text = graphs.captions(ids)
     return Split.of(files, features, captions, ids, Pairing(len(features), image_of_text))
 
@@ -134,7 +140,7 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
 
 
 def _halved(features: np.ndarray, split: Split, first: int) -> np.ndarray:
-    """The features as float16. Raises InputError where they are not finite, or too large."""
+    """The features as float16. Raises InputError if they are not finite, or too large."""
     with np.errstate(over="ignore"):
         out = features.astype(np.float16)
     wrong = ~np.isfinite(out).all((1, 2))

@@ -1,6 +1,7 @@
-"""Which files of a folder are a split's, and which row of them is which image: the field's layouts read as one.
+"""The layouts of data folders: which files belong to a split, and which of their rows belong to which image.
 
-No rule here guesses from `images != captions`, as the field's loaders do: ids decide, or a map, or the caller.
+The pairing of images and sentences comes from the ids, from a map, or from the caller. It is never guessed from the
+number of rows, as common loaders do.
 """
 
 import json
@@ -17,9 +18,9 @@ from regard.data.pickles import read_pickle
 from regard.data.rows import Column, Held, Rows, Scaled, Shards
 from regard.files import InputError, nearest
 
-PHOTOGRAPHS = "photographs"  # the folder of what `regard extract` has seen, beside the splits
-SETTINGS = "settings.json"  # in it: how that was done
-PIXELS = 2.0  # a box coordinate above this is no fraction of an image
+PHOTOGRAPHS = "photographs"  # folder of the regions that `regard extract` stored, beside the splits
+SETTINGS = "settings.json"  # in that folder: the options of the extraction
+PIXELS = 2.0  # a box coordinate above this is in pixels, not a fraction of the image
 
 
 @dataclass(frozen=True)
@@ -30,35 +31,36 @@ class Files:
     split: str
 
     def path(self, name: str) -> Path:
+        """Return the path of a file, whether it exists or not."""
         return self.folder / f"{self.split}_{name}"
 
     def found(self, *names: str) -> Path | None:
-        """The first of the files that is there."""
+        """Return the path of the first of these files that exists, or None."""
         return next((self.path(name) for name in names if self.path(name).exists()), None)
 
 
 def data_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder that holds the arrays: the given one, or its `precomp/` (VSE-infinity's layout)."""
+    """Return the folder of the arrays: `folder`, or its `precomp/` (VSE-infinity's layout). Raises InputError."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder. Give the one that holds train_ims.npy and its kin.")
+        raise InputError(f"{folder} is not a folder. Give the folder that contains train_ims.npy and similar files.")
     inner = folder / "precomp"
     return inner if inner.is_dir() and not _names(folder) else folder
 
 
 def splits_of(folder: str | os.PathLike[str]) -> list[str]:
-    """The names of the splits that a folder holds, train first."""
+    """Return the names of the splits in a folder, train first."""
     return sorted(_names(data_folder(folder)), key=lambda name: (name != "train", name))
 
 
 def _names(folder: Path) -> set[str]:
-    """Of the splits with features of their own, or with rows of what `regard extract` has seen."""
+    """The splits with features of their own, or with rows of the store of `regard extract`."""
     endings = ("_ims.npy", "_rows.npy")
     return {path.name.removesuffix(ending) for ending in endings for path in folder.glob(f"*{ending}")}
 
 
 def files_of(folder: str | os.PathLike[str], split: str) -> Files:
-    """The files of a split. Raises InputError that names the nearest split, or the command that makes one."""
+    """Return the files of a split. Raises InputError that names the nearest split, or the command that makes one."""
     files = Files(data_folder(folder), split)
     if files.found("ims.npy", "rows.npy"):
         return files
@@ -67,37 +69,39 @@ def files_of(folder: str | os.PathLike[str], split: str) -> Files:
         rows = any(files.folder.glob("*_rows.npy"))  # of photographs that were extracted
         raise InputError(f"{files.path('rows.npy' if rows else 'ims.npy')} is not there. {nearest(split, splits)}")
     if raw := next((path for kind in ("*.tsv", "*.npz", "*/*.npz") for path in files.folder.glob(kind)), None):
-        raise InputError(f"{folder} holds {raw.suffix} files: run `regard data convert {folder} --out DIR` first.")
-    raise InputError(f"{files.path('ims.npy')} is not there, nor any other *_ims.npy. Give the folder that holds them.")
+        raise InputError(f"{folder} contains {raw.suffix} files: run `regard data convert {folder} --out DIR` first.")
+    raise InputError(
+        f"{files.path('ims.npy')} is not there, nor any other *_ims.npy. Give the folder that contains them."
+    )
 
 
 def features_of(files: Files) -> Rows | Shards:
-    """The stored rows of region features: the split's file, or its rows of the photographs that were extracted."""
+    """Return the region features as stored: the split's file, or its rows of the store of `regard extract`."""
     path = files.path("ims.npy")
     if not path.exists() and (rows := files.found("rows.npy")):
         return Shards(sorted((files.folder / PHOTOGRAPHS).glob("*.npy")), Rows(rows).all().astype(np.int64))
     features = Rows(path)
     if len(features.shape) != 3 or features.dtype.kind != "f":
         have = f"{features.dtype} {list(features.shape)}"
-        raise InputError(f"{features.path} is {have}: want floats [image, region, feature].")
+        raise InputError(f"{features.path} is {have}: expected floats [image, region, feature].")
     return features
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which stored row is which image, and which image each text belongs to."""
+    """The stored row of each image, and the image of each text."""
 
     num_rows: int
     image_of_text: np.ndarray  # int64 [text]
-    rows: np.ndarray | None = None  # the feature row of each image; None = one row an image
-    lines: np.ndarray | None = None  # the line of the ids file of each image; None = one line an image
+    rows: np.ndarray | None = None  # the feature row of each image; None = one row per image
+    lines: np.ndarray | None = None  # the line of each image in the ids file; None = one line per image
 
     @property
     def num_images(self) -> int:
         return self.num_rows if self.rows is None else len(self.rows)
 
     def align(self, stored: Rows) -> Rows:
-        """An array beside the features, one row an image, though stored once or once a text, as it pleases."""
+        """Return an array with one row per image, stored once per image, per feature row, or per text."""
         if len(stored) == self.num_images:
             return stored
         if len(stored) == self.num_rows:
@@ -105,23 +109,23 @@ class Pairing:
         texts, first = np.unique(self.image_of_text, return_index=True)
         if len(stored) == len(self.image_of_text) and len(texts) == self.num_images:
             return stored.taking(first)
-        raise InputError(f"{stored.path} has {len(stored)} rows: want one for each of {self.num_images} images.")
+        raise InputError(f"{stored.path} has {len(stored)} rows: expected one for each of {self.num_images} images.")
 
 
 def pair(
     files: Files, num_rows: int, num_texts: int, ids: Lines | None, captions_per_image: int | None = None
 ) -> Pairing:
-    """Work out the pairing from the map, else from the ids, else from `captions_per_image`.
+    """Determine the pairing from the map, or else from the ids, or else from `captions_per_image`.
 
-    Ids that are all different: each image has the same number of sentences, one after another. Ids that repeat from
-    row to row, with a sentence a row: SCAN's dev and test, where equal neighbours are one image. Raises InputError
+    If all ids differ, each image has the same number of consecutive sentences. If consecutive rows repeat ids and there
+    is one sentence per row, equal neighbours are one image (SCAN's dev and test). Raises InputError
     where neither holds, or where what was given contradicts what was found.
     """
     features, captions, per_image = files.path("ims.npy"), files.path("caps.txt"), captions_per_image
     if path := files.found("image_of_text.npy"):
         return Pairing(num_rows, _stored_map(path, num_rows, num_texts, ids))
     if per_image is not None and per_image < 1:
-        raise InputError(f"captions_per_image is {per_image}: want 1 or more.")
+        raise InputError(f"captions_per_image is {per_image}: expected 1 or more.")
     once = np.arange(num_rows).repeat(per_image) if per_image else np.zeros(0, np.int64)
     counts = f"{features} has {num_rows} rows and {captions} {num_texts} lines"
 
@@ -143,7 +147,9 @@ def pair(
             return Pairing(num_rows, once, lines=np.arange(0, num_texts, per_image))
         guess = len(ids) // num_rows if num_rows and len(ids) % num_rows == 0 else 5
         repeats = f" SCAN repeats ids per caption; pass captions_per_image={guess}." if not per_image else ""
-        raise InputError(f"{features} has {num_rows} rows, {ids.path} has {len(ids)}: want one id per image.{repeats}")
+        raise InputError(
+            f"{features} has {num_rows} rows, {ids.path} has {len(ids)}: expected one id per image.{repeats}"
+        )
 
     keys = ids.keys()
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if num_rows else np.zeros(0, np.int64)
@@ -151,19 +157,20 @@ def pair(
     if again is not None:
         first, second = starts[again[0]] + 1, starts[again[1]] + 1
         raise InputError(
-            f"{ids.path} has {ids[second - 1]!r} on lines {first} and {second} with others between: want ids that are "
+            f"{ids.path} has {ids[second - 1]!r} on lines {first} and {second} with others between: "
+            f"expected ids that are "
             f"all different, or the rows of an image together."
         )
     if len(starts) == num_rows:
         if num_rows and num_texts % num_rows == 0 and num_texts == num_rows * (per_image or num_texts // num_rows):
             return Pairing(num_rows, np.arange(num_rows).repeat(num_texts // num_rows))
         want = f"{num_rows * per_image} lines" if per_image else f"a whole multiple of {num_rows}"
-        raise InputError(f"{counts}: want {want}, or {files.path('image_of_text.npy').name} to say whose each is.")
+        raise InputError(f"{counts}: expected {want}, or {files.path('image_of_text.npy').name} to say whose each is.")
     if num_texts != num_rows:
         line = int(np.flatnonzero(np.diff(starts, append=num_rows) > 1)[0])
         raise InputError(
             f"{counts}, and {ids.path} repeats {ids[int(starts[line])]!r} on line {starts[line] + 2}: repeated ids "
-            f"mean a row for each sentence. Want as many lines as rows, or ids that are all different."
+            f"mean a row for each sentence. Expected as many lines as rows, or ids that are all different."
         )
     if per_image:
         _want_runs(ids, per_image)
@@ -175,14 +182,14 @@ def _stored_map(path: Path, num_rows: int, num_texts: int, ids: Lines | None) ->
     image_of_text = Rows(path).all().astype(np.int64)
     if image_of_text.shape != (num_texts,):
         raise InputError(
-            f"{path} has shape {image_of_text.shape}: want an image row for each of {num_texts} sentences."
+            f"{path} has shape {image_of_text.shape}: expected an image row for each of {num_texts} sentences."
         )
     wrong = (image_of_text < 0) | (image_of_text >= num_rows)
     if wrong.any():
         row = int(wrong.argmax())
-        raise InputError(f"{path}, row {row} is {image_of_text[row]}: want an image row from 0 to {num_rows - 1}.")
+        raise InputError(f"{path}, row {row} is {image_of_text[row]}: expected an image row from 0 to {num_rows - 1}.")
     if ids is not None and len(ids) != num_rows:
-        raise InputError(f"{ids.path} has {len(ids)} lines: want one id for each of {num_rows} images.")
+        raise InputError(f"{ids.path} has {len(ids)} lines: expected one id for each of {num_rows} images.")
     return image_of_text
 
 
@@ -195,12 +202,12 @@ def _want_runs(ids: Lines, per_image: int) -> None:
         have = int(np.diff(starts, append=len(keys))[wrong[0]])
         raise InputError(
             f"{ids.path} has {ids[line]!r} {have} times from line {line + 1}: captions_per_image={per_image} wants "
-            f"{per_image}. Leave captions_per_image out, or mend the ids."
+            f"{per_image}. Leave captions_per_image out, or correct the ids."
         )
 
 
 def _first_repeat(keys: np.ndarray) -> tuple[int, int] | None:
-    """The first place whose key has been before, and where."""
+    """The first position whose key occurs earlier, as (earlier position, position)."""
     order = np.argsort(keys, kind="stable")
     same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
     if not len(same):
@@ -209,8 +216,8 @@ def _first_repeat(keys: np.ndarray) -> tuple[int, int] | None:
     return int(order[place]), int(order[place + 1])
 
 
-def named(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str]:
-    """An id for each image: its row if there is no file, its picture if VSE-infinity's `id_mapping.json` says it."""
+def image_ids(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str]:
+    """An id for each image: its row if there is not a file, its picture if VSE-infinity's `id_mapping.json` says it."""
     if ids is None:
         return [str(row) for row in range(pairing.num_images)]
     places = (files.folder / "id_mapping.json", files.folder.parent / "id_mapping.json")
@@ -219,22 +226,22 @@ def named(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str]:
 
 
 def read_json(path: Path) -> Any:
-    """Raises InputError, with the line, where the file is no JSON."""
+    """Raises InputError, with the line, where the file is not JSON."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no JSON in UTF-8 ({error}). Save it anew.") from None
+        raise InputError(f"{path} is not JSON in UTF-8 ({error}). Save it again.") from None
 
 
 def extraction_of(folder: Path) -> dict[str, Any]:
-    """How a data folder was extracted from photographs; empty where it was not."""
+    """Return the settings of the extraction that made a data folder; empty if it was not made by `regard extract`."""
     path = folder / PHOTOGRAPHS / SETTINGS
-    found = read_json(path) if path.exists() else {}
-    return found if isinstance(found, dict) else {}
+    settings = read_json(path) if path.exists() else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def sizes_of(files: Files, pairing: Pairing) -> np.ndarray | None:
-    """int32 [image, 2] width and height in pixels: ours, CAMERA's pairs, or GSMN's pickled dictionaries."""
+    """Return width and height in pixels, int32 [image, 2], from our file, CAMERA's or GSMN's; None without a file."""
     if path := files.found("sizes.npy", "img_sizes.npy"):
         sizes = pairing.align(Rows(path)).all()
     elif path := files.found("ims_size.npy"):
@@ -244,10 +251,10 @@ def sizes_of(files: Files, pairing: Pairing) -> np.ndarray | None:
     else:
         return None
     if sizes.shape != (pairing.num_images, 2):
-        raise InputError(f"{path} has shape {sizes.shape}: want [{pairing.num_images}, 2], width and height.")
+        raise InputError(f"{path} has shape {sizes.shape}: expected [{pairing.num_images}, 2], width and height.")
     if (sizes <= 0).any():
         row = int((sizes <= 0).any(1).argmax())
-        raise InputError(f"{path}, row {row} is {sizes[row].tolist()}: want a width and a height above 0.")
+        raise InputError(f"{path}, row {row} is {sizes[row].tolist()}: expected a width and a height above 0.")
     return sizes.astype(np.int32)
 
 
@@ -265,20 +272,20 @@ def _pickled_sizes(path: Path) -> np.ndarray:
             pair = (entry["image_w"], entry["image_h"]) if isinstance(entry, dict) else tuple(entry)
             rows.append([float(side) for side in pair])
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{path}, row {number} is {entry!r}: want image_w and image_h.") from None
+            raise InputError(f"{path}, row {number} is {entry!r}: expected image_w and image_h.") from None
     return np.array(rows).reshape(len(rows), -1)
 
 
 def boxes_of(files: Files, pairing: Pairing, num_regions: int, sizes: np.ndarray | None) -> Column | None:
-    """float32 [image, region, 4] as fractions: stored so, or in pixels and divided by the sizes."""
+    """Return boxes as fractions of the image, float32 [image, region, 4]; pixels are divided by the sizes."""
     path = files.found("boxes.npy", "ims_bbx.npy")
     if not path:
         return None
     stored = Rows(path)
     if len(stored.shape) != 3 or stored.shape[1:] != (num_regions, 4):
-        other = " PFAN's file of this name holds grid cells and weights of each region, not boxes: move it away."
+        other = " PFAN's file of this name contains grid cells and weights of each region, not boxes: move it away."
         raise InputError(
-            f"{path} has shape {stored.shape}: want [image, {num_regions}, 4], x1 y1 x2 y2 of each region."
+            f"{path} has shape {stored.shape}: expected [image, {num_regions}, 4], x1 y1 x2 y2 of each region."
             + (other if len(stored.shape) > 3 or stored.shape[-1] != 4 else "")
         )
     boxes = pairing.align(stored)
@@ -286,35 +293,37 @@ def boxes_of(files: Files, pairing: Pairing, num_regions: int, sizes: np.ndarray
         return boxes
     if sizes is None:
         raise InputError(
-            f"{path} holds pixels, and no file says how large the images are: want "
+            f"{path} contains pixels, and no file says how large the images are: expected "
             f"{files.path('sizes.npy').name}, int32 [image, 2] of width and height."
         )
     return Scaled(boxes, np.tile(sizes, 2))
 
 
 def in_pixels(boxes: Rows) -> bool:
-    """Whether boxes are in pixels, as GSMN's and CAMERA's are: told from their first thousand rows."""
+    """Return whether boxes are in pixels, as GSMN's and CAMERA's are, judged by the first thousand rows."""
     some = boxes.read(np.arange(min(1000, len(boxes))))
     return bool(some.size) and float(np.nanmax(some)) > PIXELS
 
 
 def counts_of(files: Files, pairing: Pairing, num_regions: int) -> np.ndarray | None:
-    """int64 [image]: how many regions are real, from `num_regions.npy`."""
+    """Return the number of real regions per image, int64 [image], from `num_regions.npy`; None without that file."""
     if not (path := files.found("num_regions.npy")):
         return None
     counts = pairing.align(Rows(path)).all().astype(np.int64)
     if counts.ndim != 1 or (counts < 1).any() or (counts > num_regions).any():
-        raise InputError(f"{path} holds {counts.min()} to {counts.max()}: want 1 to {num_regions} for each image.")
+        raise InputError(
+            f"{path} contains {counts.min()} to {counts.max()}: expected 1 to {num_regions} for each image."
+        )
     return counts
 
 
 def labels_of(files: Files, pairing: Pairing, num_regions: int) -> tuple[Column | None, tuple[str, ...]]:
-    """Class numbers [image, region] and class names, "none" first: from labels.npy and labels.txt, or labels.json."""
+    """Return class numbers [image, region] and class names, "none" first, of labels.npy and .txt, or labels.json."""
     shape = (pairing.num_images, num_regions)
     if path := files.found("labels.npy"):
         labels = pairing.align(Rows(path))
         if labels.shape != shape:
-            raise InputError(f"{path} has shape {labels.shape}: want {shape}, a class number for each region.")
+            raise InputError(f"{path} has shape {labels.shape}: expected {shape}, a class number for each region.")
         return labels, ("none", *Lines(files.folder / "labels.txt"))
     if path := files.found("labels.json"):
         return _json_labels(path, shape)
@@ -322,17 +331,19 @@ def labels_of(files: Files, pairing: Pairing, num_regions: int) -> tuple[Column 
 
 
 def _json_labels(path: Path, shape: tuple[int, int]) -> tuple[Column, tuple[str, ...]]:
-    """An image is a list of [region, class, confidence]. Numbers are those of the classes of all the folder's splits
-    together, so that they agree between splits."""
+    """Labels from a list of [region, class, confidence] per image.
+
+    Classes are numbered over all splits of the folder, so that the numbers agree between splits.
+    """
     lists: dict[Path, list] = {other: read_json(other) for other in path.parent.glob("*_labels.json")}
     names = sorted({name for images in lists.values() for image in images for _, name, _ in image})
     number = {name: position for position, name in enumerate(names, 1)}
     labels = np.zeros(shape, np.int16)
     if len(lists[path]) != len(labels):
-        raise InputError(f"{path} has {len(lists[path])} lists: want one for each of {len(labels)} images.")
+        raise InputError(f"{path} has {len(lists[path])} lists: expected one for each of {len(labels)} images.")
     for row, image in enumerate(lists[path]):
         for region, name, _ in image:
             if not 0 <= region < shape[1]:
-                raise InputError(f"{path}, image {row} labels region {region}: want 0 to {shape[1] - 1}.")
+                raise InputError(f"{path}, image {row} labels region {region}: expected 0 to {shape[1] - 1}.")
             labels[row, region] = number[name]
     return Held(labels), ("none", *names)

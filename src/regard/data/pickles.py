@@ -19,7 +19,7 @@ from regard.files import InputError
 def read_pickle(path: str | os.PathLike[str]) -> Any:
     """The contents of a pickle, or of a .npy of Python objects (then a list, of the array in C order).
 
-    Raises InputError where it holds anything but containers, strings, numbers and arrays of them.
+    Raises InputError if it contains anything but containers, strings, numbers and arrays of them.
     """
     path = Path(path)
     try:
@@ -32,7 +32,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
     except _Refused as error:
         raise InputError(
             f"{path} is a pickle that asks for {error}, which could run code: refused. "
-            f"Save it anew as plain numbers (.npy) or as JSON."
+            f"Save it again as plain numbers (.npy) or as JSON."
         ) from None
     except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError) as error:
         raise InputError(f"{path} is no whole pickle ({error}). Copy it again.") from None

@@ -52,7 +52,7 @@ class Triples:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], num_items: int, width: int | None = None) -> "Triples":
-        """Read either file. Raises InputError where arrays are missing, differ in length or point outside.
+        """Read either file. Raises InputError if arrays are missing, differ in length or point outside.
 
         `num_items` is how many images or texts there are, `width` how many regions an image has.
         """
@@ -65,18 +65,18 @@ class Triples:
         wanted = TEXT_FILE if "text" in columns else IMAGE_FILE
         missing = [name for name in wanted if name not in columns]
         if missing:
-            raise InputError(f"{path} has no array {missing[0]!r}: want {', '.join(wanted)}.")
+            raise InputError(f"{path} has no array {missing[0]!r}: expected {', '.join(wanted)}.")
         item, source, target, label, names = (columns[name] for name in wanted)
         confidence = columns.get("confidence")
         lengths = {len(column) for column in (item, source, target, label, confidence) if column is not None}
         if len(lengths) > 1:
-            raise InputError(f"{path} holds arrays of {sorted(lengths)} relations: want one length.")
+            raise InputError(f"{path} contains arrays of {sorted(lengths)} relations: expected one length.")
         for name, first, limit in zip(wanted, (0, 0, 0, 1), (num_items, width, width, len(names)), strict=False):
             wrong = (columns[name] < first) | (columns[name] >= (limit or np.inf))
             if wrong.any():
                 row = int(wrong.argmax())
                 want = f"{first} to {limit - 1}" if limit else f"{first} or more"
-                raise InputError(f"{path}, relation {row}: {name} is {columns[name][row]}; want {want}.")
+                raise InputError(f"{path}, relation {row}: {name} is {columns[name][row]}; expected {want}.")
         return cls.of(item, source, target, label, [str(name) for name in names], num_items, confidence)
 
     def save(self, path: str | os.PathLike[str], wanted: Sequence[str]) -> None:

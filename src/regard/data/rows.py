@@ -42,8 +42,8 @@ class Column(ABC):
 class Rows(Column):
     """A .npy array of plain numbers on disk, read by rows of its first axis. Safe to share between threads.
 
-    With `index`, row i is the file's row index[i]. Raises InputError where the file is absent, is no .npy, is cut
-    short, holds Python objects or lies in Fortran order.
+    With `index`, row i is the file's row index[i]. Raises InputError if the file is absent, is no .npy, is cut
+    short, contains Python objects or lies in Fortran order.
     """
 
     def __init__(self, path: str | os.PathLike[str], index: np.ndarray | None = None) -> None:
@@ -85,7 +85,7 @@ def _read(path: Path, descriptor: int, start: int, rows: np.ndarray, places: Ite
 class Shards(Column):
     """Rows `index` of several .npy files of one shape of row, as if they lay one after another.
 
-    Files are open only while they are read: there may be thousands. Raises InputError as Rows does, and where a row
+    Files are open only while they are read: there may be thousands. Raises InputError as Rows does, and if a row
     points beyond the files or the files' rows differ.
     """
 
@@ -95,12 +95,12 @@ class Shards(Column):
         headers = [_header(path) for path in paths]
         if len({(shape[1:], dtype) for shape, dtype, _ in headers}) != 1:
             have = " and ".join(sorted({f"{dtype} {list(shape[1:])}" for shape, dtype, _ in headers})) or "no file"
-            raise InputError(f"The .npy files of {self.path} hold {have}: want one.")
+            raise InputError(f"The .npy files of {self.path} hold {have}: expected one.")
         shape, self.dtype, _ = headers[0]
         self._starts = [start for _, _, start in headers]
         self.ends = np.cumsum([shape[0] for shape, _, _ in headers])
         if len(index) and (index.min() < 0 or index.max() >= self.ends[-1]):
-            raise InputError(f"Row {index.max()} is asked of {self.path}, which holds {self.ends[-1]}.")
+            raise InputError(f"Row {index.max()} is asked of {self.path}, which contains {self.ends[-1]}.")
         self.shape = (len(index), *shape[1:])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -191,10 +191,10 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     except ValueError as error:
         raise InputError(f"{path} is no whole .npy file ({error}). Copy it again.") from None
     if dtype.hasobject:
-        raise InputError(f"{path} holds Python objects: want plain numbers. Save it with a numeric dtype.")
+        raise InputError(f"{path} contains Python objects: expected plain numbers. Save it with a numeric dtype.")
     if not shape or (fortran and len(shape) > 1) or not dtype.isnative:
         order = "one number" if not shape else "Fortran order" if fortran else f"byte order {dtype.str}"
-        raise InputError(f"{path} holds {order}: want rows in C order. Save numpy.ascontiguousarray of it.")
+        raise InputError(f"{path} is in {order}: expected rows in C order. Save numpy.ascontiguousarray of it.")
     want = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if have < want:
         raise InputError(f"{path} is cut short: {have} bytes where {shape} of {dtype} needs {want}. Copy it again.")

@@ -54,7 +54,7 @@ class SceneGraphs:
 
     def added_to(self, split: Split) -> Split:
         """The split with labels and relations of those of its images that have a graph, and with relations of the
-        sentences that the graphs parse. Raises InputError where no image has a graph, or regions are not the same."""
+        sentences that the graphs parse. Raises InputError if no image has a graph, or regions are not the same."""
         graphs = [SceneGraph(self.records.get(name, {})) for name in split.ids]
         if not any(graph.labels for graph in graphs):
             raise InputError(
@@ -68,7 +68,7 @@ class SceneGraphs:
             if not len(graph.labels) <= split.num_regions:
                 raise InputError(
                     f"The scene graph of {split.ids[row]} has {len(graph.labels)} regions, {split.folder}/{split.name} "
-                    f"{split.num_regions}: want graphs made from these very regions."
+                    f"{split.num_regions}: expected graphs made from these very regions."
                 )
             labels[row, : len(graph.labels)] = [class_of[label] for label in graph.labels]
             found += [(row, s, o, predicate_of[p], sure) for s, p, o, sure in graph.relations]
@@ -147,7 +147,7 @@ def with_dependencies(split: Split) -> Split:
         try:
             pairs = _over_sentences([(int(head), int(dependent)) for head, dependent in pairs])
         except (TypeError, ValueError):
-            raise InputError(f"{path}, sentence {text} is {pairs!r:.60}: want pairs of token numbers.") from None
+            raise InputError(f"{path}, sentence {text} is {pairs!r:.60}: expected pairs of token numbers.") from None
         words = _words_of_tokens(split.captions[text])
         if max((dependent for _, dependent in pairs), default=0) != len(words):
             continue

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regard.data.layout import Files, named, pair
+from regard.data.layout import Files, image_ids, pair
 from regard.data.lines import Lines
 from regard.data.rows import Column
 from regard.data.split import Split
@@ -85,7 +85,7 @@ class Tsv(Records):
         except (ValueError, binascii.Error) as error:
             raise InputError(f"{path}, line {number} cannot be read ({error}). Is the file cut short?") from None
         if boxes.shape[1] != 4:
-            raise InputError(f"{path}, line {number} has {boxes.size} numbers for {count} boxes: want four each.")
+            raise InputError(f"{path}, line {number} has {boxes.size} numbers for {count} boxes: expected four each.")
         return Record(features, boxes, (width, height))
 
     def outline(self, name: str) -> tuple[int, tuple[int, int] | None]:
@@ -98,7 +98,7 @@ def _columns(line: bytes, place: str) -> tuple[str, int, int, int, bytes, bytes]
         name, (width, height, count), (boxes, features) = values[0], map(int, map(float, values[1:4])), values[4:]
     except ValueError:
         want = ", ".join(TSV_COLUMNS)
-        raise InputError(f"{place} has {len(values)} columns: want {want}. Is the file cut short?") from None
+        raise InputError(f"{place} has {len(values)} columns: expected {want}. Is the file cut short?") from None
     return name.decode("utf-8", "replace"), width, height, count, boxes, features
 
 
@@ -165,7 +165,7 @@ class _Column(Column):
                 have = "none" if values is None else f"of {values.shape[1]} numbers"
                 raise InputError(
                     f"The record of image {self._names[row]} has {self._what} {have}, the first image of its split "
-                    f"has them of {self.shape[2]}: want the output of one detector."
+                    f"has them of {self.shape[2]}: expected the output of one detector."
                 )
             out[place, : len(values)] = values
         return out
@@ -174,12 +174,12 @@ class _Column(Column):
 def open_records(records: Records, files: Files, captions_per_image: int | None = None) -> Split:
     """The split that `{split}_ids.txt` and `{split}_caps.txt` choose from the records.
 
-    Raises InputError where an id has no record.
+    Raises InputError if an id has no record.
     """
     captions, lines = Lines(files.path("caps.txt")), Lines(files.path("ids.txt"))
     pairing = pair(files, len(lines), len(captions), lines, captions_per_image)
     known = records.ids()
-    names = [_key(name, known) for name in named(files, pairing, lines)]
+    names = [_key(name, known) for name in image_ids(files, pairing, lines)]
     if None in names:
         row = names.index(None)
         line = row if pairing.lines is None else int(pairing.lines[row])
@@ -195,7 +195,7 @@ def open_records(records: Records, files: Files, captions_per_image: int | None 
         files.folder,
         files.split,
         _Column(records, keys, "features", (len(keys), widest, first.features.shape[1])),
-        named(files, pairing, lines),
+        image_ids(files, pairing, lines),
         captions,
         pairing.image_of_text,
         region_counts=None if (counts == widest).all() else counts,

@@ -1,4 +1,4 @@
-"""One split of a data set: images once, texts once, and which text belongs to which image."""
+"""A split of a data set: each image once, each text once, and the image of each text."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from regard.data.layout import (
     counts_of,
     features_of,
     files_of,
+    image_ids,
     labels_of,
-    named,
     pair,
     sizes_of,
 )
@@ -31,81 +31,84 @@ from regard.words import ROLES
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Region features and sentences, on disk and read by rows. Nothing here grows with the feature file."""
+    """Region features and sentences that stay on disk and are read by rows; memory does not grow with the features."""
 
     folder: Path
     name: str
     features: Column  # [image, region, feature]
-    ids: Sequence  # of str, one an image
-    captions: Sequence  # of str, one a text, read when asked for
-    image_of_text: np.ndarray  # int64 [text], the image row of each sentence
-    region_counts: np.ndarray | None = None  # int64 [image], how many regions are real; None = all
+    ids: Sequence  # of str, one per image
+    captions: Sequence  # of str, one per text, read on access
+    image_of_text: np.ndarray  # int64 [text], the image row of each text
+    region_counts: np.ndarray | None = None  # int64 [image], number of real regions; None = all
     boxes: Column | None = None  # [image, region, 4] as fractions of the image
     sizes: np.ndarray | None = None  # int [image, 2], width and height in pixels
     labels: Column | None = None  # [image, region], object class from 1
-    classes: tuple[str, ...] = ()  # names of the labels, classes[0] being "none"
+    classes: tuple[str, ...] = ()  # names of the labels; classes[0] is "none"
     relations: Triples | None = None
     text_relations: Triples | None = None
-    relation_threshold: float = 0.5  # less sure relations are left out
+    relation_threshold: float = 0.5  # relations of lower confidence are left out
 
     @property
     def num_images(self) -> int:
+        """The number of images."""
         return len(self.features)
 
     @property
     def num_texts(self) -> int:
+        """The number of sentences."""
         return len(self.captions)
 
     @property
     def num_regions(self) -> int:
-        """The most that an image has."""
+        """The largest number of regions per image."""
         return self.features.shape[1]
 
     @property
     def feature_dim(self) -> int:
+        """The number of features per region."""
         return self.features.shape[2]
 
     @property
     def fields(self) -> frozenset[str]:
-        """Which of "boxes", "labels", "relations", "text_relations" and "roles" are there.
+        """The optional inputs that the split has: of "boxes", "labels", "relations", "text_relations" and "roles".
 
-        "roles": the relations between words are those of regard.words.ROLES, as `regard data parse` writes them.
+        "roles" means that the relations between words are regard.words.ROLES, as `regard data parse` writes them.
         """
         optional = ("boxes", "labels", "relations", "text_relations")
-        there = {name for name in optional if getattr(self, name) is not None}
-        return frozenset(there | ({"roles"} if self.text_labels == ROLES else set()))
+        present = {name for name in optional if getattr(self, name) is not None}
+        return frozenset(present | ({"roles"} if self.text_labels == ROLES else set()))
 
     @property
     def predicates(self) -> tuple[str, ...]:
-        """Names of the relations, predicates[0] being "none"."""
+        """Names of the relations; predicates[0] is "none"."""
         return self.relations.names if self.relations else ()
 
     @property
     def text_labels(self) -> tuple[str, ...]:
-        """Names of the relations between words, text_labels[0] being "none"."""
+        """Names of the relations between words; text_labels[0] is "none"."""
         return self.text_relations.names if self.text_relations else ()
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
-        """What the numbers of labels, relations, and relations between words mean."""
+        """The names that the numbers of labels, relations, and relations between words stand for."""
         return {"classes": self.classes, "predicates": self.predicates, "text_labels": self.text_labels}
 
     def renumbered(self, names: Mapping[str, Sequence[str]]) -> "Split":
-        """The split with its labels and relations numbered as `names` has them (another split's), found by their names.
+        """Return the split with labels and relations renumbered to `names` (of another split), matched by name.
 
-        What has no such name becomes none; where none has, the labels or relations are left out.
+        A label or relation without a matching name becomes "none". If none has one, the field is left out.
         """
-        found: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         if self.labels is not None and tuple(names["classes"]) != self.classes:
             places = renumbering(self.classes, names["classes"], alike=str)
-            found |= {"labels": Renumbered(self.labels, places) if places.any() else None}
-            found |= {"classes": tuple(names["classes"])}
+            changes |= {"labels": Renumbered(self.labels, places) if places.any() else None}
+            changes |= {"classes": tuple(names["classes"])}
         for field, listed in (("relations", "predicates"), ("text_relations", "text_labels")):
             triples = getattr(self, field)
             if triples is not None and tuple(names[listed]) != triples.names:
                 places = renumbering(triples.names, names[listed], alike=str)
-                found[field] = triples.renumbered(places, names[listed]) if places.any() else None
-        return replace(self, **found) if found else self
+                changes[field] = triples.renumbered(places, names[listed]) if places.any() else None
+        return replace(self, **changes) if changes else self
 
     @classmethod
     def open(
@@ -116,16 +119,16 @@ class Split:
         captions_per_image: int | None = None,
         relation_threshold: float = 0.5,
     ) -> "Split":
-        """Open `split` of a data folder; docs/data.md lists the layouts.
+        """Open a split of a data folder in any layout of docs/data.md.
 
-        Relations of less confidence than `relation_threshold` are left out. `captions_per_image` is needed only where
-        the files do not say which sentence belongs to which image. Raises InputError.
+        Relations of lower confidence than `relation_threshold` are left out. `captions_per_image` is needed only if the
+        files do not say which image a sentence describes. Raises InputError if files are missing or do not fit.
         """
         files = files_of(folder, split)
         features, captions = features_of(files), Lines(files.path("caps.txt"))
         ids = Lines(path) if (path := files.found("ids.txt")) else None
         pairing = pair(files, len(features), len(captions), ids, captions_per_image)
-        return cls.of(files, features, captions, named(files, pairing, ids), pairing, relation_threshold)
+        return cls.of(files, features, captions, image_ids(files, pairing, ids), pairing, relation_threshold)
 
     @classmethod
     def of(
@@ -137,7 +140,7 @@ class Split:
         pairing: Pairing,
         relation_threshold: float = 0.5,
     ) -> "Split":
-        """The split with whatever optional files lie beside its features. Raises InputError."""
+        """Create a split with the optional files that lie beside its features. Raises InputError if they do not fit."""
         num_regions = features.shape[1]
         sizes = sizes_of(files, pairing)
         labels, classes = labels_of(files, pairing, num_regions)
@@ -160,9 +163,10 @@ class Split:
         )
 
     def images(self, rows: Sequence[int] | np.ndarray | torch.Tensor) -> Images:
-        """The images at `rows`, in any order, repeats allowed; features as stored, zero beyond an image's regions.
+        """Return the images at `rows`, in any order, repeats allowed.
 
-        Safe to call from several threads at once.
+        Features have the stored dtype (float64 becomes float32), and are zero beyond an image's regions. Several
+        threads may call this at the same time.
         """
         rows = np.asarray(rows, np.int64)
         counts = np.full(len(rows), self.num_regions) if self.region_counts is None else self.region_counts[rows]
@@ -183,17 +187,19 @@ class Split:
         return Images(**{name: torch.from_numpy(part) for name, part in parts.items()})
 
     def texts(self, rows: Sequence[int] | np.ndarray | torch.Tensor, tokenizer: Any) -> Texts:
-        """The sentences at `rows` as `tokenizer` makes them, with their relations where the split has some.
+        """Return the sentences at `rows`, tokenized by `tokenizer`, with relations between words if the split has them.
 
-        The file counts words from 0; `tokenizer.offset` fragments precede the first word, and as many follow the last.
+        Files number words from 0. `tokenizer.offset` fragments precede the first word, and as many follow the last.
         """
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
-        return texts if self.text_relations is None else related(texts, self.text_relations, rows, tokenizer.offset)
+        return (
+            texts if self.text_relations is None else with_relations(texts, self.text_relations, rows, tokenizer.offset)
+        )
 
 
-def related(texts: Texts, relations: Triples, rows: np.ndarray, offset: int) -> Texts:
-    """The texts with the relations of `rows` among them; `offset` fragments precede the first word of each."""
+def with_relations(texts: Texts, relations: Triples, rows: np.ndarray, offset: int) -> Texts:
+    """Return the texts with the relations of `rows`; `offset` fragments precede the first word of each text."""
     lengths = (texts.mask.sum(1) if texts.words is None else texts.words.amax(1)).numpy()
     width = texts.tokens.shape[1] if texts.words is None else int(lengths.max(initial=0))
     dense = relations.dense(rows, width, offset=offset, lengths=lengths - offset)

@@ -19,7 +19,7 @@ class Twins:
 
     @classmethod
     def of(cls, split: Split) -> "Twins":
-        """The twins of a split. Raises InputError where it has none, or their file is damaged."""
+        """The twins of a split. Raises InputError if it has none, or their file is damaged."""
         path = split.folder / f"{split.name}_twins.npz"
         if not path.exists():
             raise InputError(

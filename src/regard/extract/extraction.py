@@ -119,19 +119,21 @@ def extract(
 
 
 def _settings_before(out: Path, like: Path | None) -> dict[str, Any]:
-    """How `out` was extracted, else what that has in common with `like`. Raises InputError where either is no such."""
+    """How `out` was extracted, else what that has in common with `like`. Raises InputError if either is no such."""
     if settings := extraction_of(out):
         return settings
     begun = [path.name for path in (out / PHOTOGRAPHS).glob("*")]
     ours = all(name.startswith(("lock-", "files-")) or name.endswith((".npz", ".tmp")) for name in begun)
     others = out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir()))
     if others or not ours:
-        raise InputError(f"{out} exists and holds something else: give a new folder, or one that was extracted before.")
+        raise InputError(
+            f"{out} exists and contains something else: give a new folder, or one that was extracted before."
+        )
     if like is None:
         return {}
     if settings := extraction_of(like):
         return {name: settings[name] for name in ("options", "relations", "models") if name in settings}
-    raise InputError(f"--like {like}: that is no folder that `regard extract` wrote.")
+    raise InputError(f"--like {like}: that is not a folder that `regard extract` wrote.")
 
 
 def _chosen(before: dict[str, Any], captions: Path | None, split: str | None, relations: str | None) -> dict[str, str]:
@@ -141,7 +143,7 @@ def _chosen(before: dict[str, Any], captions: Path | None, split: str | None, re
     for name in ("captions", "split"):
         chosen[name] = "" if chosen[name] == "none" else chosen[name]
     if chosen["split"] and not SPLIT_NAME.fullmatch(chosen["split"]):
-        raise InputError(f"--split {chosen['split']!r}: want letters, digits, - and _, such as train, dev or test.")
+        raise InputError(f"--split {chosen['split']!r}: expected letters, digits, - and _, such as train, dev or test.")
     if chosen["captions"]:
         chosen["captions"] = os.path.abspath(chosen["captions"])
     relations = chosen["relations"] or "boxes"
@@ -149,7 +151,7 @@ def _chosen(before: dict[str, Any], captions: Path | None, split: str | None, re
 
 
 def _same_models(before: dict[str, Any], options: Options, out: Path) -> dict[str, str]:
-    """The models' fingerprints. Raises InputError where one is not what the folder was begun with."""
+    """The models' fingerprints. Raises InputError if one is not what the folder was begun with."""
     now = options.fingerprint()
     if changed := [path for path, found in before.get("models", {}).items() if found != now.get(path)]:
         raise InputError(f"{changed[0]} is not what {out} was begun with: give a new folder, or the model as it was.")
@@ -233,12 +235,12 @@ def _read(
         return FileRecord(0, 0, error=f"{name} is a folder that may not be read."), None
     if name != " ".join(name.splitlines()).strip() or not _is_utf8(name):
         return FileRecord(
-            0, 0, error=f"{name!r}: want a name in UTF-8, of one line, no spaces around it. Rename it."
+            0, 0, error=f"{name!r}: expected a name in UTF-8, of one line, no spaces around it. Rename it."
         ), None
     try:
         stat = (folder / name).stat()
         if not S_ISREG(stat.st_mode):
-            return FileRecord(0, 0, error=f"{name} is no file."), None
+            return FileRecord(0, 0, error=f"{name} is not a file."), None
         seen, before = FileRecord(stat.st_size, stat.st_mtime_ns), store.seen.get(name)
         if before and before.hash in store.row_of and (before.bytes, before.time) == (seen.bytes, seen.time):
             return before, None

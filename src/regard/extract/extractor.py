@@ -104,7 +104,7 @@ class Composed:
     first, up to seven tenths of all; the 14 coarse windows; its other boxes; the finer windows. Those that overlap an
     earlier one by an IoU above `overlap` are left out, but for what fills the image: that has a name, the whole has
     none. Without `windows` there may be fewer.
-    Raises InputError where a number is out of its range.
+    Raises InputError if a number is out of its range.
     """
 
     detector: Detector | None
@@ -116,10 +116,10 @@ class Composed:
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_regions <= MAX_REGIONS:
-            raise InputError(f"{self.num_regions} regions a photograph: want 1 to {MAX_REGIONS}.")
+            raise InputError(f"{self.num_regions} regions a photograph: expected 1 to {MAX_REGIONS}.")
         for name, value in (("sure", self.sure), ("overlap", self.overlap)):
             if not 0 < value <= 1:
-                raise InputError(f"{name} is {value}: want a number above 0 and at most 1.")
+                raise InputError(f"{name} is {value}: expected a number above 0 and at most 1.")
 
     @property
     def classes(self) -> tuple[str, ...]:

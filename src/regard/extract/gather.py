@@ -40,7 +40,7 @@ def gather(
     split: str,
     relate: Callable[[Path, str], object],
 ) -> ExtractionReport:
-    """Write the splits of the photographs `names`, from what the store holds of them.
+    """Write the splits of the photographs `names`, from what the store contains of them.
 
     Without a table of captions all are one split, `test` unless `split` names another. With one, photographs without
     sentences are the split `rest`, and the others `split` if it names one, else those of the table, else eight in ten
@@ -106,7 +106,7 @@ def _read(names: Sequence[str], store: Store) -> tuple[dict[str, int], dict[str,
 def _split_of(name: str, named: set[str], hash_: str, split: str, default: str | None) -> str:
     names = {own for own in named if own}
     if len(names) > 1 and not split:
-        raise InputError(f"{name} is in the splits {' and '.join(sorted(names))}: want one for all its sentences.")
+        raise InputError(f"{name} is in the splits {' and '.join(sorted(names))}: expected one for all its sentences.")
     if chosen := split or next(iter(names), None) or default:
         return chosen
     return next(where for where, share in SHARES.items() if int(hash_[:8], 16) < share * 16**8)

@@ -30,7 +30,7 @@ Pool = Literal["crop", "map"]
 
 class HubDetector:
     """A detector of transformers: DETR, RT-DETR, Deformable DETR and their kin, or one that looks for named classes
-    (Grounding DINO, OWLv2). Raises InputError where `name` is none, or where `classes` are wanted and not given.
+    (Grounding DINO, OWLv2). Raises InputError if `name` is none, or where `classes` are wanted and not given.
     """
 
     def __init__(self, name: str, classes: Sequence[str] = (), device: str = "cpu") -> None:
@@ -121,7 +121,7 @@ class HubBackbone:
 
     `pool` crop: the model's own pooled vector of each crop. map: one pass over the whole photograph, and the mean of
     7 x 7 points of the feature map within each region (RoIAlign, He et al. 2017). Photographs and crops are squashed to
-    the size that the model was trained with. Raises InputError where `name` is no such model.
+    the size that the model was trained with. Raises InputError if `name` is no such model.
     """
 
     def __init__(self, name: str, pool: Pool = "crop", device: str = "cpu") -> None:
@@ -168,7 +168,7 @@ class HubBackbone:
             return states
         patch = getattr(self.model.config, "patch_size", None)
         across, down = (self.width // patch, self.height // patch) if isinstance(patch, int) else (0, 0)
-        if not 0 < across * down <= states.shape[1]:  # Swin's and its kin's, which is square
+        if not 0 < across * down <= states.shape[1]:  # Swin's and similar files's, which is square
             across = down = int(states.shape[1] ** 0.5)
         places = states[:, states.shape[1] - across * down :]
         return places.transpose(1, 2).unflatten(2, (down, across))

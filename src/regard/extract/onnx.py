@@ -7,7 +7,7 @@ A = (S/8)^2 + (S/16)^2 + (S/32)^2 cells (and (S/64)^2 of some), C classes and Q 
   YOLOv5, v7           [n, 3A, 5 + C]  pixels; objectness; reads RGB 0..1
   YOLOv8, v9, v11      [n, 4 + C, A]   pixels; reads RGB 0..1
   YOLOv10, end to end  [n, Q, 6]       corners in pixels, score, class from 0; reads RGB 0..1
-  DETR and its kin     pred_boxes [n, Q, 4], centres and sizes as fractions; logits [n, Q, C] of a sigmoid, or
+  DETR and similar files     pred_boxes [n, Q, 4], centres and sizes as fractions; logits [n, Q, C] of a sigmoid, or
                        [n, Q, C + 1] of a softmax whose last class is "none"; read the photograph squashed
 """
 
@@ -46,7 +46,7 @@ class Family:
 
 
 class OnnxDetector:
-    """A detector's .onnx file. Raises InputError where it is none, or of no family that is known.
+    """A detector's .onnx file. Raises InputError if it is none, or of no family that is known.
 
     `classes` name its labels; by default what the file's own metadata, a `config.json` beside it, or COCO's 80 say.
     """
@@ -73,7 +73,7 @@ class OnnxDetector:
 
 
 class OnnxBackbone:
-    """A vision backbone's .onnx file: a vector for each crop. Raises InputError where it gives none.
+    """A vision backbone's .onnx file: a vector for each crop. Raises InputError if it gives none.
 
     `pixels` is what values it reads; by default what a `preprocessor_config.json` beside it says, else ImageNet's.
     """
@@ -103,7 +103,7 @@ class OnnxBackbone:
             for values in outputs.values():
                 if values.ndim == rank:
                     return values.mean(axes) if axes else values
-        raise InputError(f"{self.model.path} gives {_shapes(outputs)}: want a vector for each picture.")
+        raise InputError(f"{self.model.path} gives {_shapes(outputs)}: expected a vector for each picture.")
 
 
 class OnnxModel:
@@ -127,10 +127,10 @@ class OnnxModel:
         first, *self.others = self.session.get_inputs()
         if len(first.shape) != 4 or first.shape[1] != 3 or first.type != "tensor(float)":
             raise InputError(
-                f"{path} reads {first.name}, {first.type} {first.shape}: want float pictures [n, 3, y, x]."
+                f"{path} reads {first.name}, {first.type} {first.shape}: expected float pictures [n, 3, y, x]."
             )
         if wrong := next((other.name for other in self.others if other.name != "pixel_mask"), None):
-            raise InputError(f"{path} also reads {wrong}: want a model of pictures alone.")
+            raise InputError(f"{path} also reads {wrong}: expected a model of pictures alone.")
         batch, _, height, width = first.shape
         self.name, self.batch = first.name, batch if isinstance(batch, int) else None
         self.height, self.width = (side if isinstance(side, int) else size for side in (height, width))
@@ -226,7 +226,9 @@ def _queries(outputs: Outputs, width: int, height: int, softmax: bool) -> Answer
 def _names(model: OnnxModel, count: int, given: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     """The names of a detector's classes: as given, else as found with the model, else COCO's."""
     if given and len(given) != count:
-        raise InputError(f"{model.path} tells {count} classes apart, and {len(given)} are named: want a name for each.")
+        raise InputError(
+            f"{model.path} tells {count} classes apart, and {len(given)} are named: expected a name for each."
+        )
     beside = config.get("id2label") or {}
     named = {int(number): str(name) for number, name in beside.items()} or dict(enumerate(_own_names(model)))
     if not given and not named and count == len(COCO80):

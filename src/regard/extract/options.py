@@ -41,7 +41,7 @@ class Options:
 
     @classmethod
     def settled(cls, given: dict[str, Any], stored: dict[str, Any], out: Path) -> "Options":
-        """What is given, else as stored, else the defaults. Raises InputError where given and stored differ."""
+        """What is given, else as stored, else the defaults. Raises InputError if given and stored differ."""
         known = {field.name for field in fields(cls)}
         given = {name: os.path.abspath(value) if name in FILES and Path(value).exists() else value
                  for name, value in given.items()}  # fmt: skip
@@ -55,9 +55,9 @@ class Options:
         return cls(**(before or given))
 
     def extractor(self, device: str) -> Composed:
-        """The extractor, its models loaded. Raises InputError where one is missing, or is none."""
+        """The extractor, its models loaded. Raises InputError if one is missing, or is none."""
         if not self.side >= 64:
-            raise InputError(f"--side {self.side}: want 64 pixels or more.")
+            raise InputError(f"--side {self.side}: expected 64 pixels or more.")
         names = _names(self.classes)
         detector: Detector | None = None
         if self.detector.endswith(".onnx"):
@@ -109,10 +109,12 @@ class Projected:
             with np.load(path, allow_pickle=False) as file:
                 self.mean, self.components = file["mean"].astype(np.float32), file["components"].astype(np.float32)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is no projection ({error}): want a .npz of mean and components.") from None
+            raise InputError(f"{path} is no projection ({error}): expected a .npz of mean and components.") from None
         if self.components.ndim != 2 or not self.mean.shape == (self.components.shape[1],) == (backbone.dim,):
             have = f"mean {list(self.mean.shape)} and components {list(self.components.shape)}"
-            raise InputError(f"{path} holds {have}: want [{backbone.dim}] and [any, {backbone.dim}], as the features.")
+            raise InputError(
+                f"{path} contains {have}: expected [{backbone.dim}] and [any, {backbone.dim}], as the features."
+            )
         self.backbone, self.dim = backbone, len(self.components)
 
     def __call__(
@@ -133,5 +135,5 @@ def _names(path: str | None) -> list[str]:
         return []
     names = [name for name in Lines(path) if name]
     if not names:
-        raise InputError(f"{path} names no class: want a name a line.")
+        raise InputError(f"{path} names no class: expected a name a line.")
     return names

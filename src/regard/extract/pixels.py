@@ -53,13 +53,13 @@ NAMED = {
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON file of settings beside a model; empty where there is none. Raises InputError where it is broken."""
+    """A JSON file of settings beside a model; empty where there is none. Raises InputError if it is broken."""
     if not path.is_file():
         return {}
     try:
         found = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}). Copy it again.") from None
+        raise InputError(f"{path} is not JSON ({error}). Copy it again.") from None
     return found if isinstance(found, dict) else {}
 
 

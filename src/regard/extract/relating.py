@@ -24,12 +24,12 @@ class Relating:
         if name not in ("boxes", "none"):
             if not Path(name).is_file():
                 raise InputError(
-                    f"There are no relations {name!r}: want boxes, none, or a file of `regard relations fit`."
+                    f"There are no relations {name!r}: expected boxes, none, or a file of `regard relations fit`."
                 )
             self.predictor, self.made_by = Predictor.load(name), fingerprint(Path(name))
 
     def check(self, classes: Sequence[str]) -> None:
-        """Raises InputError where the predictor knows none of the classes: before any relations are made."""
+        """Raise InputError if the predictor knows none of the classes: before any relations are made."""
         known = self.predictor.classes[1:] if self.predictor else ()
         if self.predictor and not set(classes) & set(known):
             raise InputError(

@@ -54,7 +54,7 @@ class Store:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While the block runs no other process of this rank writes here. Raises InputError where one does already."""
+        """While the block runs no other process of this rank writes here. Raises InputError if one does already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"lock-{self.rank}", "w") as file:
             try:
@@ -109,7 +109,7 @@ class Store:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """What lies beside a shard's features. Raises InputError where either file is broken, or they are not of one."""
+    """What lies beside a shard's features. Raises InputError if either file is broken, or they are not of one."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             found = dict(file)

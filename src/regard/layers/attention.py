@@ -98,7 +98,7 @@ class SelfAttention(nn.Module):
     """Multi-head attention of an item's fragments to each other (Vaswani et al., NeurIPS 2017), without residual."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
-        """Raises InputError where the heads do not divide `dim`."""
+        """Raise InputError if the heads do not divide `dim`."""
         super().__init__()
         if dim % num_heads:
             raise InputError(f"dim {dim} is not a multiple of num_heads {num_heads}: change either.")

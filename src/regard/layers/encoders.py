@@ -19,7 +19,7 @@ def build_words(config: WordsConfig, tokenizer: Vocabulary | Pieces, dim: int, *
     """The text encoder that `config` asks for, over `tokenizer`: Texts to Fragments of `dim`.
 
     With `weights` False neither pretrained weights nor word vectors are read: a checkpoint is about to bring them.
-    Raises InputError where the tokenizer is of another encoder, or the word vectors are not of `config.word_dim`.
+    Raises InputError if the tokenizer is of another encoder, or the word vectors are not of `config.word_dim`.
     """
     if config.encoder == "pretrained" and isinstance(tokenizer, Pieces):
         return PretrainedEncoder(tokenizer, dim, frozen=config.frozen, head=config.head, weights=weights)
@@ -171,7 +171,7 @@ def _backbone(pieces: Pieces, weights: bool) -> Any:
             unfit = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
             unfit -= {name for name in unfit if name.startswith("pooler.")}
             if unfit:
-                raise InputError(f"{pieces.path} has no weights that fit {min(unfit)} (of {len(unfit)}): want all.")
+                raise InputError(f"{pieces.path} has no weights that fit {min(unfit)} (of {len(unfit)}): expected all.")
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # it makes a sentence vector, which nobody reads
     return model

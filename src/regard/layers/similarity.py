@@ -90,10 +90,10 @@ class SimilarityReasoning(nn.Module):
     """SGR: the nodes hear each other for `steps` rounds, N <- relu(W_r softmax((W_q N)(W_k N)^T) N), each its own W."""
 
     def __init__(self, dim: int, steps: int = 3) -> None:
-        """Raises InputError where there is no step."""
+        """Raise InputError if there is no step."""
         super().__init__()
         if steps < 1:
-            raise InputError(f"Reasoning in {steps} steps: want at least 1.")
+            raise InputError(f"Reasoning in {steps} steps: expected at least 1.")
         self.rounds = nn.ModuleList(ReasoningStep(dim) for _ in range(steps))
 
     def forward(

@@ -27,7 +27,7 @@ class Image(NamedTuple):
 def annotations(sources: Sequence[Path], split: str) -> Annotations:
     """The images of all sources that have relations, in the numbers of one list of classes and one of predicates.
 
-    Raises InputError where no image has any, and what `images` raises.
+    Raises InputError if no image has any, and what `images` raises.
     """
     classes: dict[str, int] = defaultdict(lambda: len(classes))
     predicates: dict[str, int] = defaultdict(lambda: len(predicates))
@@ -65,7 +65,7 @@ def images(source: Path, split: str) -> Iterator[Image]:
         yield from _of_folder(source, split)
         return
     if not source.is_file():
-        raise InputError(f"{source} is not there: want a data folder, or a JSON file of annotated relations.")
+        raise InputError(f"{source} is not there: expected a data folder, or a JSON file of annotated relations.")
     records = read_json(source) if source.suffix == ".json" else None
     if isinstance(records, list) and records and isinstance(records[0], dict) and "relationships" in records[0]:
         yield from _of_visual_genome(source, records)
@@ -77,7 +77,7 @@ def images(source: Path, split: str) -> Iterator[Image]:
 def _of_folder(folder: Path, split: str) -> Iterator[Image]:
     opened = Split.open(folder, split)
     if missing := [name for name in ("boxes", "labels", "relations") if name not in opened.fields]:
-        raise InputError(f"{folder} {split} has no {' and no '.join(missing)}: want regions with all three.")
+        raise InputError(f"{folder} {split} has no {' and no '.join(missing)}: expected regions with all three.")
     assert opened.boxes is not None
     assert opened.labels is not None
     assert opened.relations is not None
@@ -97,7 +97,7 @@ def _of_folder(folder: Path, split: str) -> Iterator[Image]:
 
 
 def read_labels(split: Split, rows: np.ndarray) -> np.ndarray:
-    """int64 [image, region], zero beyond an image's regions. Raises InputError where a number has no name."""
+    """int64 [image, region], zero beyond an image's regions. Raises InputError if a number has no name."""
     assert split.labels is not None
     labels = split.labels.read(rows).astype(np.int64)
     if split.region_counts is not None:

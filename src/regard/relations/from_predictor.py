@@ -23,11 +23,11 @@ BLOCK = 2**22  # probabilities held at once
 def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iterator[str]:
     """Write `{split}_relations.npz` of every split that has boxes and labels and no relations; says what was done.
 
-    `keep` is as for `predicted`. Splits share the names of those that have relations. Raises InputError where there is
+    `keep` is as for `predicted`. Splits share the names of those that have relations. Raises InputError if there is
     nothing to predict for, or a split's relations have other predicates than the predictor.
     """
     if not (splits := splits_of(folder)):
-        raise InputError(f"{folder} holds no *_ims.npy: give a data folder, as `regard data convert` writes it.")
+        raise InputError(f"{folder} contains no *_ims.npy: give a data folder, as `regard data convert` writes it.")
     names, lacking = predictor.predicates, 0
     paths = {split: Files(data_folder(folder), split).path("relations.npz") for split in splits}
     for split in (split for split, path in paths.items() if path.exists()):
@@ -65,13 +65,13 @@ def predicted(predictor: Predictor, split: Split, keep: int | None = None) -> Tr
     """The `keep` most probable pairs of each image, by P(predicate, some relation) of their best predicate.
 
     By default as many as the image is expected to have (the sum of P(some relation), rounded), 25 at most. Confidence
-    is P(predicate | some relation). Reads no features. Raises InputError where the predictor knows none of the classes.
+    is P(predicate | some relation). Reads no features. Raises InputError if the predictor knows none of the classes.
     """
     assert split.boxes is not None
     classes = renumbering(split.classes, predictor.classes, unknown=len(predictor.classes))
     if not (np.unique(classes) % len(predictor.classes)).any():
         raise InputError(
-            f"{split.folder} {split.name} has no class that the predictor knows: want names such as "
+            f"{split.folder} {split.name} has no class that the predictor knows: expected names such as "
             f"{', '.join(predictor.classes[1:4])}."
         )
     width, parts = split.num_regions, []

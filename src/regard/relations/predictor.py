@@ -110,7 +110,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Predictor":
-        """Read what `save` wrote. Raises InputError where the file is something else."""
+        """Read what `save` wrote. Raises InputError if the file is something else."""
         try:
             with safe_open(path, "pt") as file:
                 names = file.metadata() or {}
@@ -122,7 +122,7 @@ class Predictor:
             raise InputError(f"{path} is not there. `regard relations fit` writes one.") from None
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(
-                f"{path} is no predictor of relations ({error}): want what `regard relations fit` wrote."
+                f"{path} is no predictor of relations ({error}): expected what `regard relations fit` wrote."
             ) from None
 
 

@@ -80,10 +80,10 @@ class PredicateMetrics:
 def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None = None) -> PredicateMetrics:
     """PredCls on the images at `rows` (default: all), whose names are numbered as the predictor's.
 
-    Images without relations count for calibration alone. Raises InputError where none has any.
+    Images without relations count for calibration alone. Raises InputError if none has any.
     """
     if not len(images.relations):
-        raise InputError(f"{images}: want some that are in the predictor's names.")
+        raise InputError(f"{images}: expected some that are in the predictor's names.")
     rows, parts = np.arange(len(images)) if rows is None else rows, []
     for block in images.blocks(rows, PAIRS // len(predictor.predicates)):
         probabilities, pairs = predictor.probabilities(block.boxes, block.labels), pairs_of(block.labels)

@@ -9,7 +9,7 @@ import torch
 
 from regard.batch import Texts
 from regard.data import Split
-from regard.data.split import related
+from regard.data.split import with_relations
 from regard.encode import check_inputs, encode_images
 from regard.files import InputError
 from regard.matcher import Matcher
@@ -71,5 +71,5 @@ class Gallery:
         tokenizer = self.model.tokenizer
         texts = tokenizer(list(sentences))
         if self.model.needs() & {"text_relations", "roles"}:
-            texts = related(texts, parsed(sentences), np.arange(len(sentences)), tokenizer.offset)
+            texts = with_relations(texts, parsed(sentences), np.arange(len(sentences)), tokenizer.offset)
         return self.search(texts, k, shortlist)

@@ -53,9 +53,11 @@ def build_tokenizer(config: WordsConfig, captions: Iterable[str]) -> Vocabulary 
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Vocabulary | Pieces:
-    """Whichever tokenizer was saved in a folder. Raises InputError where none was."""
+    """Whichever tokenizer was saved in a folder. Raises InputError if none was."""
     if (Path(folder) / vocabulary.FILE_NAME).exists():
         return Vocabulary.load(folder)
     if (Path(folder) / pieces.FILE_NAME).exists():
         return Pieces.load(folder)
-    raise InputError(f"{folder} has neither {vocabulary.FILE_NAME} nor {pieces.FILE_NAME}: want the folder of a run.")
+    raise InputError(
+        f"{folder} has neither {vocabulary.FILE_NAME} nor {pieces.FILE_NAME}: expected the folder of a run."
+    )

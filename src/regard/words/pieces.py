@@ -33,23 +33,25 @@ class Pieces:
     offset = 0  # no fragment comes before a caption's first word
 
     def __init__(self, path: str = "minilm", max_tokens: int = 64) -> None:
-        """Raises InputError where transformers, the folder or the hub's files cannot be had."""
+        """Raise InputError if transformers, the folder or the hub's files cannot be had."""
         with transformers_for(path) as transformers:
             source = model_source(path)
             model = transformers.AutoConfig.from_pretrained(source)
             if model.is_encoder_decoder:
-                raise InputError(f"{path} is a {model.model_type} model, which also decodes: want one like BERT.")
+                raise InputError(f"{path} is a {model.model_type} model, which also decodes: expected one like BERT.")
             # byte-level tokenizers take words one by one only so; others do not mind
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, add_prefix_space=True)
         if not tokenizer.is_fast:
-            raise InputError(f"{path} has only a slow tokenizer, which loses count of words: want a tokenizer.json.")
+            raise InputError(
+                f"{path} has only a slow tokenizer, which loses count of words: expected a tokenizer.json."
+            )
         configuration = json.loads(model.to_json_string(use_diff=False))
         self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer)
 
     def _set(self, path: str, max_tokens: int, model: dict[str, Any], tokenizer: Any) -> None:
         most = model.get("max_position_embeddings") or 512
         if not 8 <= max_tokens <= most:
-            raise InputError(f"max_tokens is {max_tokens}: want 8 to {most}, the longest that {path} was made for.")
+            raise InputError(f"max_tokens is {max_tokens}: expected 8 to {most}, the longest that {path} was made for.")
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens)
         self.path, self.max_tokens, self.model, self._tokenizer = path, max_tokens, model, tokenizer
@@ -61,7 +63,7 @@ class Pieces:
     def unknown_number(self) -> int:
         """The number of the token for a piece that training hides: [MASK] or its like, else the unknown token.
 
-        Raises InputError where the model has neither.
+        Raises InputError if the model has neither.
         """
         for token in ("[MASK]", "<mask>", "[UNK]", "<unk>"):
             number = self._tokenizer.token_to_id(token)
@@ -113,7 +115,9 @@ class Pieces:
         except ModuleNotFoundError:
             raise InputError(f'{file} needs transformers: pip install "regard[text]".') from None
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{file} is not what Pieces.save writes ({error!r}): want the folder of a run.") from None
+            raise InputError(
+                f"{file} is not what Pieces.save writes ({error!r}): expected the folder of a run."
+            ) from None
         return pieces
 
 

@@ -1,4 +1,4 @@
-"""A numbered list of words, made from training captions, and word vectors (GloVe and its kin) for it."""
+"""A numbered list of words, made from training captions, and word vectors (GloVe and similar files) for it."""
 
 import json
 import math
@@ -47,7 +47,7 @@ class Vocabulary:
     def build(cls, captions: Iterable[str], min_count: int = 4, boundaries: bool = True) -> "Vocabulary":
         """Of the words that occur at least `min_count` times in the (training) captions, read once; the frequent first.
 
-        Raises InputError where no word does.
+        Raises InputError if no word does.
         """
         counts = Counter(word for caption in captions for word in tokenize(caption))
         kept = [word for word, count in counts.items() if count >= min_count]
@@ -117,7 +117,7 @@ class Vocabulary:
             content = path.read_bytes()
         except FileNotFoundError:
             raise InputError(
-                f"{path} is not there: want the {FILE_NAME} of a run, or a published JSON vocabulary."
+                f"{path} is not there: expected the {FILE_NAME} of a run, or a published JSON vocabulary."
             ) from None
         if content[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
             raise InputError(
@@ -127,12 +127,12 @@ class Vocabulary:
         try:
             saved = json.loads(content)
         except ValueError as error:
-            raise InputError(f"{path} is not JSON ({error}): want the {FILE_NAME} of a run, or SCAN's.") from None
+            raise InputError(f"{path} is not JSON ({error}): expected the {FILE_NAME} of a run, or SCAN's.") from None
         if isinstance(saved, dict) and "word2idx" in saved:
             return cls(_in_order(saved["word2idx"], path))
         if not isinstance(saved, dict) or "entries" not in saved:
             raise InputError(
-                f'{path} holds neither "entries" nor "word2idx": want the {FILE_NAME} of a run, or SCAN\'s.'
+                f'{path} contains neither "entries" nor "word2idx": expected the {FILE_NAME} of a run, or SCAN\'s.'
             )
         return cls(tuple(saved["entries"]), saved["boundaries"], saved["max_words"])
 
@@ -147,7 +147,7 @@ def _in_order(number_of: dict[str, int], path: Path) -> tuple[str, ...]:
     for want, word in enumerate(words):
         if number_of[word] != want:
             raise InputError(
-                f"{path} gives {word!r} the number {number_of[word]}: want 0, 1, 2, … with no gap or repeat."
+                f"{path} gives {word!r} the number {number_of[word]}: expected 0, 1, 2, … with no gap or repeat."
             )
     return tuple(words)
 
@@ -157,10 +157,10 @@ def word_vectors(path: str | os.PathLike[str], vocabulary: Vocabulary) -> tuple[
 
     Reads GloVe's form and word2vec's (a first line `count dim`), a line at a time. A word that the file lacks gets
     uniform numbers in +-0.1, the same every time; `<pad>` gets zeros. Raises InputError, with the line's number,
-    where a line has another dimension than the first or holds something that is no finite number.
+    where a line has another dimension than the first or contains something that is no finite number.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path} is no file: want a text file of words and their numbers, as GloVe's are.")
+        raise InputError(f"{path} is not a file: expected a text file of words and their numbers, as GloVe's are.")
     vectors: Any = None
     found: set[int] = set()
     with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
@@ -176,17 +176,17 @@ def word_vectors(path: str | os.PathLike[str], vocabulary: Vocabulary) -> tuple[
                 continue  # glove.840B has a few words with spaces, ". . ." for one
             if len(numbers) != dim or not dim:
                 raise InputError(
-                    f"{path}, line {at} has {len(numbers)} numbers after {word[:40]!r}: want {dim or 'some'}."
+                    f"{path}, line {at} has {len(numbers)} numbers after {word[:40]!r}: expected {dim or 'some'}."
                 )
             number = vocabulary.number_of.get(word)
             if number:
                 wrong = [text for text in numbers if not _is_number(text)]
                 if wrong:
-                    raise InputError(f"{path}, line {at} ({word!r}) holds {wrong[0]!r}: want finite numbers.")
+                    raise InputError(f"{path}, line {at} ({word!r}) contains {wrong[0]!r}: expected finite numbers.")
                 vectors[number] = torch.tensor([float(text) for text in numbers])
                 found.add(number)
     if vectors is None:
-        raise InputError(f"{path} is empty: want lines of a word and its numbers, as GloVe's files have.")
+        raise InputError(f"{path} is empty: expected lines of a word and its numbers, as GloVe's files have.")
     return vectors, len(found)
 
 
