@@ -46,7 +46,7 @@ def test_photographs_of_a_folder(tmp_path):
 def test_a_folder_without_photographs_is_told(tmp_path):
     with pytest.raises(InputError, match=r"contains no photographs: expected files that end in .jpg, .jpeg, .png"):
         photographs_in(tmp_path)
-    with pytest.raises(InputError, match=r"is no folder"):
+    with pytest.raises(InputError, match=r"is not a folder"):
         photographs_in(tmp_path / "gone")
 
 

@@ -73,7 +73,7 @@ def opened(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[in
             if side and max(size) > side:
                 image.draft("RGB", _within(size, side))
             if image.width * image.height > MAX_PIXELS:
-                limit = f"want at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
+                limit = f"expected at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
                 raise InputError(f"{name} has {size[0]} x {size[1]} pixels: {limit}")
             upright = ImageOps.exif_transpose(image)
             turned = image.getexif().get(ORIENTATION, 1) >= 5  # by a quarter

@@ -33,7 +33,7 @@ def transformers_for(
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = next(filter(None, str(error).splitlines()), repr(error))[:160].rstrip(". ")
         if Path(path).is_dir():
-            wanted = f"{path} is no whole model ({reason}): expected {parts}."
+            wanted = f"{path} is not a complete model ({reason}): expected {parts}."
         else:
             wanted = (
                 f"{path} is not a folder here, and the Hugging Face hub did not give it ({reason}): expected a model's "

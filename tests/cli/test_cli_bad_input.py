@@ -20,7 +20,7 @@ DAMAGED = {
     "two axes": (
         "ims.npy",
         lambda path: damage(path, lambda array: array[:, 0]),
-        r"{}_ims\.npy is float16 .* want flo",
+        r"{}_ims\.npy is float16 .* expected flo",
     ),
     "whole numbers": ("ims.npy", lambda path: damage(path, lambda array: array.astype(int)), r"{}_ims\.npy is int64"),
     "fewer rows": ("ims.npy", lambda path: damage(path, lambda array: array[:-1]), r"{}_image_of_text\.npy, row"),
@@ -32,8 +32,12 @@ DAMAGED = {
         lambda path: path.write_bytes(path.read_bytes()[:-9]),
         r"{}_ims\.npy is cut short: \d+ by",
     ),
-    "cut in the header": ("ims.npy", lambda path: path.write_bytes(path.read_bytes()[:50]), r"{}_ims\.npy is no whole"),
-    "empty": ("ims.npy", lambda path: path.write_bytes(b""), r"{}_ims\.npy is no whole \.npy file"),
+    "cut in the header": (
+        "ims.npy",
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        r"{}_ims\.npy is not a complete",
+    ),
+    "empty": ("ims.npy", lambda path: path.write_bytes(b""), r"{}_ims\.npy is not a complete \.npy file"),
     "no zip": ("relations.npz", lambda path: path.write_bytes(b"PK"), r"{}_relations\.npz is no \.npz of plain arrays"),
     "Latin-1": (
         "caps.txt",

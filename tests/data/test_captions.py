@@ -45,7 +45,7 @@ def test_rows_find_their_photographs(tmp_path):
     assert table.rows_of(names) == {"a.jpg": [0, 5], "x/b.jpg": [1], "z/c.png": [2]}  # d.jpg might be either
     other = read(tmp_path, "file,sentence\nimages/x/b.jpg,one\nw/a.jpg,two\nx/a.jpg,three\nA.JPG,four\nx\\b,five\n")
     assert other.rows_of([*names[1:], "x/a.jpg"]) == {"x/b.jpg": [0, 4], "x/a.jpg": [2, 3]}  # w/a.jpg is not there
-    with pytest.raises(InputError, match=r"names 'a.jpg' and so on, and none is a photograph of the folder"):
+    with pytest.raises(InputError, match=r"names 'a.jpg' and others, and none of them is a photograph of the folder"):
         table.rows_of(["other.jpg"])
 
 
@@ -53,9 +53,7 @@ def test_bad_tables_are_told(tmp_path):
     with pytest.raises(InputError, match=r"line 3 is 'b.jpg', 1 columns: expected 2 columns"):
         read(tmp_path, "file,sentence\na.jpg,one\nb.jpg\n")
     for head in ("file,sentence\n", ""):
-        with pytest.raises(
-            InputError, match=r"3 columns: expected 2 columns; a sentence with commas stands in quotation"
-        ):
+        with pytest.raises(InputError, match=r"3 columns: expected 2 columns; put sentences with commas in quotation"):
             read(tmp_path, head + "a.jpg,a bear sits, and looks\n")
     with pytest.raises(InputError, match=r"after line 2: .* Is a quotation mark not closed"):
         read(tmp_path, 'file,sentence\na.jpg,one\nb.jpg,"two\nc.jpg,three\n')

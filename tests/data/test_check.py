@@ -90,7 +90,7 @@ def test_counts_that_do_not_fit_hide_no_other_fault(sound):
     features[0, 0, 0] = np.inf
     sound.array("ims.npy", features)
     sound.lines("ids.txt", "ab")
-    want = "want one id per image. SCAN repeats ids per caption; pass captions_per_image=5."
+    want = "expected one id per image. SCAN repeats ids per caption; pass captions_per_image=5."
     assert found(sound.folder) == [
         ("error", f"dev_ims.npy: has 3 rows, dev_ids.txt has 2: {want}"),
         ("error", "dev_ims.npy, row 0: 1 image contains NaN or infinity; this is the first. Extract them again."),
@@ -166,7 +166,7 @@ def test_labels_and_relations(sound, make):
     assert found(sound.folder) == [
         ("error", "dev_labels.npy, row 1: class numbers 0 to 3: expected 0 to 2, the lines of labels.txt."),
         ("warning", f"dev_text_relations.npz: {beyond}"),
-        ("error", "test_relations.npz: predicates are not those of dev: no model can use both. "
+        ("error", "test_relations.npz: predicates differs from that of dev: no model can use both. "
          "Make the splits together."),
     ]  # fmt: skip
     assert check(sound.folder).uses()["cmsei, hire: semantic graph"] == ["dev", "test"]

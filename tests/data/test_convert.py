@@ -131,7 +131,7 @@ def test_a_folder_of_npz(detected, tmp_path):
         np.savez(maker.folder / "features" / name, **arrays, info=np.array({"never": "read"}, object))
     check_detected(maker.folder, records, tmp_path / "out")
     (maker.folder / "features" / "5.npz").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"5.npz is no whole .npz of plain arrays"):
+    with pytest.raises(InputError, match=r"5.npz is not a complete .npz file of plain arrays"):
         convert(maker.folder, tmp_path / "again")
 
 
@@ -180,9 +180,11 @@ def test_scene_graphs_that_do_not_fit_are_refused(scan, make, tmp_path):
         [{**GRAPHS[0], "labels": ["man"] * 4}],
         "The scene graph of dev0 has 4 regions, .*dev 3: expected graphs made from",
     )
-    refused([{**GRAPHS[0], "id": "x"}], "No image of .*dev has a scene graph: dev0 is none of them")
+    refused(
+        [{**GRAPHS[0], "id": "x"}], "No image of .*dev has a scene graph; dev0, for example, is not among the graphs"
+    )
     refused([{**GRAPHS[0], "labels": ["man"]}], "a relation of region 1 among 1 labels")
-    refused([1, 2], "graphs.json is no list of scene graphs")
+    refused([1, 2], "graphs.json is not a list of scene graphs")
 
 
 def test_it_refuses_to_overwrite(scan, tmp_path):
@@ -228,7 +230,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(scan, tmp_path):
     command = [sys.executable, "-c", FULL_DISK, scan, tmp_path / "out"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"})
     assert run.stdout.strip() == (
-        f"{tmp_path / 'out'}: File too large. Nothing was kept; free some room or choose another place."
+        f"{tmp_path / 'out'}: File too large. Nothing was kept; free some space or choose another place."
     )
     assert left(tmp_path) == ["data"]
 

@@ -97,7 +97,7 @@ def test_without_ids_the_caller_says_how_many_sentences_an_image_has(make):
     twice = open_(captions_per_image=2)
     assert (twice.image_of_text.tolist(), list(twice.ids)) == ([0, 0, 1, 1], ["0", "1"])
     assert twice.images([1]).features[0, 0, 0] == 2
-    assert "want 12 lines" in refusal(lambda: open_(captions_per_image=3))
+    assert "expected 12 lines" in refusal(lambda: open_(captions_per_image=3))
 
 
 def test_a_map_from_sentences_to_images_is_checked(make):
@@ -109,7 +109,7 @@ def test_a_map_from_sentences_to_images_is_checked(make):
         f"{maker.path('image_of_text.npy')}, row 1 is 2: expected an image row from 0 to 1."
     )
     maker.array("image_of_text.npy", [0, 1])
-    assert "want an image row for each of 3 sentences" in refusal(lambda: Split.open(maker.folder, "dev"))
+    assert "expected an image row for each of 3 sentences" in refusal(lambda: Split.open(maker.folder, "dev"))
 
 
 PIXELS = np.array([[[0, 0, 50, 100], [25, 50, 50, 75], [0, 0, 10, 10]]] * 2, np.float32)
@@ -125,7 +125,7 @@ def test_boxes_of_every_family_become_fractions(scan, make):
     np.testing.assert_allclose(open_(), [FRACTIONS] * 2, rtol=1e-6)
 
     maker.array("boxes.npy", PIXELS.repeat(5, 0))  # CAMERA's, as often as the features
-    assert "want dev_sizes.npy, int32 [image, 2] of width and height" in refusal(open_)
+    assert "expected dev_sizes.npy, int32 [image, 2] of width and height" in refusal(open_)
     maker.array("img_sizes.npy", [[50, 100]] * 10)
     np.testing.assert_allclose(open_(), [FRACTIONS] * 2, rtol=1e-6)
 
@@ -170,12 +170,14 @@ class Harm:
 def test_a_pickle_that_names_code_is_refused_and_not_run(tmp_path, capsys):
     path = tmp_path / "sizes.npy"
     np.save(path, np.array([{"image_w": Harm()}], object))
-    assert "is a pickle that asks for builtins.print, which could run code: refused" in refusal(
+    assert "is a pickle that names builtins.print, which could run code, so it is not read" in refusal(
         lambda: read_pickle(path)
     )
     assert not capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-3])
-    assert "refused" in refusal(lambda: read_pickle(path)) or "no whole pickle" in refusal(lambda: read_pickle(path))
+    assert "so it is not read" in refusal(lambda: read_pickle(path)) or "not a complete pickle" in refusal(
+        lambda: read_pickle(path)
+    )
 
 
 def test_plain_pickles_are_read(tmp_path):
@@ -193,7 +195,7 @@ def test_plain_pickles_are_read(tmp_path):
 
 def test_what_is_not_there_is_named(scan, tmp_path):
     assert refusal(lambda: Split.open(scan, "tain")).endswith("tain_ims.npy is not there. Did you mean 'train'?")
-    assert "is no folder" in refusal(lambda: Split.open(tmp_path / "none", "dev"))
+    assert "is not a folder" in refusal(lambda: Split.open(tmp_path / "none", "dev"))
     assert "nor any other *_ims.npy" in refusal(lambda: Split.open(tmp_path, "dev"))
     (tmp_path / "all.tsv").touch()
     assert "contains .tsv files: run `regard data convert" in refusal(lambda: Split.open(tmp_path, "dev"))
@@ -208,7 +210,7 @@ def test_a_feature_file_that_is_cut_short_or_no_features_is_refused(scan, make):
     )
     assert refusal(lambda: Split.open(scan, "dev")) == message
     path.write_bytes(whole[:50])
-    assert "is no whole .npy file" in refusal(lambda: Split.open(scan, "dev"))
+    assert "is not a complete .npy file" in refusal(lambda: Split.open(scan, "dev"))
     np.save(path, np.zeros((10, 4)))
     assert "is float64 [10, 4]: expected floats [image, region, feature]" in refusal(lambda: Split.open(scan, "dev"))
     np.save(path, np.zeros((10, 3, 4), order="F"))

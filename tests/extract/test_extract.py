@@ -272,7 +272,7 @@ def test_models_that_are_not_there_are_told(photos, tmp_path):
         ({"classes": "gone.txt"}, "gone.txt is not there"),
         ({"regions": 200}, "200 regions a photograph: expected 1 to 100"),
         ({"side": 3}, "--side 3: expected 64 pixels or more"),
-        ({"detector": str(tmp_path)}, "is no whole model"),
+        ({"detector": str(tmp_path)}, "is not a complete model"),
     ]:
         with pytest.raises(InputError, match=said):
             extract(photos, tmp_path / "data", given)
@@ -320,7 +320,7 @@ def test_rows_of_shards_are_those_of_one_array(tmp_path):
     shards = Shards(paths, index)
     whole = np.concatenate(parts)
     assert np.array_equal(shards.all(), whole[index])
-    assert np.array_equal(shards.taking(np.array([3, 0])).read(np.array([1, 1, 0])), whole[[7, 7, 4]])
+    assert np.array_equal(shards.take(np.array([3, 0])).read(np.array([1, 1, 0])), whole[[7, 7, 4]])
     assert shards.read(np.zeros(0, np.int64)).shape == (0, 2, 3)
     with pytest.raises(InputError, match=r"Row 8 is asked of .*, which contains 8"):
         Shards(paths, np.array([8]))
@@ -505,7 +505,7 @@ def test_what_is_no_file_and_what_is_no_place_for_data(photos, tmp_path):
     report = extract(photos, tmp_path / "data", workers=-3)
     assert report.skipped == {"pipe.jpg": "pipe.jpg is not a file."}
     for split in ("../evil", "a b", "x*"):
-        with pytest.raises(InputError, match="want letters, digits, - and _"):
+        with pytest.raises(InputError, match="expected letters, digits, - and _"):
             extract(photos, tmp_path / "new", split=split)
     (tmp_path / "own").mkdir()
     photos.rename(tmp_path / "own" / "photographs")
@@ -513,7 +513,7 @@ def test_what_is_no_file_and_what_is_no_place_for_data(photos, tmp_path):
         extract(tmp_path / "own" / "photographs", tmp_path / "own")
     shard = next((tmp_path / "data" / "photographs").glob("*.npy"))
     shard.with_suffix(".npz").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"and its .npz are no whole shard \(.*\): remove both"):
+    with pytest.raises(InputError, match=r"and its .npz are not a complete shard \(.*\): remove both"):
         extract(tmp_path / "own" / "photographs", tmp_path / "data")
 
 

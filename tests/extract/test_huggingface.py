@@ -256,10 +256,10 @@ def test_pooling_is_the_mean_of_a_plain_loop():
 
 def test_what_is_no_model_is_told(saved, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"is no whole model .*: expected a detector's config"):
+    with pytest.raises(InputError, match=r"is not a complete model .*: expected a detector's config"):
         HubDetector(str(tmp_path))
-    with pytest.raises(InputError, match=r"dinov2.* is no whole model .*: expected a detector's config"):
+    with pytest.raises(InputError, match=r"dinov2.* is not a complete model .*: expected a detector's config"):
         HubDetector(saved("dinov2"))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"is no whole model .*: expected a vision model's config"):
+    with pytest.raises(InputError, match=r"is not a complete model .*: expected a vision model's config"):
         HubBackbone(str(tmp_path))

@@ -204,7 +204,7 @@ def test_weights_that_do_not_fit_are_refused(small, tmp_path):
     folder = tmp_path / "model"
     transformers.AutoTokenizer.from_pretrained(small.path).save_pretrained(folder)
     transformers.BertConfig(**small.model).save_pretrained(folder)
-    with pytest.raises(InputError, match=r"is no whole model .*model.safetensors"):
+    with pytest.raises(InputError, match=r"is not a complete model .*model.safetensors"):
         pretrained(Pieces(str(folder)))
     transformers.DistilBertModel(transformers.DistilBertConfig(dim=12, n_layers=1, n_heads=2)).save_pretrained(folder)
     transformers.BertConfig(**small.model).save_pretrained(folder)

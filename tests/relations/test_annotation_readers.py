@@ -138,8 +138,8 @@ def test_several_sources_share_their_names(tmp_path):
         ),
         ("a.json", [GRAPH | {"boxes": GRAPH["boxes"][:2]}], r"a\.json, a\.jpg: ValueError, cannot reshape"),
         ("a.json", [GRAPH | {"size": [1, 2, 3]}], r"a\.json, a\.jpg: ValueError, .*perhaps `size`, width and height\."),
-        ("a.json", {"a": 3}, r"a\.json is no list of scene graphs"),
-        ("a.json", "nothing", r"a\.json is no list of scene graphs"),
+        ("a.json", {"a": 3}, r"a\.json is not a list of scene graphs"),
+        ("a.json", "nothing", r"a\.json is not a list of scene graphs"),
     ],
 )
 def test_what_is_no_source_is_refused(name, content, message, tmp_path):

@@ -196,7 +196,7 @@ def test_sources_without_relations_are_refused(predictor, data, tmp_path):
     assert "1 images, 1 relations of 1 predicates between 2 classes: too few" in refused(
         "relations", "fit", few, "--classes", 5, "--predicates", 5, *out
     )
-    assert "want some that are in the predictor's names." in refused("relations", "measure", predictor, few)
+    assert "expected some that are in the predictor's names." in refused("relations", "measure", predictor, few)
     assert "--keep" in refused("relations", "predict", predictor, data, "--keep", 0)
     assert "is a folder: expected the name of a file" in refused("relations", "fit", data, "--out", tmp_path)
     assert not (tmp_path / "file").exists()

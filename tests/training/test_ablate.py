@@ -147,6 +147,6 @@ def test_the_command(data, trained, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "scan-f8k", "--list") == 0
     assert "i2t-mean            scan.direction=i2t scan.temperature=4.0" in capsys.readouterr().out
     assert run(monkeypatch, "scan-f8k") == 2
-    assert "regard ablate needs --data and --out" in capsys.readouterr().err
+    assert "regard ablate requires --data and --out" in capsys.readouterr().err
     assert run(monkeypatch, "scan-f8k", *where[:2], "--out", tmp_path / "none", "--only-measure") == 2
     assert "No row of scan has been trained in" in capsys.readouterr().err

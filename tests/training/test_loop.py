@@ -91,7 +91,15 @@ def same_run(out, whole):
 
 def test_a_run_leaves_its_files(whole):
     out, found = whole
-    names = {"recipe.toml", "vocabulary.json", "model.safetensors", "last.pt", "metrics.jsonl", "curves.png"}
+    names = {
+        "recipe.toml",
+        "vocabulary.json",
+        "model.safetensors",
+        "last.pt",
+        "metrics.jsonl",
+        "curves.png",
+        "data.json",
+    }
     assert {path.name for path in out.iterdir()} == names
     assert Recipe.read(out / "recipe.toml") == made.recipe("scan-f8k", *RANDOM)
     assert (out / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -135,7 +143,7 @@ def test_a_run_resumed_with_other_settings_names_them(whole, data):
     ):
         with pytest.raises(InputError, match=message):
             quietly(made.recipe("scan-f8k", *RANDOM, setting), data, out, resume=True)
-    with pytest.raises(InputError, match="begun with other settings: now cmsei"):
+    with pytest.raises(InputError, match="started with other settings: now cmsei"):
         quietly(made.recipe("cmsei-f8k", *RANDOM), data, out, resume=True)
 
 
@@ -145,7 +153,7 @@ def test_a_run_resumed_on_other_data_is_refused(whole, tmp_path):
     (other / "train_caps.txt").write_text("".join(f"w{i} near w2\n" for i in range(12)))
     np.save(other / "train_image_of_text.npy", np.arange(12, dtype=np.int32))
     (other / "train_text_relations.npz").unlink()
-    with pytest.raises(InputError, match=r"begun with other data: now 12 sentences \(then 24\)"):
+    with pytest.raises(InputError, match=r"started with other data: now 12 sentences \(then 24\)"):
         quietly(made.recipe("scan-f8k", *RANDOM), other, out, resume=True)
 
 
@@ -170,7 +178,7 @@ def test_a_damaged_checkpoint_is_one_line(whole, data, tmp_path):
 def test_data_that_the_model_cannot_use_leaves_no_folder(data, tmp_path):
     bare = made.folder(tmp_path / "bare")
     (bare / "dev_relations.npz").unlink()
-    with pytest.raises(InputError, match=r"CMSEI as configured needs relations; .* dev has none"):
+    with pytest.raises(InputError, match=r"CMSEI as configured needs relations, which .* dev does not have"):
         quietly(made.recipe("cmsei-f8k"), bare, tmp_path / "run")
     with pytest.raises(InputError, match="val_ims"):
         quietly(made.recipe("scan-f8k", "data.validation=val"), data, tmp_path / "run")

@@ -129,7 +129,7 @@ def test_byte_level_tokenizers(tmp_path):
 
 def test_missing_things_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"is no whole model .*: expected its config, its tokenizer and"):
+    with pytest.raises(InputError, match=r"is not a complete model .*: expected its config, its tokenizer and"):
         Pieces(str(tmp_path))
     with pytest.raises(InputError, match="no/where is not a folder here, and the Hugging Face hub did not give it"):
         Pieces("no/where")

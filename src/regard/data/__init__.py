@@ -1,4 +1,4 @@
-"""Disk -> Split: the layouts people have, the one compact form, and what is wrong with either."""
+"""Data folders: the layouts in use, the compact layout, and checks of both. Files on disk become a Split."""
 
 from regard.data.check import check
 from regard.data.convert import convert

@@ -1,4 +1,4 @@
-"""What training hides from the model: VSE-infinity's dropping of regions and words (Chen et al. 2021, section 4)."""
+"""Augmentation in training: VSE-infinity's dropping of regions and words (Chen et al. 2021, section 4)."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ from regard.batch import Images, Texts
 
 
 def drop_regions(images: Images, part: float) -> Images:
-    """The images without a random `part` of their regions: masked, not moved. Every image keeps at least one."""
+    """Return the images with a random `part` of their regions masked out. Every image keeps at least one region."""
     if not part:
         return images
     keep = images.mask & (torch.rand(images.mask.shape, device=images.mask.device) >= part)
@@ -17,9 +17,9 @@ def drop_regions(images: Images, part: float) -> Images:
 
 
 def drop_words(texts: Texts, part: float, tokenizer: Any) -> Texts:
-    """The texts with a random `part` of their tokens replaced by the tokenizer's unknown (or mask) token.
+    """Return the texts with a random `part` of their tokens replaced by the tokenizer's unknown (or mask) token.
 
-    Of word pieces, [CLS] and its like stay; of our own words, `<start>` and `<end>` are dropped like any other.
+    Word pieces such as [CLS] are kept. In our own vocabulary, `<start>` and `<end>` are replaced like any other word.
     """
     if not part:
         return texts

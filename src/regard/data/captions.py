@@ -1,4 +1,4 @@
-"""Sentences of photographs from a table: CSV, TSV, or Flickr30K's `|`; one sentence a row."""
+"""Read sentences of photographs from a table: CSV, TSV, or the `|` format of Flickr30K; one sentence per row."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ OTHER_NAMES = {"val": "dev", "valid": "dev", "validation": "dev", "restval": "tr
 
 @dataclass(frozen=True)
 class Captions:
-    """The rows of a table: a photograph, a sentence, and perhaps the split that it belongs to."""
+    """The rows of a table: a photograph, a sentence, and perhaps a split."""
 
     path: Path
     files: list[str]
@@ -29,9 +29,11 @@ class Captions:
 
     @classmethod
     def read(cls, path: Path) -> "Captions":
-        """A table with columns named file, sentence and perhaps split (or as FILE and SENTENCE say), or without names:
-        then the file is first and the sentence last. Commas, tabs or bars part the columns; `a.jpg#3` is `a.jpg`.
-        Raises InputError, with the line.
+        """Read a table of photographs and sentences.
+
+        Columns are named file, sentence and perhaps split (see FILE, SENTENCE and SPLIT for other accepted names).
+        Without a header, the first column is the file and the last one the sentence. Columns are separated by commas,
+        tabs or bars; `a.jpg#3` means `a.jpg`. Raises InputError, with the line.
         """
         try:
             text = path.read_text("utf-8-sig")
@@ -40,7 +42,7 @@ class Captions:
             raise InputError(f"{path} {why}. Give a table of photographs and sentences.") from None
         head = text.partition("\n")[0]
         mark = next((mark for mark in "\t|" if mark in head), ",")
-        # Where tabs or bars part the columns, a sentence may begin with a quotation mark.
+        # In tables with tabs or bars, a sentence may begin with a quotation mark.
         quoting: Any = csv.QUOTE_MINIMAL if mark == "," else csv.QUOTE_NONE
         reader = csv.reader(
             io.StringIO(text, newline=""), delimiter=mark, quoting=quoting, skipinitialspace=True, strict=True
@@ -64,8 +66,8 @@ class Captions:
             while len(row) > width and not row[-1]:
                 row.pop()
             if len(row) != width:
-                want = f"want {width} columns; a sentence with commas stands in quotation marks."
-                raise InputError(f"{path}, line {line} is {mark.join(row)!r:.60}, {len(row)} columns: {want}")
+                expected = f"expected {width} columns; put sentences with commas in quotation marks."
+                raise InputError(f"{path}, line {line} is {mark.join(row)!r:.60}, {len(row)} columns: {expected}")
         if not rows:
             raise InputError(f"{path} contains no sentences: expected a table of photographs and sentences.")
         files, sentences, splits = ([row[place] if place is not None else "" for _, row in rows] for place in places)
@@ -80,9 +82,10 @@ class Captions:
         )
 
     def rows_of(self, names: Sequence[str]) -> dict[str, list[int]]:
-        """The table's rows of each photograph, those with a sentence: by its path in the folder; else by the end of its
-        path, or by its path as the end of another, with or without the suffix, where that is one photograph's alone.
-        Raises InputError if no row is any photograph's.
+        """Return the rows of the table with a sentence for each of the photographs `names`.
+
+        A file matches a photograph by its path in the folder; otherwise by the end of either path, with or without the
+        suffix, if that identifies one photograph. Raises InputError if no row matches.
         """
         exact, whole, ends = set(names), dict[str, set[str]](), dict[str, set[str]]()
         for name in names:
@@ -100,12 +103,14 @@ class Captions:
             if len(of) == 1 and sentence:
                 found.setdefault(next(iter(of)), []).append(row)
         if not found:
-            raise InputError(f"{self.path} names {self.files[0]!r} and so on, and none is a photograph of the folder.")
+            raise InputError(
+                f"{self.path} names {self.files[0]!r} and others, and none of them is a photograph of the folder."
+            )
         return found
 
 
 def _plain(cell: str) -> str:
-    """A cell without the quotation marks around it that a spreadsheet puts into tables with tabs."""
+    """A cell without the quotation marks that spreadsheets put around cells in tables with tabs."""
     cell = cell.strip()
     return cell[1:-1].replace('""', '"') if re.fullmatch(r'"(?:[^"]|"")*"', cell) else cell
 
@@ -116,5 +121,5 @@ def _usual(split: str) -> str:
 
 
 def _key(name: str) -> str:
-    """Equal for names that look alike: however accents are written, large letters or small."""
+    """A key that is equal for names that differ only in the encoding of accents or in case."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -12,8 +12,8 @@ import numpy as np
 
 from regard.data.convert import open_splits
 from regard.data.layout import Files, data_folder, features_of, splits_of
-from regard.data.lines import Lines, Named
-from regard.data.rows import Column, Rows, Scaled, Shards
+from regard.data.lines import Lines, NamedLines
+from regard.data.rows import Column, Rows, ScaledColumn, Shards
 from regard.data.sources import records_of
 from regard.data.split import Split
 from regard.files import InputError
@@ -182,7 +182,7 @@ def _layout(folder: Path, splits: Sequence[Split]) -> str:
     if repeated:
         names = ", ".join(split.name for split in splits if getattr(split.features, "index", None) is not None)
         notes.append(f"{names} with one row per sentence")
-    if any(isinstance(split.boxes, Scaled) for split in splits):
+    if any(isinstance(split.boxes, ScaledColumn) for split in splits):
         notes.append("boxes in pixels")
     if has("caps.json"):
         notes.append("dependency lists, which `regard data convert` converts to relations between words")
@@ -227,7 +227,7 @@ def _repeats(keys: np.ndarray) -> np.ndarray:
 
 
 def _check_ids(split: Split) -> Iterator[Fault]:
-    if not isinstance(split.ids, Named):
+    if not isinstance(split.ids, NamedLines):
         yield Fault(
             "warning",
             f"{split.name}_ids.txt",
@@ -306,7 +306,7 @@ def _check_boxes(split: Split) -> Iterator[Fault]:
         row, boxes = outside[0]
         have = _many(num_outside, "image has", "images have")
         text = f"{have} boxes outside the image; this is the first"
-        if isinstance(split.boxes, Scaled) and split.sizes is not None:
+        if isinstance(split.boxes, ScaledColumn) and split.sizes is not None:
             size = split.sizes[row]
             reach = " x ".join(f"{side:.0f}" for side in (boxes.reshape(-1, 2, 2).max((0, 1)) * size))
             swapped = [(boxes * np.tile(split.sizes[at] / split.sizes[at][::-1], 2)).max() for at, boxes in outside]
@@ -350,7 +350,7 @@ def _check_text_relations(split: Split) -> Iterator[Fault]:
 
 def _check_across_splits(splits: Sequence[Split]) -> Iterator[Fault]:
     """Check pairs of splits: images in both, and features or names that differ."""
-    ids = {split.name: split.ids for split in splits if isinstance(split.ids, Named)}
+    ids = {split.name: split.ids for split in splits if isinstance(split.ids, NamedLines)}
     for one, other in combinations(ids, 2):
         shared = np.flatnonzero(np.isin(ids[other].keys(), ids[one].keys()))
         if len(shared) and {one, other} != {"test", "testall"}:  # COCO's test split is part of its testall

@@ -1,4 +1,4 @@
-"""Any layout -> the compact folder: float16, each image once, written whole or not at all."""
+"""Convert a data folder of any layout to the compact layout: float16 features, each image once."""
 
 import errno
 import os
@@ -30,11 +30,12 @@ def convert(
     scene_graphs: Sequence[str | os.PathLike[str]] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the splits of `source`, of any layout in docs/data.md, to the new folder `out` in the compact form.
+    """Write the splits of `source`, in any layout of docs/data.md, to the new folder `out` in the compact layout.
 
-    `scene_graphs` are files that graphs.SceneGraphs reads; they give labels, relations and, where the source has none,
-    the sentences. `progress(done, total)` is told of images. `out` appears only when it is whole: neither Ctrl-C nor a
-    full disk leaves a part of it. Raises InputError, also where `out` exists and is not empty.
+    `scene_graphs` are files that SceneGraphs reads; labels, relations and, if the source has none, sentences come from
+    them. `progress(done, total)` is called with numbers of images. `out` is renamed into place when it is complete, so
+    an interruption or a full disk leaves nothing. Raises InputError for data that cannot be read, and if `out` exists
+    and is not empty.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -57,14 +58,14 @@ def convert(
         if error.errno not in FULL:
             raise
         raise InputError(
-            f"{out}: {error.strerror}. Nothing was kept; free some room or choose another place."
+            f"{out}: {error.strerror}. Nothing was kept; free some space or choose another place."
         ) from None
 
 
 def open_splits(
     source: str | os.PathLike[str], captions_per_image: int | None = None, graphs: SceneGraphs | None = None
 ) -> list[Split]:
-    """Every split of a folder of any layout, with the relations that its other files or `graphs` give."""
+    """Open every split of a folder of any layout, with the relations of its other files or of `graphs`."""
     folder = data_folder(source)
     names = splits_of(folder)
     if not names and (records := records_of(folder)):
@@ -87,7 +88,7 @@ def open_splits(
 
 
 def _open_with(graphs: SceneGraphs, files: Files, captions_per_image: int | None) -> Split:
-    """A split of features, whose sentences may be those of the graphs, and whose ids may be a JSON list."""
+    """A split whose sentences may come from the scene graphs, and whose ids may be a JSON list."""
     if files.path("caps.txt").exists():
         return Split.open(files.folder, files.split, captions_per_image=captions_per_image)
     features, index = features_of(files), files.found("ids.txt", "index.json")
@@ -104,7 +105,7 @@ def _open_with(graphs: SceneGraphs, files: Files, captions_per_image: int | None
 
 
 def _write(split: Split, folder: Path) -> Iterator[int]:
-    """One split in the compact form; yields how many images each step wrote."""
+    """Write one split in the compact layout; yields the number of images of each step."""
     files = Files(folder, split.name)
     pictures = replace(split, relations=None)
     shape = split.features.shape
@@ -140,7 +141,7 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
 
 
 def _halved(features: np.ndarray, split: Split, first: int) -> np.ndarray:
-    """The features as float16. Raises InputError if they are not finite, or too large."""
+    """The features as float16. Raises InputError if they are not finite, or too large for float16."""
     with np.errstate(over="ignore"):
         out = features.astype(np.float16)
     wrong = ~np.isfinite(out).all((1, 2))
@@ -149,7 +150,7 @@ def _halved(features: np.ndarray, split: Split, first: int) -> np.ndarray:
         large = np.isfinite(features[row]).all()
         what = f"values up to {np.abs(features[row]).max():g}, beyond float16" if large else "NaN or infinity"
         raise InputError(
-            f"{split.folder}/{split.name}: features of image {first + row} ({split.ids[first + row]}) hold {what}. "
+            f"{split.folder}/{split.name}: features of image {first + row} ({split.ids[first + row]}) contain {what}. "
             + ("Scale them first." if large else "Extract them again; `regard data check` lists all.")
         )
     return out

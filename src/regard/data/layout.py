@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.lines import Lines, Named
+from regard.data.lines import Lines, NamedLines
 from regard.data.pickles import read_pickle
-from regard.data.rows import Column, Held, Rows, Scaled, Shards
+from regard.data.rows import ArrayColumn, Column, Rows, ScaledColumn, Shards
 from regard.files import InputError, nearest
 
 PHOTOGRAPHS = "photographs"  # folder of the regions that `regard extract` stored, beside the splits
@@ -105,10 +105,10 @@ class Pairing:
         if len(stored) == self.num_images:
             return stored
         if len(stored) == self.num_rows:
-            return stored.taking(self.rows)
+            return stored.take(self.rows)
         texts, first = np.unique(self.image_of_text, return_index=True)
         if len(stored) == len(self.image_of_text) and len(texts) == self.num_images:
-            return stored.taking(first)
+            return stored.take(first)
         raise InputError(f"{stored.path} has {len(stored)} rows: expected one for each of {self.num_images} images.")
 
 
@@ -139,7 +139,7 @@ def pair(
             return Pairing(num_rows, once)
         if num_texts == num_rows and num_rows % per_image == 0:
             return Pairing(num_rows, np.arange(num_rows) // per_image, rows=np.arange(0, num_rows, per_image))
-        raise InputError(f"{counts}: with captions_per_image={per_image}, want {num_rows * per_image} lines.")
+        raise InputError(f"{counts}: with captions_per_image={per_image}, expected {num_rows * per_image} lines.")
 
     if len(ids) != num_rows:
         if per_image and len(ids) == num_texts == num_rows * per_image:
@@ -222,7 +222,9 @@ def image_ids(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str
         return [str(row) for row in range(pairing.num_images)]
     places = (files.folder / "id_mapping.json", files.folder.parent / "id_mapping.json")
     path = next(filter(Path.exists, places), None)
-    return Named(ids, pairing.lines, {str(key): str(name) for key, name in read_json(path).items()} if path else {})
+    return NamedLines(
+        ids, pairing.lines, {str(key): str(name) for key, name in read_json(path).items()} if path else {}
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -296,7 +298,7 @@ def boxes_of(files: Files, pairing: Pairing, num_regions: int, sizes: np.ndarray
             f"{path} contains pixels, and no file says how large the images are: expected "
             f"{files.path('sizes.npy').name}, int32 [image, 2] of width and height."
         )
-    return Scaled(boxes, np.tile(sizes, 2))
+    return ScaledColumn(boxes, np.tile(sizes, 2))
 
 
 def in_pixels(boxes: Rows) -> bool:
@@ -346,4 +348,4 @@ def _json_labels(path: Path, shape: tuple[int, int]) -> tuple[Column, tuple[str,
             if not 0 <= region < shape[1]:
                 raise InputError(f"{path}, image {row} labels region {region}: expected 0 to {shape[1] - 1}.")
             labels[row, region] = number[name]
-    return Held(labels), ("none", *names)
+    return ArrayColumn(labels), ("none", *names)

@@ -1,4 +1,4 @@
-"""The lines of a text file as a sequence that is read lazily: one offset a line in memory, never one string a line."""
+"""The lines of a text file as a lazy sequence: memory contains one offset per line, not the strings."""
 
 import mmap
 import os
@@ -10,11 +10,11 @@ import numpy as np
 
 from regard.files import InputError
 
-BLOCK = 2**24  # bytes looked through at once for line ends
+BLOCK = 2**24  # bytes searched for line ends at a time
 
 
 class Lines(Sequence[str]):
-    """The lines of a UTF-8 file, stripped. Raises InputError, with the line number, where a line is not UTF-8."""
+    """The stripped lines of a UTF-8 file. Raises InputError, with the line number, if a line is not UTF-8."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -29,7 +29,7 @@ class Lines(Sequence[str]):
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    def __reduce__(self) -> tuple[type["Lines"], tuple[Path]]:  # a worker process opens the file for itself
+    def __reduce__(self) -> tuple[type["Lines"], tuple[Path]]:  # another process opens the file itself
         return Lines, (self.path,)
 
     @overload
@@ -49,16 +49,16 @@ class Lines(Sequence[str]):
             ) from None
 
     def raw(self, line: int) -> bytes:
-        """The bytes of a line."""
+        """Return the bytes of a line."""
         return self._bytes[self._bounds[line] : self._bounds[line + 1]]
 
     def keys(self) -> np.ndarray:
-        """An int64 a line, equal where the lines are: to find repeats among millions without holding them."""
+        """Return an int64 hash per line, equal for equal lines, to find repeats among millions of lines."""
         return np.fromiter((hash(self.raw(line).strip()) for line in range(len(self))), np.int64, len(self))
 
 
-class Named(Sequence[str]):
-    """Lines at `places` (all, if None), each replaced by its name in `names` where it has one: the ids of images."""
+class NamedLines(Sequence[str]):
+    """The lines at `places` (all, if None), each replaced by its name in `names` if it has one: the ids of images."""
 
     def __init__(self, lines: Lines, places: np.ndarray | None, names: dict[str, str]) -> None:
         self.lines, self.places, self.names = lines, places, names
@@ -77,23 +77,23 @@ class Named(Sequence[str]):
         return self.names.get(line, line)
 
     def line(self, item: int) -> int:
-        """The line, from 0, of an item."""
+        """Return the line number, from 0, of an item."""
         return item if self.places is None else int(self.places[item])
 
     def keys(self) -> np.ndarray:
-        """As Lines.keys."""
+        """See Lines.keys."""
         keys = self.lines.keys()
         return keys if self.places is None else keys[self.places]
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """One line each, whatever line ends they hold."""
+    """Write one line per item. Line breaks within an item become spaces."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{' '.join(line.splitlines())}\n" for line in lines)
 
 
 def _bounds(text: bytes | mmap.mmap) -> np.ndarray:
-    """Where lines start, and where the last one ends."""
+    """The byte at which each line starts, and the end of the last line."""
     ends = [np.zeros(1, np.int64)]
     for first in range(0, len(text), BLOCK):
         block = np.frombuffer(text, np.uint8, min(BLOCK, len(text) - first), first)

@@ -1,4 +1,4 @@
-"""Training batches of a split, in an order that depends on the seed, the epoch and nothing else."""
+"""Training batches of a split. Their order depends only on the seed and the epoch."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,27 +15,27 @@ from regard.data.twins import Twins
 
 
 class Pairs:
-    """A batch of training: each image once, and which of the texts are its own.
+    """A training batch: each image once, its texts, and which of them match.
 
-    A plain class: Fabric takes frozen dataclasses among a module's inputs apart, and cannot put them together.
+    It is not a dataclass, because Fabric takes apart frozen dataclasses among the inputs of a module.
     """
 
     def __init__(self, images: Images, texts: Texts, matches: Bool[Tensor, "image text"]) -> None:
         self.images, self.texts, self.matches = images, texts, matches
 
     def to(self, device: Any) -> "Pairs":
-        """On `device`, with floating fields in float32."""
+        """Return the batch on `device`, with floating-point fields in float32."""
         images = self.images.to(device).to(torch.float32)
         return Pairs(images, self.texts.to(device), self.matches.to(device))
 
 
 class Loader:
-    """Every sentence once an epoch, `batch_size` at a time with their images; the last, smaller batch is left out.
+    """Batches of `batch_size` sentences with their images. The last, partial batch of an epoch is left out.
 
-    Of several processes, each takes its own part of every batch of `batch_size * world` sentences. The next batches
-    are read by threads while the model works on this one. With `twins`, a sentence of a picture that has a twin
-    (`{split}_twins.npz`) is followed by one of the twin's: of two pictures of the same things, only the relation can
-    then tell them apart.
+    Each sentence occurs once per epoch. With several processes, each process reads its own part of every batch of
+    `batch_size * world` sentences. Threads read the next batches while the model computes. With `twins`, a sentence of
+    an image with a twin (`{split}_twins.npz`) is followed by a sentence of the twin, so that both images, which differ
+    in a relation only, are in one batch.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Loader:
         self.partner = _partners(split) if twins else np.full(split.num_texts, -1)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """The number of batches per epoch."""
         return self.split.num_texts // (self.batch_size * self.world)
 
     def epoch(self, epoch: int, start: int = 0, ahead: int = 3) -> Iterator[Pairs]:
-        """The batches of an epoch from the batch `start` on."""
+        """Yield the batches of an epoch, beginning with batch `start`. `ahead` batches are read in advance."""
         order = self.order(epoch)
         whole, mine = self.batch_size * self.world, self.batch_size * self.rank
         parts = [order[at * whole + mine :][: self.batch_size] for at in range(start, len(self))]
@@ -69,7 +69,7 @@ class Loader:
                 yield coming.pop(0).result()
 
     def order(self, epoch: int) -> np.ndarray:
-        """All texts in the epoch's order, each twin's text right after its partner."""
+        """Return all texts in the order of the epoch, each twin's text after its partner."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.split.num_texts)
         partner = self.partner[order]
         first = (partner < 0) | (order < partner)
@@ -77,14 +77,14 @@ class Loader:
         return order[order >= 0]
 
     def read(self, rows: np.ndarray) -> Pairs:
-        """The texts at `rows` and their images."""
+        """Read the texts at `rows` and their images."""
         images, image_of_text = np.unique(self.split.image_of_text[rows], return_inverse=True)
         matches = torch.from_numpy(image_of_text) == torch.arange(len(images))[:, None]
         return Pairs(self.split.images(images), self.split.texts(rows, self.tokenizer), matches)
 
 
 def _partners(split: Split) -> np.ndarray:
-    """For each text, the text of its image's twin that takes its place among the twin's texts; -1 for none."""
+    """For each text, the text of the twin image that follows it; -1 for none."""
     twins = Twins.of(split)
     by_image = np.argsort(split.image_of_text, kind="stable")
     bounds = np.searchsorted(split.image_of_text[by_image], np.arange(split.num_images + 1))

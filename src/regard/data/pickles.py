@@ -1,7 +1,7 @@
-"""Pickled side files of the field, read without running anything that they name.
+"""Read pickled side files of published data sets without running any code that they name.
 
-Python's own containers, strings and numbers come out as themselves, numpy's arrays and scalars through the stand-ins
-below, which know their stored form. Whatever else a pickle asks for is refused.
+Containers, strings and numbers of Python are read as themselves. Arrays and scalars of numpy are read through the
+stand-ins below, which know the stored form. Everything else is refused.
 """
 
 import os
@@ -17,7 +17,7 @@ from regard.files import InputError
 
 
 def read_pickle(path: str | os.PathLike[str]) -> Any:
-    """The contents of a pickle, or of a .npy of Python objects (then a list, of the array in C order).
+    """Return the contents of a pickle, or of a .npy file of Python objects (then as a list, in C order).
 
     Raises InputError if it contains anything but containers, strings, numbers and arrays of them.
     """
@@ -31,11 +31,11 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path} is not there.") from None
     except _Refused as error:
         raise InputError(
-            f"{path} is a pickle that asks for {error}, which could run code: refused. "
+            f"{path} is a pickle that names {error}, which could run code, so it is not read. "
             f"Save it again as plain numbers (.npy) or as JSON."
         ) from None
     except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError) as error:
-        raise InputError(f"{path} is no whole pickle ({error}). Copy it again.") from None
+        raise InputError(f"{path} is not a complete pickle ({error}). Copy it again.") from None
 
 
 class _Refused(Exception):
@@ -43,7 +43,7 @@ class _Refused(Exception):
 
 
 class _Dtype:
-    """What a pickled numpy.dtype says: a kind and size, and a byte order. Structured dtypes are refused."""
+    """A pickled numpy.dtype: kind, size and byte order. Structured dtypes are refused."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not re.fullmatch(r"[biufSUO]\d*", code):
@@ -58,7 +58,7 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickled numpy.ndarray says."""
+    """A pickled numpy.ndarray."""
 
     def __init__(self, *_: Any) -> None:
         self.value: Any = None
@@ -82,7 +82,7 @@ def _scalar(kind: _Dtype, content: Any) -> Any:
     return np.frombuffer(_bytes(content), kind.dtype())[0].item()
 
 
-def _bytes(content: str | bytes) -> bytes:  # Python 2 wrote bytes as what Python 3 reads as latin-1 text
+def _bytes(content: str | bytes) -> bytes:  # bytes of Python 2, which Python 3 reads as latin-1 text
     return content.encode("latin1") if isinstance(content, str) else content
 
 
@@ -107,7 +107,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _plain(value: Any) -> Any:
-    """The value with its stand-ins replaced by what they stand for."""
+    """The value with its stand-ins replaced by the values that they stand for."""
     if isinstance(value, _Array):
         return _plain(value.value)
     if isinstance(value, dict):

@@ -1,4 +1,7 @@
-"""Relations: sparse triples on disk, in `{split}_relations.npz` and `{split}_text_relations.npz`; dense in a batch."""
+"""The file format of relations: sparse triples in `{split}_relations.npz` and `{split}_text_relations.npz`.
+
+In a batch, relations are dense matrices.
+"""
 
 import os
 import zipfile
@@ -17,9 +20,9 @@ TEXT_FILE = ("text", "head", "dependent", "label", "labels")
 
 @dataclass(frozen=True)
 class Triples:
-    """Relations (item, from, to, label) sorted by item, with their confidences and the names of the labels.
+    """Relations (item, source, target, label) sorted by item, with their confidences and the names of the labels.
 
-    `bounds` [items + 1] says where each item's relations lie. Labels count from 1; names[0] is "none".
+    The relations of item i are those from `bounds[i]` to `bounds[i + 1]`. Labels count from 1; names[0] is "none".
     """
 
     bounds: np.ndarray
@@ -40,7 +43,7 @@ class Triples:
         num_items: int,
         confidence: np.ndarray | None = None,
     ) -> "Triples":
-        """Sorted by item if they are not. Without confidences, all are 1."""
+        """Create triples from relations in any order. Without confidences, all are 1."""
         confidence = np.ones(len(item), np.float16) if confidence is None else confidence
         if np.any(item[1:] < item[:-1]):
             order = np.argsort(item, kind="stable")
@@ -52,16 +55,19 @@ class Triples:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], num_items: int, width: int | None = None) -> "Triples":
-        """Read either file. Raises InputError if arrays are missing, differ in length or point outside.
+        """Read a file of relations.
 
-        `num_items` is how many images or texts there are, `width` how many regions an image has.
+        `num_items` is the number of images or texts, `width` the number of regions per image. Raises InputError if
+        arrays are missing, differ in length, or contain values out of range.
         """
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
                 columns = {name: file[name] for name in file.files}
         except (ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"{path} is no .npz of plain arrays ({error}). Write it with numpy.savez.") from None
+            raise InputError(
+                f"{path} is not an .npz file of plain arrays ({error}). Write it with numpy.savez."
+            ) from None
         wanted = TEXT_FILE if "text" in columns else IMAGE_FILE
         missing = [name for name in wanted if name not in columns]
         if missing:
@@ -80,7 +86,7 @@ class Triples:
         return cls.of(item, source, target, label, [str(name) for name in names], num_items, confidence)
 
     def save(self, path: str | os.PathLike[str], wanted: Sequence[str]) -> None:
-        """Write the file; `wanted` is IMAGE_FILE or TEXT_FILE, its arrays' names."""
+        """Write the file. `wanted` lists the names of its arrays: IMAGE_FILE or TEXT_FILE."""
         items = np.repeat(np.arange(len(self.bounds) - 1, dtype=np.int32), np.diff(self.bounds))
         columns = [items, *(column.astype(np.int16) for column in (self.source, self.target, self.label))]
         arrays: dict[str, Any] = dict(zip(wanted, [*columns, np.array(self.names)], strict=True))
@@ -90,17 +96,17 @@ class Triples:
             np.savez(file, **arrays)
 
     def renumbered(self, numbers: np.ndarray, names: Sequence[str]) -> "Triples":
-        """The same under other names: label k becomes numbers[k], and is left out where that is 0."""
+        """Return the relations under other names: label k becomes numbers[k], and is left out if that is 0."""
         label = numbers[self.label]
         kept = label > 0
         bounds = np.append(0, np.cumsum(kept))[self.bounds]
         return Triples(bounds, self.source[kept], self.target[kept], label[kept], self.confidence[kept], tuple(names))
 
     def corrupted(self, part: float, lengths: np.ndarray, seed: int = 0) -> "Triples":
-        """The same with a random `part` of the relations between two other, random places of their item.
+        """Return the relations with a random `part` of them moved to two other, random regions of the same item.
 
-        `lengths` says how many places each item has. The same seed gives the same faults, in whatever order items are
-        read: what a model learns from and what it is asked with are wrong alike.
+        `lengths` is the number of regions of each item. The same seed gives the same corruption, in whatever order
+        items are read, so that training and evaluation see the same errors.
         """
         random = np.random.default_rng(seed)
         count = lengths[np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))]
@@ -112,9 +118,10 @@ class Triples:
     def dense(
         self, items: np.ndarray, width: int, threshold: float = 0.0, offset: int = 0, lengths: np.ndarray | None = None
     ) -> np.ndarray:
-        """int64 [item, width, width]: the label of (source, target), 0 = none. Of one pair's labels the surest counts.
+        """Return int64 [item, width, width]: the label of (source, target), or 0 for none.
 
-        Places are moved by `offset`; relations beyond an item's `lengths` (default: `width`) are left out.
+        If a pair has several labels, the one with the highest confidence counts. Positions are moved by `offset`, and
+        relations beyond the `lengths` of an item (default: `width`) are left out.
         """
         starts, counts = self.bounds[items], self.bounds[items + 1] - self.bounds[items]
         place = np.repeat(np.arange(len(items)), counts)
@@ -123,7 +130,9 @@ class Triples:
         limit = (np.full(len(items), width) if lengths is None else lengths)[place]
         kept = (self.confidence[taken] >= threshold) & (source < limit) & (target < limit)
         order = np.flatnonzero(kept)
-        order = order[np.argsort(self.confidence[taken[order]], kind="stable")]  # of repeated places the last one stays
+        order = order[
+            np.argsort(self.confidence[taken[order]], kind="stable")
+        ]  # of repeated places, the last one written counts
         out = np.zeros((len(items), width, width), np.int64)
         out[place[order], source[order], target[order]] = self.label[taken[order]]
         return out

@@ -1,4 +1,7 @@
-"""Arrays read by rows where they lie, and .npy files written row after row: memory follows the rows, never the file."""
+"""Arrays on disk that are read by rows, and .npy files that are written block by block.
+
+Memory follows the rows that are read, never the size of the file.
+"""
 
 import os
 import weakref
@@ -11,28 +14,28 @@ import numpy as np
 
 from regard.files import InputError
 
-BLOCK = 2**25  # bytes of an array held at once
+BLOCK = 2**25  # bytes of an array in memory at a time
 
 
 class Column(ABC):
-    """Something with rows: one row an image."""
+    """An array with one row per image."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
     @abstractmethod
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The rows at `rows` (integers from 0, any order, repeats allowed), in `dtype`."""
+        """Return the rows at `rows` (integers from 0, in any order, repeats allowed), in `dtype`."""
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def all(self) -> np.ndarray:
-        """Everything: for the small arrays beside the features."""
+        """Return all rows. Use it only for the small arrays beside the features."""
         return self.read(np.arange(len(self)))
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The row numbers in order, some megabytes' worth of rows at a time."""
+        """Yield the row numbers in order, in blocks of some megabytes."""
         row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
         step = max(1, BLOCK // max(1, row_bytes))
         for first in range(0, len(self), step):
@@ -40,10 +43,10 @@ class Column(ABC):
 
 
 class Rows(Column):
-    """A .npy array of plain numbers on disk, read by rows of its first axis. Safe to share between threads.
+    """A .npy array of plain numbers on disk, read by rows of its first axis. Threads may share it.
 
-    With `index`, row i is the file's row index[i]. Raises InputError if the file is absent, is no .npy, is cut
-    short, contains Python objects or lies in Fortran order.
+    With `index`, row i is row index[i] of the file. Raises InputError if the file is absent, is not a .npy file, is cut
+    short, contains Python objects or is in Fortran order.
     """
 
     def __init__(self, path: str | os.PathLike[str], index: np.ndarray | None = None) -> None:
@@ -61,13 +64,13 @@ class Rows(Column):
     ) -> tuple[type["Rows"], tuple[Path, np.ndarray | None]]:  # another process opens the file itself
         return Rows, (self.path, self.index)
 
-    def taking(self, index: np.ndarray | None) -> "Rows":
-        """The rows at `index` (all, if None) as an array of its own."""
+    def take(self, index: np.ndarray | None) -> "Rows":
+        """Return the rows at `index` (all, if None) as a new array."""
         return self if index is None else Rows(self.path, index)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} asked of {self.path}, which has {len(self)}")
+            raise IndexError(f"rows {rows.min()} to {rows.max()} requested from {self.path}, which has {len(self)}")
         lying = rows if self.index is None else self.index[rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         if out.size:
@@ -76,17 +79,17 @@ class Rows(Column):
 
 
 def _read(path: Path, descriptor: int, start: int, rows: np.ndarray, places: Iterable[np.ndarray]) -> None:
-    """Rows of an open file whose numbers begin at `start`, each into its place."""
+    """Read rows of an open file whose numbers begin at byte `start`, each into its place."""
     for place, row in zip(places, rows.tolist(), strict=True):
         if os.preadv(descriptor, [place.data], start + row * len(place)) != len(place):
             raise InputError(f"{path} became shorter while being read: row {row} is not whole. Copy it again.")
 
 
 class Shards(Column):
-    """Rows `index` of several .npy files of one shape of row, as if they lay one after another.
+    """The rows `index` of several .npy files with rows of one shape, numbered as if the files were joined.
 
-    Files are open only while they are read: there may be thousands. Raises InputError as Rows does, and if a row
-    points beyond the files or the files' rows differ.
+    Files are open only while they are read, because there may be thousands. Raises InputError as Rows does, and if an
+    index is beyond the files or the rows of the files differ.
     """
 
     def __init__(self, paths: Sequence[Path], index: np.ndarray) -> None:
@@ -95,12 +98,12 @@ class Shards(Column):
         headers = [_header(path) for path in paths]
         if len({(shape[1:], dtype) for shape, dtype, _ in headers}) != 1:
             have = " and ".join(sorted({f"{dtype} {list(shape[1:])}" for shape, dtype, _ in headers})) or "no file"
-            raise InputError(f"The .npy files of {self.path} hold {have}: expected one.")
+            raise InputError(f"The .npy files of {self.path} contain {have}: expected one.")
         shape, self.dtype, _ = headers[0]
         self._starts = [start for _, _, start in headers]
         self.ends = np.cumsum([shape[0] for shape, _, _ in headers])
         if len(index) and (index.min() < 0 or index.max() >= self.ends[-1]):
-            raise InputError(f"Row {index.max()} is asked of {self.path}, which contains {self.ends[-1]}.")
+            raise InputError(f"Row {index.max()} was requested from {self.path}, which has {self.ends[-1]} rows.")
         self.shape = (len(index), *shape[1:])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -123,12 +126,12 @@ class Shards(Column):
                 )
         return out
 
-    def taking(self, index: np.ndarray | None) -> "Shards":
-        """As Rows.taking."""
+    def take(self, index: np.ndarray | None) -> "Shards":
+        """See Rows.take."""
         return self if index is None else Shards(self.paths, self.index[index])
 
 
-class Held(Column):
+class ArrayColumn(Column):
     """An array in memory, as a column."""
 
     def __init__(self, array: np.ndarray) -> None:
@@ -138,8 +141,8 @@ class Held(Column):
         return self.array[rows]
 
 
-class Scaled(Column):
-    """A column divided by one row of `divisors` [image, value] an image: pixels into fractions."""
+class ScaledColumn(Column):
+    """A column divided by `divisors` [image, value], one row per image. It converts pixels to fractions."""
 
     def __init__(self, column: Column, divisors: np.ndarray) -> None:
         self.column, self.divisors = column, divisors.astype(np.float32)
@@ -149,7 +152,7 @@ class Scaled(Column):
         return self.column.read(rows).astype(np.float32) / self.divisors[rows][:, None]
 
 
-class Renumbered(Column):
+class RenumberedColumn(Column):
     """A column of small numbers, each replaced by its entry in `numbers`."""
 
     def __init__(self, column: Column, numbers: np.ndarray) -> None:
@@ -161,7 +164,7 @@ class Renumbered(Column):
 
 
 class NpyWriter:
-    """Writes a .npy of known shape block after block; a full disk is an OSError, where a memory map would crash."""
+    """Write a .npy file of known shape block by block. A full disk is an OSError; a memory map would crash."""
 
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: str) -> None:
         self.dtype = np.dtype(dtype)
@@ -180,7 +183,7 @@ class NpyWriter:
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, dtype and where the numbers start; the file is long enough for them."""
+    """Shape, dtype and the byte at which the numbers start. Checks that the file is long enough."""
     try:
         with open(path, "rb") as file:
             shape, fortran, dtype = read_header(file)
@@ -189,7 +192,7 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     except FileNotFoundError:
         raise InputError(f"{path} is not there.") from None
     except ValueError as error:
-        raise InputError(f"{path} is no whole .npy file ({error}). Copy it again.") from None
+        raise InputError(f"{path} is not a complete .npy file ({error}). Copy it again.") from None
     if dtype.hasobject:
         raise InputError(f"{path} contains Python objects: expected plain numbers. Save it with a numeric dtype.")
     if not shape or (fortran and len(shape) > 1) or not dtype.isnative:
@@ -202,7 +205,7 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order and dtype of an open .npy; the file is left where its contents start."""
+    """Return shape, Fortran order and dtype of an open .npy file, and leave the file at the start of its numbers."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)

@@ -1,4 +1,4 @@
-"""Other people's graphs as relations: LGSGM's and SGM's scene graphs, GSMN's dependency lists."""
+"""Read published scene graphs (LGSGM, SGM) and dependency lists (GSMN) as relations."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from regard.data.layout import Files, read_json
 from regard.data.pickles import read_pickle
 from regard.data.relation_files import Triples
-from regard.data.rows import Held
+from regard.data.rows import ArrayColumn
 from regard.data.split import Split
 from regard.files import InputError
 from regard.words import tokenize
@@ -19,7 +19,7 @@ from regard.words import tokenize
 
 @dataclass(frozen=True)
 class SceneGraphs:
-    """Scene graphs by image id, and the names that they use, each in one order for all splits."""
+    """Scene graphs by image id, and the names of their classes and predicates, numbered alike for all splits."""
 
     records: dict[str, dict[str, Any]]
     classes: tuple[str, ...]
@@ -28,12 +28,14 @@ class SceneGraphs:
 
     @classmethod
     def load(cls, paths: Sequence[str | Path]) -> "SceneGraphs":
-        """Read files of a list of records with an `id`, or of a dictionary from id to record, as JSON or as a pickle
-        (joblib's) of plain values. Give the files of all splits at once, so that their numbers agree.
+        """Read files of scene graphs.
 
-        A record has `labels`, a class for each region; `relations` (or `rels`, `sgg`), lists of subject, predicate,
-        object and perhaps a confidence, where subject and object are regions' numbers or "man:3"; and perhaps
-        `captions`, dictionaries of `text` and `triples` of words. Raises InputError.
+        A file is a list of records with an `id`, or a dictionary from id to record, as JSON or as a pickle (of joblib,
+        too) of plain values. Pass the files of all splits together, so that their numbers agree.
+
+        A record has `labels`, one class per region; `relations` (or `rels`, `sgg`), lists of subject, predicate, object
+        and perhaps a confidence, where subject and object are region numbers or names such as "man:3"; and perhaps
+        `captions`, dictionaries of `text` and `triples` of words. Raises InputError for other content.
         """
         records: dict[str, dict[str, Any]] = {}
         for path in map(Path, paths):
@@ -43,7 +45,7 @@ class SceneGraphs:
                 graphs = [SceneGraph(record) for record in records.values()]
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 raise InputError(
-                    f"{path} is no list of scene graphs ({type(error).__name__}: {error}). docs/data.md shows one."
+                    f"{path} is not a list of scene graphs ({type(error).__name__}: {error}). docs/data.md shows one."
                 ) from None
         return cls(
             records,
@@ -53,12 +55,16 @@ class SceneGraphs:
         )
 
     def added_to(self, split: Split) -> Split:
-        """The split with labels and relations of those of its images that have a graph, and with relations of the
-        sentences that the graphs parse. Raises InputError if no image has a graph, or regions are not the same."""
+        """Return the split with the labels and relations of the graphs, and with their parsed sentences.
+
+        Images without a graph have none. Raises InputError if no image has a graph, or if the numbers of regions
+        differ.
+        """
         graphs = [SceneGraph(self.records.get(name, {})) for name in split.ids]
         if not any(graph.labels for graph in graphs):
             raise InputError(
-                f"No image of {split.folder}/{split.name} has a scene graph: {split.ids[0]} is none of them."
+                f"No image of {split.folder}/{split.name} has a scene graph; {split.ids[0]}, for example, "
+                f"is not among the graphs."
             )
         labels = np.zeros((split.num_images, split.num_regions), np.int16)
         class_of = {name: number for number, name in enumerate(self.classes)}
@@ -68,17 +74,17 @@ class SceneGraphs:
             if not len(graph.labels) <= split.num_regions:
                 raise InputError(
                     f"The scene graph of {split.ids[row]} has {len(graph.labels)} regions, {split.folder}/{split.name} "
-                    f"{split.num_regions}: expected graphs made from these very regions."
+                    f"{split.num_regions}: expected graphs made from the same regions."
                 )
             labels[row, : len(graph.labels)] = [class_of[label] for label in graph.labels]
             found += [(row, s, o, predicate_of[p], sure) for s, p, o, sure in graph.relations]
         columns = _columns(found, split.num_images, self.predicates)
-        split = replace(split, labels=Held(labels), classes=self.classes, relations=columns)
+        split = replace(split, labels=ArrayColumn(labels), classes=self.classes, relations=columns)
         parsed = {text.lower(): triples for graph in graphs for text, triples in graph.captions}
         return self._with_parses(split, parsed) if parsed else split
 
     def captions(self, ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
-        """The graphs' own sentences for the images `ids`, and the image row of each."""
+        """Return the sentences that the graphs of the images `ids` contain, and the image row of each."""
         texts = [[text for text, _ in SceneGraph(self.records.get(name, {})).captions] for name in ids]
         return [text for own in texts for text in own], np.repeat(np.arange(len(ids)), [len(own) for own in texts])
 
@@ -95,7 +101,7 @@ class SceneGraphs:
 
 
 class SceneGraph:
-    """One record, in its files' several spellings."""
+    """One record, in the spellings of its various files."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.labels: list[str] = record.get("labels") or (record.get("bbox") or {}).get("labels") or []
@@ -116,7 +122,7 @@ def _names(found: Iterable[str]) -> tuple[str, ...]:
 
 
 def _place(phrase: str, words: list[str]) -> int | None:
-    """Where a parser's word stands: as it is, or as one that begins so (parsers give `truck` for `trucks`)."""
+    """The position of a parser's word: equal, or a word that begins with it (parsers write `truck` for `trucks`)."""
     word = (tokenize(phrase) or [""])[-1]
     same = [place for place, other in enumerate(words) if other == word]
     longer = [place for place, other in enumerate(words) if len(word) > 2 and other.startswith(word[:-1])]
@@ -130,18 +136,18 @@ def _columns(found: list[tuple[int, int, int, int, float]], num_items: int, name
 
 
 def with_dependencies(split: Split) -> Split:
-    """The split with GSMN's `{split}_caps.json`, where there is one: for each sentence its [head, dependent] pairs,
-    Stanford CoreNLP's tokens counted from 1, 0 being the root.
+    """Return the split with the dependencies of GSMN's `{split}_caps.json`, if there is such a file.
 
-    CoreNLP's tokens are told again from the sentence and matched to words; a sentence where that gives another number
-    of tokens than the pairs speak of is left without relations. Raises InputError.
+    The file has, for each sentence, [head, dependent] pairs of Stanford CoreNLP's tokens, counted from 1; 0 is the
+    root. The tokens are reconstructed from the sentence and matched to words. A sentence whose number of tokens does
+    not agree with its pairs gets no relations. Raises InputError if the file does not have one list per sentence.
     """
     path = Files(split.folder, split.name).path("caps.json")
     if not path.exists():
         return split
     listed = read_json(path)
     if not isinstance(listed, list) or len(listed) != split.num_texts:
-        raise InputError(f"{path} is no list of {split.num_texts} sentences' pairs. Make it from this caps.txt.")
+        raise InputError(f"{path} is not a list of pairs for {split.num_texts} sentences. Make it from this caps.txt.")
     found = []
     for text, pairs in enumerate(listed):
         try:
@@ -157,7 +163,7 @@ def with_dependencies(split: Split) -> Split:
 
 
 def _over_sentences(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """CoreNLP counts each sentence of a text from 1 and begins it with its root; count through instead."""
+    """Pairs numbered over the whole text. CoreNLP numbers each sentence of a text from 1, beginning with its root."""
     out, moved, size = [], 0, 0
     for head, dependent in pairs:
         if head == 0:
@@ -173,7 +179,7 @@ _TOKEN = re.compile(
 
 
 def _words_of_tokens(caption: str) -> list[int]:
-    """For each of CoreNLP's tokens the place of its word in our tokenisation, -1 for punctuation."""
+    """For each token of CoreNLP, the position of its word in Regard's tokenization; -1 for punctuation."""
     word_of_letter = [place for place, word in enumerate(tokenize(caption)) for _ in _letters(word)]
     places, letters = [], 0
     for token in _TOKEN.findall(caption):

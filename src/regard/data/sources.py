@@ -1,8 +1,8 @@
-"""Detectors' own outputs, a record an image, as columns: bottom-up attention's .tsv and folders of .npz.
+"""Readers of detector outputs with one record per image: bottom-up attention's .tsv files and folders of .npz files.
 
-They hold features, boxes and sizes under an image id; `{split}_ids.txt` and `{split}_caps.txt` beside them say which
-images and sentences a split has. Only `regard data convert` and `regard data check` read them: as text in base64, or
-compressed, they are too slow to train from.
+Records contain features, boxes and sizes under an image id. `{split}_ids.txt` and `{split}_caps.txt` beside them list
+the images and sentences of a split. Only `regard data convert` and `regard data check` read records: base64 text and
+compressed files are too slow to train on.
 """
 
 import base64
@@ -26,14 +26,14 @@ TSV_COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features
 
 @dataclass(frozen=True)
 class Record:
-    """One image: float features [region, feature], boxes [region, 4] in pixels if any, width and height if known."""
+    """One image: features [region, feature]; boxes [region, 4] in pixels, width and height, or None if unknown."""
 
     features: np.ndarray
     boxes: np.ndarray | None
     size: tuple[int, int] | None
 
     def fractions(self) -> np.ndarray | None:
-        """The boxes as fractions of the image, where they and its size are known."""
+        """Return the boxes as fractions of the image, or None if the boxes or the size are unknown."""
         if self.boxes is None or not self.size or min(self.size) < 1:
             return None
         return (self.boxes / np.tile(self.size, 2)).astype(np.float32)
@@ -44,14 +44,14 @@ class Records(ABC):
 
     @abstractmethod
     def ids(self) -> Mapping[str, object]:
-        """Every image id, and where its record lies."""
+        """Return every image id with the place of its record."""
 
     @abstractmethod
     def read(self, name: str) -> Record:
-        """The record of an id."""
+        """Read the record of an image."""
 
     def outline(self, name: str) -> tuple[int, tuple[int, int] | None]:
-        """How many regions an image has, and its size."""
+        """Return the number of regions of an image, and its size."""
         record = self.read(name)
         return len(record.features), record.size
 
@@ -60,7 +60,7 @@ class Tsv(Records):
     """Bottom-up attention's .tsv files: image_id, width, height, number of boxes, boxes and features in base64."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._places: dict[str, tuple[Path, int, int]] = {}  # file, where the line starts, its number
+        self._places: dict[str, tuple[Path, int, int]] = {}  # file, byte at which the line starts, line number
         self._outlines: dict[str, tuple[int, tuple[int, int]]] = {}
         for path in paths:
             with open(path, "rb") as file:
@@ -103,7 +103,7 @@ def _columns(line: bytes, place: str) -> tuple[str, int, int, int, bytes, bytes]
 
 
 def _decoded(text: bytes, count: int) -> np.ndarray:
-    """float32 [count, values]."""
+    """Decode base64 to float32 [count, values]."""
     content = base64.b64decode(text, validate=True)
     if not count or len(content) % (4 * count):
         raise ValueError(f"{len(content)} bytes for {count} boxes")
@@ -111,7 +111,7 @@ def _decoded(text: bytes, count: int) -> np.ndarray:
 
 
 class NpzFolder(Records):
-    """A .npz an image, named by its id: x or features, bbox or boxes, image_w, image_h, num_bbox."""
+    """One .npz file per image, named by its id: x or features, bbox or boxes, image_w, image_h, num_bbox."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = {path.stem: path for path in paths}
@@ -125,12 +125,12 @@ class NpzFolder(Records):
             with np.load(path, allow_pickle=False) as file:
                 found = {key: file[key] for key in _NPZ_KEYS if key in file.files}
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is no whole .npz of plain arrays ({error}). Copy it again.") from None
+            raise InputError(f"{path} is not a complete .npz file of plain arrays ({error}). Copy it again.") from None
         features, boxes = found.get("x", found.get("features")), found.get("bbox", found.get("boxes"))
         if features is None or features.ndim != 2:
             raise InputError(f"{path} has no array x or features [region, feature]. Extract it again.")
         if boxes is not None and len(features) != len(boxes) == features.shape[1]:
-            features = features.T  # OpenVQA stores a column a region
+            features = features.T  # OpenVQA stores one column per region
         count = int(found.get("num_bbox", len(features)))
         sized = "image_w" in found and "image_h" in found
         size = (int(found["image_w"]), int(found["image_h"])) if sized else None
@@ -141,7 +141,7 @@ _NPZ_KEYS = ("x", "features", "bbox", "boxes", "image_w", "image_h", "num_bbox")
 
 
 def records_of(folder: Path) -> Records | None:
-    """The detector's records in a folder or the folders in it, if there are any."""
+    """Return the records in a folder or its subfolders, or None if there are none."""
     if paths := sorted([*folder.glob("*.tsv"), *folder.glob("*/*.tsv")]):
         return Tsv(paths)
     sides = ("_relations.npz", "_regions.npz", "_twins.npz")
@@ -150,7 +150,7 @@ def records_of(folder: Path) -> Records | None:
 
 
 class _Column(Column):
-    """One thing of each record, padded with zero to the most regions that any has."""
+    """One field of every record, padded with zero to the largest number of regions."""
 
     def __init__(self, records: Records, names: Sequence[str], what: str, shape: tuple[int, ...]) -> None:
         self._records, self._names, self._what = records, names, what
@@ -172,7 +172,7 @@ class _Column(Column):
 
 
 def open_records(records: Records, files: Files, captions_per_image: int | None = None) -> Split:
-    """The split that `{split}_ids.txt` and `{split}_caps.txt` choose from the records.
+    """Open the split of records that `{split}_ids.txt` and `{split}_caps.txt` select.
 
     Raises InputError if an id has no record.
     """
@@ -205,5 +205,5 @@ def open_records(records: Records, files: Files, captions_per_image: int | None 
 
 
 def _key(name: str, known: Mapping[str, object]) -> str | None:
-    """How the records call an image: as the ids do, or without the picture's ending."""
+    """The id of an image among the records: as in the ids file, or without the file extension."""
     return next((key for key in (name, name.rsplit(".", 1)[0]) if key in known), None)

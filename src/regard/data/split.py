@@ -25,7 +25,7 @@ from regard.data.layout import (
 from regard.data.lines import Lines
 from regard.data.names import renumbering
 from regard.data.relation_files import Triples
-from regard.data.rows import Column, Renumbered, Rows, Shards
+from regard.data.rows import Column, RenumberedColumn, Rows, Shards
 from regard.words import ROLES
 
 
@@ -101,7 +101,7 @@ class Split:
         changes: dict[str, Any] = {}
         if self.labels is not None and tuple(names["classes"]) != self.classes:
             places = renumbering(self.classes, names["classes"], alike=str)
-            changes |= {"labels": Renumbered(self.labels, places) if places.any() else None}
+            changes |= {"labels": RenumberedColumn(self.labels, places) if places.any() else None}
             changes |= {"classes": tuple(names["classes"])}
         for field, listed in (("relations", "predicates"), ("text_relations", "text_labels")):
             triples = getattr(self, field)
@@ -148,7 +148,7 @@ class Split:
         return cls(
             files.folder,
             files.split,
-            features.taking(pairing.rows),
+            features.take(pairing.rows),
             ids,
             captions,
             pairing.image_of_text,

@@ -1,4 +1,4 @@
-"""Twins: two pictures of the made world that hold the same things, differently related."""
+"""Twins: two pictures of the made world with the same things in different relations."""
 
 import zipfile
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from regard.files import InputError
 
 @dataclass(frozen=True)
 class Twins:
-    """The twins of a split, as `{split}_twins.npz` lists them."""
+    """The twins of a split, from `{split}_twins.npz`."""
 
     first: np.ndarray  # int [pair], image row
     second: np.ndarray  # int [pair], image row of its twin
@@ -19,7 +19,7 @@ class Twins:
 
     @classmethod
     def of(cls, split: Split) -> "Twins":
-        """The twins of a split. Raises InputError if it has none, or their file is damaged."""
+        """Read the twins of a split. Raises InputError if it has none, or if their file is damaged."""
         path = split.folder / f"{split.name}_twins.npz"
         if not path.exists():
             raise InputError(

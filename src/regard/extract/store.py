@@ -118,7 +118,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         why = "they differ in length"
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         why = str(error).rstrip(".")
-    raise InputError(f"{path} and its .npz are no whole shard ({why}): remove both, and those are extracted again.")
+    raise InputError(
+        f"{path} and its .npz are not a complete shard ({why}): remove both, and those are extracted again."
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, FileRecord]]:

@@ -11,7 +11,7 @@ from regard.layers.packed import Packed
 
 
 def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
-    """Scaled to unit length along the last axis; a zero vector stays zero, and has no gradient: it has no direction."""
+    """Return the vectors scaled to unit length along the last axis. A zero vector stays zero and gets no gradient."""
     lengths = vectors.norm(dim=-1, keepdim=True)
     return vectors / lengths.masked_fill(lengths == 0, math.inf)
 

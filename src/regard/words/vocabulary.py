@@ -40,7 +40,7 @@ class Vocabulary:
         if missing or self.entries[0] != PAD:
             raise InputError(
                 f"A vocabulary of {len(self)} words starts with {self.entries[:1]} and lacks {missing}: "
-                f"want <pad> as number 0, and each of {', '.join(SPECIALS)}."
+                f"expected <pad> as number 0, and each of {', '.join(SPECIALS)}."
             )
 
     @classmethod
