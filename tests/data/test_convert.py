@@ -200,7 +200,7 @@ def test_what_float16_cannot_hold_is_refused_and_nothing_stays(scan, make, tmp_p
     for value, what in ((1e6, r"values up to 1e\+06, beyond float16. Scale them"), (np.nan, "NaN or infinity")):
         features[1, 2, 0] = value
         make("train").array("ims.npy", features)
-        with pytest.raises(InputError, match=rf"train: features of image 1 \(train1\) hold {what}"):
+        with pytest.raises(InputError, match=rf"train: features of image 1 \(train1\) contain {what}"):
             convert(scan, tmp_path / "out")
     assert left(tmp_path) == ["data"]
 

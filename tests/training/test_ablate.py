@@ -149,4 +149,4 @@ def test_the_command(data, trained, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "scan-f8k") == 2
     assert "regard ablate requires --data and --out" in capsys.readouterr().err
     assert run(monkeypatch, "scan-f8k", *where[:2], "--out", tmp_path / "none", "--only-measure") == 2
-    assert "No row of scan has been trained in" in capsys.readouterr().err
+    assert "has no finished run of scan" in capsys.readouterr().err
