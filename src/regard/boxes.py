@@ -1,6 +1,6 @@
-"""The geometry of pairs of boxes: overlap, polar coordinates, and the eleven relation classes.
+"""Geometry of boxes: IoU, polar coordinates, the eleven relation classes, and features of pairs.
 
-Boxes are x1 y1 x2 y2, as fractions of the image, y downwards. A pair is (subject, object).
+Boxes are x1 y1 x2 y2 as fractions of the image, y downwards. A pair is (subject, object).
 """
 
 import math
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Classes 1-11 of `relation_classes`; 0 is none. Directions say where the object lies, seen from the subject.
+# Classes 1-11 of `relation_classes`; 0 is none. A direction is that of the object as seen from the subject.
 RELATION_CLASSES = (
     "none",
     "inside",
@@ -29,7 +29,7 @@ PAIR_FEATURES = 38
 
 
 def iou(boxes: Float[Tensor, "image region 4"]) -> Float[Tensor, "image region region"]:
-    """Intersection over union of every pair of an image's boxes; 0 for a box of no area."""
+    """Return the intersection over union of each pair of an image's boxes; 0 for a box without area."""
     intersection, area = _intersection(boxes)
     union = area[:, :, None] + area[:, None, :] - intersection
     return intersection / union.clamp(min=1e-12)
@@ -38,19 +38,19 @@ def iou(boxes: Float[Tensor, "image region 4"]) -> Float[Tensor, "image region r
 def polar(
     boxes: Float[Tensor, "image region 4"],
 ) -> tuple[Float[Tensor, "image region region"], Float[Tensor, "image region region"]]:
-    """Distance of the centres (in fractions of the image) and angle from subject to object, in (-pi, pi].
+    """Return distance of the centres (in fractions of the image) and angle from subject to object, in (-pi, pi].
 
-    The angle is atan2(dx, dy), the order of arguments that GSMN uses: 0 points down, pi/2 to the right.
+    The angle is atan2(dx, dy), with the arguments in GSMN's order: 0 points down, pi/2 to the right.
     """
     offset = _offsets(boxes)
     return offset.norm(dim=-1), torch.atan2(offset[..., 0], offset[..., 1])
 
 
 def relation_classes(boxes: Float[Tensor, "image region 4"]) -> Int[Tensor, "image region region"]:
-    """The relation class of every (subject, object), after GCN-LSTM (Yao et al. 2018) and ReGAT (Li et al. 2019).
+    """Return the relation class of each (subject, object), after GCN-LSTM (Yao et al. 2018) and ReGAT (Li et al. 2019).
 
-    1 inside, 2 covers, 3 overlaps (IoU at least 0.5); else, for centres nearer than half the image's diagonal, 4-11 by
-    the 45-degree sector in which the object lies; else, and for a region with itself, 0.
+    1 inside, 2 covers, 3 overlaps (IoU at least 0.5). Otherwise, if the centres are nearer than half the diagonal of
+    the image, 4-11 by the 45-degree sector of the object. Otherwise, and for a region with itself, 0.
     """
     intersection, area = _intersection(boxes)
     offset = _offsets(boxes)
@@ -66,10 +66,10 @@ def relation_classes(boxes: Float[Tensor, "image region 4"]) -> Int[Tensor, "ima
 
 
 def pair_features(subject: Float[Tensor, "pair 4"], target: Float[Tensor, "pair 4"]) -> Float[Tensor, "pair feature"]:
-    """What tells how the second box of each pair lies to the first: `PAIR_FEATURES` numbers of the order of 1.
+    """Return `PAIR_FEATURES` numbers of order 1 that describe the position of the second box relative to the first.
 
-    The relation class as one of twelve; overlaps; offsets of centres and edges, in fractions of the image and of the
-    boxes; gaps; sizes and their ratio; and a 1.
+    They are the relation class as one of twelve; overlaps; offsets of centres and edges, in fractions of the image and
+    of the boxes; gaps; sizes and their ratio; and a 1.
     """
     pairs = torch.stack([subject, target], 1)
     kind = F.one_hot(relation_classes(pairs)[:, 0, 1], len(RELATION_CLASSES)).to(subject.dtype)

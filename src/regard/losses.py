@@ -1,8 +1,8 @@
-"""Losses: pure functions of the score matrix and of which pairs match.
+"""Losses: functions of the score matrix and of which pairs match.
 
-`scores[i, t]` is the score of image i and text t; `matches[i, t]` says that they belong together. Every match is drawn
-above the negatives of its row (other images' texts) and of its column (other images), summed over matches and both
-ways. Other texts of the same image are matches, never negatives.
+`scores[i, t]` is the score of image i and text t; `matches[i, t]` is True if they belong together. Every match is
+compared with the negatives of its row (texts of other images) and of its column (other images). Losses are sums over
+matches and both directions. Other texts of the same image are matches, never negatives.
 """
 
 from typing import Literal
@@ -21,14 +21,14 @@ def triplet(
     negatives: Negatives = "hardest",
     temperature: float = 0.05,
 ) -> Float[Tensor, ""]:
-    """The hinge loss with a margin, of each match against its row's and its column's negatives.
+    """Return the hinge loss with a margin, of each match against the negatives of its row and of its column.
 
-    hardest: the highest-scoring negative only (VSE++, Faghri et al. 2018). sum: every negative. soft: the log-sum-exp
-    over the negatives and the match itself, `temperature * log(1 + sum exp(violation / temperature))`, which tends to
+    hardest: only the negative with the highest score (VSE++, Faghri et al. 2018). sum: every negative. soft: the log-
+    sum-exp over the negatives and the match, `temperature * log(1 + sum exp(violation / temperature))`. It tends to
     `hardest` as the temperature falls, and is the in-batch softmax with a margin. soft_hinge (TVRN, Pang et al. 2024):
-    the same of hinges, `temperature * log(1 + sum exp(relu(violation) / temperature))`, which no pair can bring below
-    `temperature * log(1 + negatives)`. The paper has 1 / temperature of it, the mean over matches and over both ways:
-    this is 2 x matches x temperature of the paper's.
+    the same with hinges, `temperature * log(1 + sum exp(relu(violation) / temperature))`, which is at least
+    `temperature * log(1 + negatives)`. The paper's loss has the factor 1 / temperature and is the mean over matches and
+    directions: this loss is 2 x matches x temperature times the paper's.
     """
     images, texts = matches.nonzero(as_tuple=True)
     match = scores[images, texts][:, None]
@@ -49,9 +49,10 @@ def triplet(
 
 
 def collapsed(scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"], margin: float) -> bool:
-    """Whether all pairs score alike, far inside the margin: then every hinge equals the margin and nothing is learnt.
+    """Return whether the scores of all pairs differ by less than 2 % of the margin.
 
-    The field knows it as the loss that stays at 2 x batch x margin; hardest negatives from a cold start cause it.
+    Then every hinge equals the margin and nothing is learnt: the loss stays at 2 x batch x margin. Hardest negatives at
+    the start of training cause it.
     """
     if matches.all():
         return False

@@ -222,7 +222,7 @@ def test_build_words(vocabulary, small, tmp_path):
     assert built.embedding.weight.shape == (len(vocabulary), 3)
     with pytest.raises(InputError, match="has vectors of 3 numbers, word_dim is 300: set word_dim to 3"):
         build_words(WordsConfig(vectors=str(path)), vocabulary, 8)
-    with pytest.raises(InputError, match="The pretrained text encoder does not read the numbers of a Vocabulary"):
+    with pytest.raises(InputError, match="The pretrained text encoder cannot use a Vocabulary"):
         build_words(WordsConfig(encoder="pretrained"), vocabulary, 8)
     built = build_words(WordsConfig(encoder="pretrained", head="conv"), small, 8)
     assert built.frozen

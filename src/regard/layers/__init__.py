@@ -1,1 +1,1 @@
-"""What several models are built of."""
+"""Layers that two or more models share."""

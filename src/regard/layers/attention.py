@@ -1,8 +1,9 @@
-"""Cross attention between the fragments of two items, for every pair of items at once; and within one item.
+"""Cross attention between the fragments of two items, for all pairs of items at once; and self-attention.
 
-The *queries* attend to the *context*: with words as queries and regions as context this is SCAN's text-to-image
-direction, and the reverse is image-to-text. Tensors over pairs lie as [context item, context fragment, query fragment,
-query item]: one matrix product makes them, and each reduction over fragments, of either side, runs along an outer axis.
+The *queries* attend to the *context*. With words as queries and regions as context this is SCAN's text-to-image
+direction; the reverse is image-to-text. Tensors over pairs have the axes [context item, context fragment, query
+fragment, query item]: one matrix product makes them, and each reduction over fragments, of either side, runs along an
+outer axis.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from regard.runtime import wide
 
 @dataclass(frozen=True)
 class GramFragments(Fragments):
-    """Fragments, and the inner products of each two of an item: what the length of an attended vector comes from."""
+    """Fragments with the inner products of each two fragments of an item, which give norms of attended vectors."""
 
     gram: Float[Tensor, "item fragment fragment"]
 
@@ -30,30 +31,33 @@ class GramFragments(Fragments):
 
     @classmethod
     def of(cls, fragments: Fragments) -> "GramFragments":
+        """Compute the inner products of fragments."""
         return cls(fragments.vectors, fragments.mask, fragments.vectors @ fragments.vectors.mT)
 
 
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
 
 
-def similarities(context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment word query"]:
-    """The inner product of every context fragment with every query fragment; zero where either is padding."""
+def similarities(
+    context: Fragments, queries: Fragments
+) -> Float[Tensor, "context context_fragment query_fragment query"]:
+    """Return the inner product of each context fragment with each query fragment; zero where either is padding."""
     asked = queries.vectors.transpose(0, 1)
     product = (context.vectors.flatten(0, 1) @ asked.flatten(0, 1).mT).view(*context.mask.shape, *asked.shape[:2])
     return fill(fill(product, context.mask[:, :, None, None], 0.0), queries.mask.T, 0.0)
 
 
 def attention(
-    similarity: Float[Tensor, "context fragment word query"],
+    similarity: Float[Tensor, "context context_fragment query_fragment query"],
     context: Fragments,
     temperature: float,
     normalisation: Normalisation = "clipped_l2norm",
-) -> Float[Tensor, "context fragment word query"]:
-    """The weight of each context fragment for each query fragment: a softmax over the context, padding excluded.
+) -> Float[Tensor, "context context_fragment query_fragment query"]:
+    """Return the weight of each context fragment for each query fragment: a softmax over the context without padding.
 
-    SCAN (Lee et al. 2018; eq. 1-2 in docs/models/scan.md): the similarity is clipped below zero (leaky, 0.1, in the
-    released code) and scaled to unit length over the *queries* of the pair, then multiplied by `temperature` (SCAN's
-    lambda; larger is sharper) under the softmax.
+    Source: SCAN (Lee et al. 2018; eq. 1-2 in docs/models/scan.md). The similarity is clipped below zero (leaky, 0.1, in
+    the released code) and scaled to unit length over the *queries* of the pair. Then it is multiplied by `temperature`
+    (SCAN's lambda; larger is sharper) before the softmax.
     """
     if normalisation in ("clipped_l2norm", "clipped"):
         similarity = F.leaky_relu(similarity, 0.1)
@@ -66,39 +70,39 @@ def attention(
 
 
 def attended(
-    weights: Float[Tensor, "context fragment word query"],
-    context: Float[Tensor, "context fragment dim"],
+    weights: Float[Tensor, "context context_fragment query_fragment query"],
+    context: Float[Tensor, "context context_fragment dim"],
     queries: Packed,
 ) -> Float[Tensor, "context real dim"]:
-    """What each real query fragment attends to, query by query: the weighted sum of the context."""
+    """Return the attended vector of each real query fragment, packed: the weighted sum of the context."""
     return queries.pack(weights.transpose(2, 3).flatten(2).mT) @ context
 
 
 def attended_cosine(
-    similarity: Float[Tensor, "context fragment word query"],
-    weights: Float[Tensor, "context fragment word query"],
-    gram: Float[Tensor, "context fragment fragment"],
+    similarity: Float[Tensor, "context context_fragment query_fragment query"],
+    weights: Float[Tensor, "context context_fragment query_fragment query"],
+    gram: Float[Tensor, "context context_fragment context_fragment"],
     queries: Fragments,
-) -> Float[Tensor, "context word query"]:
-    """The cosine of each query fragment and its attended context vector, which is never built.
+) -> Float[Tensor, "context query_fragment query"]:
+    """Return the cosine of each query fragment and its attended context vector, without computing that vector.
 
     With a = weights and G the Gram matrix of the context's fragments, the inner product is a.(V q) and the norm of the
-    attended vector is sqrt(a'Ga). An attended vector of no length has cosine 0.
+    attended vector is sqrt(a'Ga). An attended vector of length zero has cosine 0.
     """
     products = (weights * similarity).sum(1, dtype=wide(similarity))
     squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1, dtype=wide(similarity))
     norms = queries.vectors.norm(dim=-1)
-    # Squares near rounding noise are opposite regions that cancel: no direction is left to compare with.
+    # A square near rounding noise comes from regions that cancel: the attended vector then has no direction.
     floor = 1e-6 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-12
     scale = torch.rsqrt(squares.clamp(min=floor)) * (squares > floor)
     return products * scale / norms.T.clamp(min=1e-12)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of an item's fragments to each other (Vaswani et al., NeurIPS 2017), without residual."""
+    """Multi-head self-attention between the fragments of an item (Vaswani et al., NeurIPS 2017), without residual."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
-        """Raise InputError if the heads do not divide `dim`."""
+        """Raises InputError if `num_heads` does not divide `dim`."""
         super().__init__()
         if dim % num_heads:
             raise InputError(f"dim {dim} is not a multiple of num_heads {num_heads}: change either.")
@@ -109,7 +113,7 @@ class SelfAttention(nn.Module):
     def attend(
         self, vectors: Float[Tensor, "item fragment dim"], near: Bool[Tensor, "item #fragment other"]
     ) -> Float[Tensor, "item fragment dim"]:
-        """What each fragment hears of the others that are `near` it; each needs one at least."""
+        """Return what each fragment attends to among the fragments that are `near` it. Each needs at least one."""
         queries, keys, values = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=near[:, None])
         return self.write(found.transpose(1, 2).flatten(2))

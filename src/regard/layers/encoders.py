@@ -1,4 +1,4 @@
-"""Sentences to one vector a word: a bidirectional GRU over our own vocabulary, or any pretrained encoder."""
+"""Text encoders, from sentences to one vector per word: a bidirectional GRU, or a pretrained encoder."""
 
 from typing import Any, Literal
 
@@ -16,10 +16,11 @@ from regard.words.pieces import model_source
 
 
 def build_words(config: WordsConfig, tokenizer: Vocabulary | Pieces, dim: int, *, weights: bool = True) -> nn.Module:
-    """The text encoder that `config` asks for, over `tokenizer`: Texts to Fragments of `dim`.
+    """Build the text encoder of `config` over `tokenizer`. It encodes Texts to Fragments of `dim`.
 
-    With `weights` False neither pretrained weights nor word vectors are read: a checkpoint is about to bring them.
-    Raises InputError if the tokenizer is of another encoder, or the word vectors are not of `config.word_dim`.
+    With `weights=False`, neither pretrained weights nor word vectors are read, because a checkpoint will bring them.
+    Raises InputError if the tokenizer belongs to another encoder, or if the word vectors do not have `config.word_dim`
+    numbers.
     """
     if config.encoder == "pretrained" and isinstance(tokenizer, Pieces):
         return PretrainedEncoder(tokenizer, dim, frozen=config.frozen, head=config.head, weights=weights)
@@ -40,14 +41,14 @@ def build_words(config: WordsConfig, tokenizer: Vocabulary | Pieces, dim: int, *
             dropout=config.dropout,
             vectors=vectors,
         )
-    raise InputError(f"The {config.encoder} text encoder does not read the numbers of a {type(tokenizer).__name__}.")
+    raise InputError(f"The {config.encoder} text encoder cannot use a {type(tokenizer).__name__}.")
 
 
 class GRUEncoder(nn.Module):
-    """Word vectors through a bidirectional GRU, the mean of its two directions (SCAN's text side; no normalisation).
+    """Word vectors through a bidirectional GRU, averaged over its two directions (SCAN's text side; not normalised).
 
-    `dropout` falls on the word vectors. `vectors` [word, word_dim] start the word vectors (see `word_vectors`), which
-    are otherwise uniform in +-0.1; they are trained in either case.
+    `dropout` applies to the word vectors. `vectors` [word, word_dim] are their initial values (see `word_vectors`); by
+    default they are uniform in +-0.1. They are trained in both cases.
     """
 
     def __init__(
@@ -71,26 +72,26 @@ class GRUEncoder(nn.Module):
         self.gru = nn.GRU(word_dim, dim, num_layers, batch_first=True, bidirectional=True)
 
     def forward(self, texts: Texts) -> Fragments:
-        """[text word] numbers to [text word dim] vectors, as wide as the longest text; padding is zero."""
+        """Encode [text word] numbers to [text word dim] vectors, as wide as the longest text; padding is zero."""
         lengths = texts.mask.sum(1).cpu()
         words = self.dropout(self.embedding(texts.tokens))
-        with torch.autocast("cpu", enabled=False):  # whose many small products bfloat16 only makes slower
+        with torch.autocast("cpu", enabled=False):  # bfloat16 makes its many small products slower
             packed, _ = self.gru(pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False))
         both, _ = pad_packed_sequence(packed, batch_first=True)
         vectors = both.unflatten(2, (2, -1)).mean(2)
         return Fragments(vectors, texts.mask[:, : vectors.shape[1]])
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """None: see PretrainedEncoder."""
+        """Return no parameters: see PretrainedEncoder."""
         return []
 
 
 class PretrainedEncoder(nn.Module):
-    """A Hugging Face encoder's last layer, its pieces averaged to words, then mapped to `dim` (no normalisation).
+    """The last layer of a Hugging Face encoder, averaged over the pieces of each word and mapped to `dim`.
 
-    `head` is one linear map, or DIME's convolutions over the words (Qu et al., SIGIR 2021) beside it. A `frozen`
-    encoder stays in eval mode and has no gradients. With `weights` False, its weights are random: a checkpoint fills
-    them.
+    The output is not normalised. `head` is one linear map, or convolutions over the words beside it (DIME; Qu et al.,
+    SIGIR 2021). A `frozen` encoder stays in eval mode and gets no gradients. With `weights=False`, its weights are
+    random until a checkpoint fills them.
     """
 
     def __init__(
@@ -116,9 +117,9 @@ class PretrainedEncoder(nn.Module):
         return self
 
     def forward(self, texts: Texts) -> Fragments:
-        """[text token] pieces to [text word dim] vectors, as wide as the most words; padding is zero.
+        """Encode [text token] pieces to [text word dim] vectors, as wide as the most words; padding is zero.
 
-        Raises InputError for texts of a tokenizer that makes no pieces.
+        Raises InputError for texts of a tokenizer without word pieces.
         """
         if texts.words is None:
             raise InputError("These texts have no word pieces: make them with the encoder's own tokenizer, a Pieces.")
@@ -135,12 +136,12 @@ class PretrainedEncoder(nn.Module):
         return Fragments(self.head(words).masked_fill(~mask[..., None], 0), mask)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """What a trainer gives a learning rate of its own: the encoder's parameters; none where it is frozen."""
+        """Return the encoder's parameters, which train at a learning rate of their own; none if it is frozen."""
         return [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
 
 
 class ConvHead(nn.Module):
-    """DIME's head: convolutions of 1, 2 and 3 neighbouring words, mapped together, beside a linear map of each word."""
+    """DIME's head: convolutions over 1, 2 and 3 words, mapped together, plus a linear map of each word."""
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
@@ -149,12 +150,12 @@ class ConvHead(nn.Module):
         self.linear = nn.Linear(width, dim)
 
     def forward(self, words: Float[Tensor, "text word width"]) -> Float[Tensor, "text word dim"]:
-        """`words` must be zero on padding, which then counts as much as the end of the sentence does: not at all."""
+        """`words` must be zero on padding, which then acts like the end of the sentence."""
         sequence = words.mT
-        heard = []
+        outputs = []
         for size, convolution in enumerate(self.convolutions, 1):
-            heard.append(F.relu(convolution(F.pad(sequence, ((size - 1) // 2, size // 2)))))
-        return self.joint(torch.cat(heard, 1).mT) + self.linear(words)
+            outputs.append(F.relu(convolution(F.pad(sequence, ((size - 1) // 2, size // 2)))))
+        return self.joint(torch.cat(outputs, 1).mT) + self.linear(words)
 
 
 def _backbone(pieces: Pieces, weights: bool) -> Any:
@@ -164,8 +165,8 @@ def _backbone(pieces: Pieces, weights: bool) -> Any:
         else:
             model, found = transformers.AutoModel.from_pretrained(
                 model_source(pieces.path),
-                use_safetensors=True,  # the other form is a pickle
-                ignore_mismatched_sizes=True,  # refused here instead, in one line
+                use_safetensors=True,  # the other format is a pickle
+                ignore_mismatched_sizes=True,  # refused below, in one line
                 output_loading_info=True,
             )
             unfit = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
@@ -173,5 +174,5 @@ def _backbone(pieces: Pieces, weights: bool) -> Any:
             if unfit:
                 raise InputError(f"{pieces.path} has no weights that fit {min(unfit)} (of {len(unfit)}): expected all.")
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # it makes a sentence vector, which nobody reads
+        model.pooler = None  # it computes a sentence vector that is not used
     return model

@@ -12,7 +12,7 @@ from regard.layers.normalisation import MaskedBatchNorm
 
 
 def normalised(edges: Float[Tensor, "image region other"]) -> Float[Tensor, "image region other"]:
-    """D^-1 E: the edges of each region scaled to sum to one; a region without edges keeps none."""
+    """Return D^-1 E: the edges of each region, scaled to sum to one. A region without edges keeps none."""
     degree = edges.sum(-1, keepdim=True)
     return edges / torch.where(degree == 0, 1.0, degree)
 
@@ -20,15 +20,15 @@ def normalised(edges: Float[Tensor, "image region other"]) -> Float[Tensor, "ima
 def between_real(
     edges: Shaped[Tensor, "image region region"], mask: Bool[Tensor, "image region"]
 ) -> Shaped[Tensor, "image region region"]:
-    """The edges, or their labels, whose two ends are real regions; the others are zero."""
+    """Return the edges (or their labels) with zero where an end is padding."""
     return edges.masked_fill(~(mask[:, :, None] & mask[:, None, :]), 0)
 
 
 class GraphConvolution(nn.Module):
     """One layer: V + BN(W_r(A(V W_g) + labels)) (VSRN, Li et al. 2019), or relu(A V W) + V with `classic`.
 
-    This is eq. 4 of docs/models/cmsei.md. `labels` counts the label classes of the edges; each label then adds a learnt
-    vector to the message along its edge.
+    This is eq. 4 of docs/models/cmsei.md. `num_labels` is the number of label classes of the edges; each label adds a
+    learnt vector to the message along its edge.
     """
 
     def __init__(self, dim: int, num_labels: int = 0, classic: bool = False) -> None:
@@ -54,10 +54,11 @@ class GraphConvolution(nn.Module):
 
 
 class PolarConvolution(nn.Module):
-    """GSMN's spatial layer (Liu et al., CVPR 2020): Gaussian kernels over the polar coordinates of pairs.
+    """GSMN's spatial layer (Liu et al., CVPR 2020): Gaussian kernels over the polar coordinates of pairs of regions.
 
-    Each of `num_kernels` kernels weighs a region's neighbours by distance and angle; the weighted sums, mapped to
-    `dim / num_kernels` each, are joined. Normalised like the other layer, so that it starts as identity.
+    Each of `num_kernels` kernels weighs the neighbours of a region by distance and angle. The weighted sums are mapped
+    to `dim / num_kernels` numbers each, and joined. The output is normalised as in GraphConvolution, so that the layer
+    starts as the identity. Raises InputError if `num_kernels` does not divide `dim`.
     """
 
     def __init__(self, dim: int, num_kernels: int = 8) -> None:
@@ -86,13 +87,13 @@ class PolarConvolution(nn.Module):
     def weights(
         self, boxes: Float[Tensor, "image region 4"], mask: Bool[Tensor, "image region"]
     ) -> Float[Tensor, "image kernel region region"]:
-        """The kernels' weights of each region's neighbours, summing to one over them."""
+        """Return the kernels' weights of each region's neighbours, which sum to one over the neighbours."""
         rho, theta = (part[:, None] for part in polar(boxes))
         distance, angle = self.distance[:, None, None], self.angle[:, None, None]
         turn = (theta - angle).abs()
         turn = torch.minimum(turn, (2 * math.pi - turn).abs())
         near = ((rho - distance) / self.distance_width[:, None, None]).square()
-        # The exponents' maximum over the neighbours is subtracted: it cancels, and no row can underflow to 0 / 0.
+        # The softmax subtracts the largest exponent, which cancels, so that no row underflows to 0 / 0.
         logits = -(near + (turn / self.angle_width[:, None, None]).square()) / 2
         weights = logits.masked_fill(~mask[:, None, None, :], float("-inf")).softmax(-1)
         return weights.masked_fill(~mask[:, None, :, None], 0)

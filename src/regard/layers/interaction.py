@@ -1,4 +1,4 @@
-"""Regions and words refined by each other, for every pair: stages 2 and 3 of CMSEI, which Hire keeps.
+"""Regions and words refined by each other, for every pair: stages 2 and 3 of CMSEI, which Hire shares.
 
 Equation numbers are those of docs/models/cmsei.md.
 """
@@ -22,6 +22,8 @@ Gate = Literal["norm", "sigmoid", "memory"]
 @dataclass(frozen=True, kw_only=True)
 class InteractionOptions:
     # Interactive attention between objects and words
+    """Options of the interaction between the regions and words of a pair, and of the score."""
+
     object_word: Literal["both", "regions", "words", "none"] = "both"  # which side attends to the other
     region_temperature: float = 4.0
     word_temperature: float = 9.0
@@ -31,13 +33,13 @@ class InteractionOptions:
     gate: Gate = "norm"
     # The score
     alignment: Literal["both", "regions", "words"] = "both"
-    global_weight: float = 0.0  # beta, of the cosine of the two global vectors
+    global_weight: float = 0.0  # beta, the weight of the cosine of the two global vectors
 
 
 class Interaction(nn.Module):
-    """The score of every pair: each branch refines the fragments of one side by the other side.
+    """The score of every pair. Each branch refines the fragments of one side by the other side.
 
-    It then compares them with the other side's global vector.
+    The refined fragments are pooled and compared with the global vector of the other side.
     """
 
     def __init__(self, dim: int, options: InteractionOptions) -> None:
@@ -60,7 +62,7 @@ class Interaction(nn.Module):
         return sum(scores) / len(scores) + self.options.global_weight * inner(images.pooled, texts.pooled)  # eq. 11
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
-        """The attention of words over regions, where that branch is; else of regions over words."""
+        """Return the attention of words over regions if that branch exists, else of regions over words."""
         if self.sentences is not None:
             weights = self.sentences.weights(images, texts).masked_fill(~texts.mask.T, 0)
             return weights.permute(0, 3, 1, 2)
@@ -69,7 +71,10 @@ class Interaction(nn.Module):
 
 
 class Branch(nn.Module):
-    """One direction: the queries' fragments attend to the context, hear its global vector, and are compared with it."""
+    """One direction of the interaction.
+
+    The fragments of the queries attend to the context, are guided by its global vector, pooled, and compared with it.
+    """
 
     def __init__(self, dim: int, attends: bool, temperature: float, guided: bool, gate: Gate) -> None:
         super().__init__()
@@ -87,7 +92,9 @@ class Branch(nn.Module):
         pooled = mean_max_pool(fragments, items)
         return inner(pooled, context.pooled[:, None])[..., 0]
 
-    def weights(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context fragment word query"]:
+    def weights(
+        self, context: Pooled, queries: Pooled
+    ) -> Float[Tensor, "context context_fragment query_fragment query"]:
         return attention(similarities(context, queries), context, self.temperature)  # eq. 6
 
 
@@ -103,20 +110,20 @@ class RefinementCell(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "context real dim"],
-        context: Float[Tensor, "context fragment dim"],
-        weights: Float[Tensor, "context fragment word query"],
+        context: Float[Tensor, "context context_fragment dim"],
+        weights: Float[Tensor, "context context_fragment query_fragment query"],
         items: Packed,
     ) -> Float[Tensor, "context real dim"]:
-        # The weights of a query sum to one, so mapping the context first equals mapping the attended vector.
+        # The weights of a query sum to one, so mapping the context first gives the same as mapping the attended vector.
         scale, shift = attended(weights, self.modulation(context), items).chunk(2, dim=-1)
-        queries = queries.to(scale.dtype)  # in mixed precision what is of pairs is narrow, and stays so
+        queries = queries.to(scale.dtype)  # under autocast, per-pair tensors stay in bfloat16
         return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu_())
 
 
 class GuidanceCell(nn.Module):
-    """DIME's global-local guidance: the other side's global vector re-weighs each fragment's features (eq. 8).
+    """DIME's global-local guidance: the other side's global vector re-weighs the features of each fragment (eq. 8).
 
-    norm: (1 + x) v, x = (W v) * g scaled to unit length along the fragments; sigmoid: v * sigma(W [v; g]);
+    norm: (1 + x) v, where x = (W v) * g is scaled to unit length over the fragments; sigmoid: v * sigma(W [v; g]);
     memory: IMRAM's gated memory, s v + (1 - s) tanh(W' [v; g]) with s = sigma(W [v; g]).
     """
 

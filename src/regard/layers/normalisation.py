@@ -1,4 +1,4 @@
-"""Batch normalisation that does not see padding."""
+"""Batch normalisation that ignores padding."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over the real fragments of a batch; padding comes out as zero.
+    """Batch normalisation over the real fragments of a batch; the output is zero on padding.
 
-    `start` is gamma's first value: 0 makes a residual branch start as the identity.
+    `start` is the initial value of gamma. With 0, a residual branch starts as the identity.
     """
 
     def __init__(self, dim: int, start: float = 1.0) -> None:

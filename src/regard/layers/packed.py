@@ -1,4 +1,4 @@
-"""The real fragments of several items, one after another: for every pair, nothing is computed for padding."""
+"""The real fragments of several items, one after another, so that no per-pair work is done for padding."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,33 +6,33 @@ from torch import Tensor
 
 
 class Packed:
-    """Where the real fragments of items lie once the padding between them is left out. Each item has one at least."""
+    """Positions of the real fragments of items when the padding is left out. Each item has at least one."""
 
     def __init__(self, mask: Bool[Tensor, "item fragment"]) -> None:
         self.mask, self.lengths = mask, mask.sum(1)
-        # One look at the mask tells all that the methods need: on a GPU, each look waits for it.
+        # The mask is read once for all methods, because on a GPU each read waits for it.
         counts = self.lengths.tolist()
         self._cuts = counts if len(set(counts)) > 1 else None
         self._places = None if sum(counts) == mask.numel() else mask.flatten().nonzero()[:, 0]
 
     def pack(self, padded: Float[Tensor, "*context padded dim"]) -> Float[Tensor, "*context real dim"]:
-        """The real ones of all places, item by item."""
+        """Return the real fragments, item by item."""
         return padded if self._places is None else padded.index_select(-2, self._places)
 
     def unpack(self, real: Float[Tensor, "context real dim"]) -> Float[Tensor, "context item fragment dim"]:
-        """Each in its place again, and zero between."""
+        """Return each fragment at its original position, with zero on padding."""
         if self._places is not None:
             real = real.new_zeros(len(real), self.mask.numel(), real.shape[-1]).index_copy(1, self._places, real)
         return real.unflatten(1, self.mask.shape)
 
     def sum(self, real: Float[Tensor, "context real dim"]) -> Float[Tensor, "context item dim"]:
-        """Over each item's."""
+        """Return the sum over the fragments of each item."""
         if self._cuts is None:
             return real.unflatten(1, (len(self.mask), -1)).sum(2)
         return torch.stack([part.sum(1) for part in real.split(self._cuts, 1)], 1)
 
     def max(self, real: Float[Tensor, "context real dim"]) -> Float[Tensor, "context item dim"]:
-        """Over each item's."""
+        """Return the maximum over the fragments of each item."""
         if self._cuts is None:
             return real.unflatten(1, (len(self.mask), -1)).amax(2)
         return torch.stack([part.amax(1) for part in real.split(self._cuts, 1)], 1)
@@ -40,7 +40,7 @@ class Packed:
     def scaled(
         self, real: Float[Tensor, "context real dim"], by: Float[Tensor, "context item dim"]
     ) -> Float[Tensor, "context real dim"]:
-        """Each times what its item is scaled by."""
+        """Return each fragment multiplied by the factor of its item."""
         if self._cuts is None:
             return (real.unflatten(1, (len(self.mask), -1)) * by[:, :, None]).flatten(1, 2)
         return real * by.repeat_interleave(self.lengths, 1, output_size=real.shape[1])

@@ -1,4 +1,4 @@
-"""From fragments to one vector an item."""
+"""Pooling: from fragments to one vector per item."""
 
 import math
 
@@ -17,29 +17,30 @@ def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
 
 
 def fill(values: Tensor, mask: Bool[Tensor, "..."], padding: float) -> Tensor:
-    """The values with `padding` where the mask, broadcast, is False.
+    """Return the values with `padding` where the mask, broadcast to their shape, is False.
 
-    Nothing is copied where all is real: a look that costs a CPU little, but would have a GPU wait.
+    On a CPU, nothing is copied if the mask is all True. On a GPU, checking that would wait for the GPU.
     """
     return values if not mask.is_cuda and mask.all() else values.masked_fill(~mask, padding)
 
 
 def mean_pool(fragments: Fragments) -> Float[Tensor, "item dim"]:
-    """The mean over the real fragments."""
+    """Return the mean over the real fragments."""
     kept = fragments.vectors.masked_fill(~fragments.mask[..., None], 0)
     return kept.sum(1) / fragments.mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def mean_max_pool(vectors: Float[Tensor, "context real dim"], items: Packed) -> Float[Tensor, "context item dim"]:
-    """The mean plus the maximum over the real fragments, of unit length (DIME's pooling of refined fragments)."""
+    """Return the mean plus the maximum over the real fragments, scaled to unit length (DIME)."""
     return unit(items.sum(vectors) / items.lengths[:, None] + items.max(vectors))
 
 
 class GeneralizedPooling(nn.Module):
     """GPO, the pooling operator of VSE-infinity (Chen et al., CVPR 2021); eq. 2-3 in docs/models/vse_infinity.md.
 
-    Each feature is sorted over the fragments, from high to low, and the sorted values are averaged with learnt weights.
-    The weight of a rank depends on the number of fragments: a Bi-GRU reads the ranks' positional encodings.
+    Each feature is sorted over the fragments in descending order, and the sorted values are averaged with learnt
+    weights. The weight of a rank depends on the number of fragments: a bidirectional GRU reads positional encodings of
+    the ranks.
     """
 
     def __init__(self, position_dim: int = 32, hidden_dim: int = 32, temperature: float = 0.1) -> None:
@@ -49,7 +50,7 @@ class GeneralizedPooling(nn.Module):
         self.weigh = nn.Linear(hidden_dim, 1, bias=False)
 
     def forward(self, fragments: Fragments) -> Float[Tensor, "item dim"]:
-        """One vector an item. Raises no error on an item without fragments: its vector is zero."""
+        """Return one vector per item. The vector of an item without fragments is zero."""
         mask = fragments.mask
         ranked = fragments.vectors.masked_fill(~mask[..., None], float("-inf")).sort(dim=1, descending=True).values
         counts = mask.sum(1)
@@ -59,7 +60,7 @@ class GeneralizedPooling(nn.Module):
         return torch.einsum("if,ifd->id", self.weights(lengths, mask.shape[1])[of_item].to(ranked.dtype), ranked)
 
     def weights(self, lengths: Tensor, width: int) -> Float[Tensor, "length rank"]:
-        """The weight of each rank for each number of fragments in `lengths`; zero beyond it."""
+        """Return the weight of each rank for each number of fragments in `lengths`; zero beyond that number."""
         positions = _positional_encoding(width, self.position_dim, lengths.device).to(self.weigh.weight.dtype)
         positions = positions.expand(len(lengths), -1, -1)
         packed = nn.utils.rnn.pack_padded_sequence(positions, lengths.cpu(), batch_first=True, enforce_sorted=False)

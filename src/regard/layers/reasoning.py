@@ -1,4 +1,4 @@
-"""Regions that reason over their explicit relations: stage 1 of CMSEI, which Hire keeps.
+"""Regions that reason over their explicit relations: stage 1 of CMSEI, which Hire shares.
 
 Equation numbers are those of docs/models/cmsei.md.
 """
@@ -17,17 +17,20 @@ from regard.layers.pooling import unit
 
 @dataclass(frozen=True, kw_only=True)
 class GraphOptions:
+    """Options of the graphs between the regions of an image."""
+
     spatial: Literal["iou", "polar", "classes", "full", "none"] = "iou"
     iou_threshold: float = 0.4
     num_kernels: int = 8  # of the polar graph
     semantic: Literal["edges", "weighted", "none"] = "edges"  # weighted: each edge times the cosine of its ends
-    directed: bool = False  # False: an edge either way; True: only the subject hears of the object
+    directed: bool = False  # False: edges in both directions; True: only from object to subject
     num_predicates: int = 0  # 0: edges only; else each predicate adds a learnt vector (later ones share the last)
     num_layers: int = 2  # of each graph
     convolution: Literal["residual", "classic"] = "residual"
     fusion: Literal["parallel", "sequential", "gated"] = "parallel"
 
     def needs(self) -> frozenset[str]:
+        """Return the optional inputs that the graphs read: of boxes and relations."""
         boxes = {"boxes"} if self.spatial in ("iou", "polar", "classes") else set()
         return frozenset(boxes | ({"relations"} if self.semantic != "none" else set()))
 
@@ -59,7 +62,10 @@ class ExplicitReasoning(nn.Module):
         boxes: Float[Tensor, "image region 4"] | None,
         relations: Int[Tensor, "image region region"] | None,
     ) -> Float[Tensor, "image region dim"]:
-        """Regions of unit length, from regions of unit length. Boxes and relations are those of `options.needs()`."""
+        """Map regions of unit length to regions of unit length.
+
+        `boxes` and `relations` are needed as `GraphOptions.needs` says.
+        """
         spatial = semantic = regions
         if self.spatial:
             inputs = self._spatial_inputs(regions, mask, boxes)
@@ -84,7 +90,7 @@ class ExplicitReasoning(nn.Module):
         return (spatial + semantic) / 2
 
     def _spatial_inputs(self, regions: Tensor, mask: Tensor, boxes: Tensor | None) -> tuple[Tensor, ...]:
-        """What each spatial layer reads: (edges,), (edges, labels) or (boxes,) (eq. 2)."""
+        """The inputs of each spatial layer: (edges,), (edges, labels) or (boxes,) (eq. 2)."""
         kind = self.options.spatial
         if kind == "full":
             return (between_real(regions @ regions.mT, mask),)
@@ -98,7 +104,7 @@ class ExplicitReasoning(nn.Module):
         return (_with_self(near, mask, regions.dtype) * (regions @ regions.mT),)
 
     def _semantic_inputs(self, regions: Tensor, mask: Tensor, relations: Tensor | None) -> tuple[Tensor, ...]:
-        """What each semantic layer reads: (edges,), or (edges, predicates) (eq. 3)."""
+        """The inputs of each semantic layer: (edges,) or (edges, predicates) (eq. 3)."""
         assert relations is not None
         relations = between_real(relations, mask)
         related = relations > 0
@@ -108,6 +114,6 @@ class ExplicitReasoning(nn.Module):
 
 
 def _with_self(edges: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The edges between real regions, and one from each real region to itself."""
+    """The edges between real regions, with an edge from each real region to itself."""
     loops = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     return between_real(edges | loops, mask).to(dtype)

@@ -1,4 +1,4 @@
-"""One file a paper; none imports another."""
+"""The models: one file per paper. None imports another."""
 
 from regard.matcher import Matcher
 from regard.models.cmsei import CMSEI

@@ -1,16 +1,18 @@
 """CMSEI: Cross-modal Semantic Enhanced Interaction for Image-Sentence Retrieval. Ge, Chen, Xu, Tao, Jose. WACV 2023.
 
-A reconstruction. The abstract and a figure's caption were read; the method section was not, and no code is public. The
-modules and their order are the abstract's; the equations are rebuilt from the code that the author demonstrably builds
-on (DIME's refinement and guidance cells, CGMN's and VSRN's graphs). Equation numbers are those of docs/models/cmsei.md.
+A reconstruction. The abstract and the caption of a figure were read. The method section was not available, and no code
+is public. The modules and their order follow the abstract. The equations are rebuilt from the code that the author
+builds on (the refinement and guidance cells of DIME, the graphs of CGMN and VSRN). Equation numbers are those of
+docs/models/cmsei.md.
 
 Needs: boxes (spatial graph: iou, polar, classes); relations (semantic graph).
 
 Differences, each an option where the paper may mean something else
-- no batch normalisation before the pooled similarity (DIME has one): it would make a pair's score depend on the batch;
-- padded words are left out of the normalisation over queries: DIME leaves them in, and its scores depend on padding;
-- the two linear maps of an attended vector are applied to the context before attention (weights sum to one): equal;
-- one checkpoint scores both directions (`alignment="both"`); DIME trains one model for each and averages.
+- no batch normalisation before the pooled similarity (DIME has one): a pair's score would depend on the batch;
+- padded words are left out of the normalisation over queries; in DIME they count, and its scores depend on padding;
+- the two linear maps of an attended vector are applied to the context before attention, which is equal because the
+  weights sum to one;
+- one checkpoint scores both directions (`alignment="both"`); DIME trains one model for each and averages their scores.
 """
 
 from dataclasses import dataclass, field

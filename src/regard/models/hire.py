@@ -1,16 +1,17 @@
 """Hire: Hybrid-modal Interaction with multiple Relational Enhancements for Image-Text Matching. Ge et al. TIST 2024.
 
-A reconstruction. The abstract was read, and a second-hand summary; the method section was not, and no code is public.
-Hire extends CMSEI by implicit relations: self-attention between regions *before* the explicit graphs, "to improve the
-fault tolerance of explicit relationship detection". Equation numbers are those of docs/models/hire.md.
+A reconstruction. The abstract and a second-hand summary were read. The method section was not available, and no code is
+public. Hire extends CMSEI by implicit relations: self-attention between regions *before* the explicit graphs, "to
+improve the fault tolerance of explicit relationship detection". Equation numbers are those of docs/models/hire.md.
 
 Needs: boxes (spatial graph: iou, polar, classes); relations (semantic graph).
 
 Differences, each an option where the paper may mean something else
-- the self-attention is DIME's (16 heads, a feed-forward layer of 512, no layer normalisation); its form is not known;
-- what it gives is scaled to unit length, as all that enters the graphs is: their edges are cosines;
-- words attend to each other only with `implicit="both"`; the summary says "each modality", the abstract objects;
-- all else is as in CMSEI, with its differences.
+- the self-attention is that of DIME (16 heads, a feed-forward layer of 512, no layer normalisation); its form in Hire
+  is not known;
+- its output is scaled to unit length, like every input of the graphs, whose edges are cosines;
+- words attend to each other only with `implicit="both"`: the summary says "each modality", the abstract says regions;
+- everything else is as in CMSEI, with its differences.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Hire(Matcher):
         # Implicit relations
         implicit: Literal["regions", "words", "both", "none"] = "regions"
         order: Literal["before", "after"] = "before"  # of the explicit graphs
-        recombine: bool = False  # add the regions that went into the second stage to what comes out of it
+        recombine: bool = False  # add the input of the second stage to its output
         num_heads: int = 16
         num_implicit: int = 1  # layers
         feedforward_dim: int = 512  # 0: attention only
@@ -116,7 +117,7 @@ def _implicit(config: Hire.Config, wanted: bool) -> nn.ModuleList:
 
 
 def _attended(layers: nn.ModuleList, vectors: Tensor, mask: Tensor) -> Tensor:
-    """The fragments of unit length after the layers, padding zero; as they are where there is no layer."""
+    """The fragments after the layers, of unit length and zero on padding; unchanged if there is no layer."""
     for layer in layers:
         vectors = layer(vectors, mask)
     return unit(vectors).masked_fill(~mask[..., None], 0) if layers else vectors

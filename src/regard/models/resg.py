@@ -1,18 +1,19 @@
 """ReSG: Learning Relationship-Enhanced Semantic Graph for Fine-Grained Image-Text Matching. Liu et al. IEEE T-CYB 2024.
 
-A reconstruction from the abstract: the paper's text, code and settings could not be had. The abstract names the
-mechanisms: a graph of semantic concepts and their relations on each side (VReG, TReG), nodes that hear their context,
-matching node by node, and a triplet loss joined by a center hinge and a positive-negative margin. Their equations are
-rebuilt from its nearest kin, SGM (Wang et al., WACV 2020), and each choice is an option. Equation numbers are those of
-docs/models/resg.md.
+A reconstruction from the abstract; the paper's text, code and settings were not available. The abstract names the
+mechanisms: a graph of semantic concepts and their relations on each side (VReG, TReG), nodes that attend to their
+context, matching node by node, and a triplet loss joined by a center hinge and a positive-negative margin. Their
+equations are rebuilt from the most similar published model, SGM (Wang et al., WACV 2020), and each choice is an option.
+Equation numbers are those of docs/models/resg.md.
 
 Needs: boxes (geometry of related regions); relations (`relations="file"`); labels (`concepts="labels"`); roles.
 
-Differences from that kin
-- a relation has no feature of its union box, which no common feature file has: its ends and geometry stand for it;
-- concepts may be inferred, where regions come without labels, and related pairs, where there is no scene graph;
-- objects hear their context too: SGM maps them alone;
-- the sentence's own node is the mean of its words, whatever the text encoder.
+Differences from SGM
+- a relation has no feature of its union box, which common feature files do not have; its ends and their geometry
+  replace it;
+- concepts can be inferred, if regions have no labels, and so can related pairs, if there is no scene graph;
+- objects attend to their context too; SGM maps each object alone;
+- the node of the sentence is the mean of its words, for any text encoder.
 """
 
 from dataclasses import dataclass, replace
@@ -46,7 +47,7 @@ class ReSGGraph(Fragments):
     pooled: Float[Tensor, "item dim"]
 
     def trimmed(self) -> "ReSGGraph":
-        """Without the trailing places, of relations too, that are padding in every item."""
+        """Return the batch without trailing positions, of relations too, that are padding in every item."""
         kept = super().trimmed()
         last = int(extent(self.relation_mask).amax()) if len(self) else 0
         relations, mask, places = (part[:, :last] for part in (kept.relations, kept.relation_mask, kept.ends))
@@ -60,20 +61,20 @@ class ReSG(Matcher):
     class Config:
         dim: int = 1024
         # Nodes
-        image_graph: bool = True  # VReG; False: regions alone
-        text_graph: bool = True  # TReG; False: words alone
-        concepts: Literal["inferred", "labels", "none"] = "inferred"  # what a region is, beside how it looks
+        image_graph: bool = True  # VReG; False: regions only
+        text_graph: bool = True  # TReG; False: words only
+        concepts: Literal["inferred", "labels", "none"] = "inferred"  # the concept of a region, beside its appearance
         num_concepts: int = 1000  # to infer from
         num_labels: int = 1600  # of the detector; later labels share the last
         concept_temperature: float = 1.0
         relations: Literal["file", "inferred", "none"] = "file"
-        num_relations: int = 25  # of an image, at most
+        num_relations: int = 25  # per image, at most
         num_predicates: int = 50  # in the file (later ones share the last), or to infer from
         # Context
         num_layers: int = 2
         num_heads: int = 4
-        affine_neighbours: int = 8  # regions that a region hears, beside its relations
-        order_edges: bool = True  # a word hears those beside it
+        affine_neighbours: int = 8  # regions that a region attends to, beside its relations
+        order_edges: bool = True  # each word attends to its neighbours
         # The score
         direction: Direction = "t2i"
         relation_weight: float = 1.0
@@ -81,11 +82,11 @@ class ReSG(Matcher):
         # Losses beside the triplet
         center: Literal["rank", "pull", "none"] = "rank"
         center_weight: float = 1.0
-        center_margin: float = 0.2  # of rank; of pull the authors of its kin take 0.1
+        center_margin: float = 0.2  # for `rank`; for `pull` the authors of SGM use 0.1
         center_fixed: bool = False  # no gradient through the centers
         margin: Literal["learnt", "fixed", "none"] = "learnt"
         margin_weight: float = 1.0
-        margin_middle: float = 0.4  # between positive and negative pairs, of a score from -1 to 1
+        margin_middle: float = 0.4  # between positive and negative pairs, for scores from -1 to 1
         margin_width: float = 0.1  # either side of it
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
@@ -153,7 +154,7 @@ class ReSG(Matcher):
         return scores + self.config.global_weight * inner(images.pooled, texts.pooled)  # eq. 10
 
     def align(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text region word"]:
-        """The cosine of each concept and each word, of which the score takes the best."""
+        """Return the cosine of each concept and each word, of which the score takes the best."""
         return similarities(images, texts).permute(0, 3, 1, 2)
 
     def align_relations(self, images: ReSGGraph, texts: ReSGGraph) -> RelationAlignment | None:
@@ -181,7 +182,7 @@ class ReSG(Matcher):
         return losses
 
     def _graph(self, nodes: Fragments, relations: "ReSGRelations | None", pool: nn.Linear) -> ReSGGraph:
-        """The encoding of nodes of which the first are the regions or words, and the others the relations."""
+        """The encoding of nodes. The first nodes are the regions or words, the others the relations."""
         vectors, mask, width = _masked(unit(nodes.vectors), nodes.mask), nodes.mask, nodes.mask.shape[1]
         if relations is None:
             ends = mask.new_zeros(len(mask), 0, 3, dtype=torch.long)
@@ -195,14 +196,14 @@ class ReSG(Matcher):
 
 @dataclass(frozen=True)
 class ReSGRelations(Fragments):
-    """Relation nodes of each item: `vectors` before they hear their context."""
+    """Relation nodes of each item; `vectors` are those before they attend to their context."""
 
     ends: Int[Tensor, "item fragment 3"]
-    members: Bool[Tensor, "item fragment member"]  # the regions or words that each is of
+    members: Bool[Tensor, "item fragment member"]  # the regions or words of each relation
 
 
 class Concepts(nn.Module):
-    """What each region is, mapped to be added to how it looks (eq. 1-2)."""
+    """The concept of each region, mapped so that it can be added to the appearance (eq. 1-2)."""
 
     def __init__(self, config: ReSG.Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__()
@@ -213,7 +214,7 @@ class Concepts(nn.Module):
         if config.concepts == "labels":
             self.labels = nn.Embedding(config.num_labels + 1, width, padding_idx=0)
         else:
-            # The vectors of the vocabulary's most frequent words, after its four special ones, where there are some.
+            # The vectors of the most frequent words, which follow the four special ones, if there is a vocabulary.
             start = torch.randn(config.num_concepts, width) * 0.1
             if known is not None:
                 start = known.weight.detach()[4 : 4 + config.num_concepts].clone()
@@ -233,7 +234,7 @@ class Concepts(nn.Module):
 
 
 class PictureRelations(nn.Module):
-    """The relations of a picture as nodes: subject, predicate and object in order (eq. 3-5)."""
+    """The relations of an image as nodes: subject, predicate and object in order (eq. 3-5)."""
 
     def __init__(self, config: ReSG.Config, feature_dim: int) -> None:
         super().__init__()

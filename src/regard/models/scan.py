@@ -71,7 +71,7 @@ class SCAN(Matcher):
         return context, queries
 
     def _aggregate(
-        self, cosine: Float[Tensor, "context fragment query"], mask: Bool[Tensor, "query fragment"]
+        self, cosine: Float[Tensor, "context query_fragment query"], mask: Bool[Tensor, "query query_fragment"]
     ) -> Float[Tensor, "context query"]:
         if self.config.aggregation == "mean":  # eq. 4
             return fill(cosine, mask.T, 0.0).sum(1) / mask.sum(1).clamp(min=1)

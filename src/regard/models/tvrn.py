@@ -1,15 +1,17 @@
 """TVRN: A Mutually Textual and Visual Refinement Network for Image-Text Matching. Pang, Zeng, Zhao, Xue. IEEE TMM 2024.
 
-Needs: boxes (spatial graph of regions); text_relations (spatial graph of words). Equation numbers are those of
+The authors' code and the figures of the paper were read, its text was not. Equation numbers are those of
 docs/models/tvrn.md.
 
-Differences from the authors' code, which was read; none of its faults, the first four, is kept
-- each text is expanded with what it sees in the image of its pair: theirs takes image 0 of the block for all images;
-- an image's boxes travel with it: theirs scores every block with the overlaps of the last batch that was loaded;
-- the two gates of eq. 10 are softmaxes over regions and over words: theirs run over an axis of one, and are all 1;
-- the global attention of an image normalises features: theirs normalises each place of 36, and order means nothing;
-- the words' gate would cancel in eq. 11's quotient: it is left out, or weighs the words' nodes (`weighted`);
-- words have a spatial graph of their dependencies, as in the paper's figure: theirs is read and not used;
+Needs: boxes (spatial graph of regions); text_relations (spatial graph of words).
+
+Differences from the authors' code, whose faults (listed in docs/models/tvrn.md) are not reproduced
+- each text is expanded with what it attends to in the image of its pair; theirs takes image 0 of the block for all;
+- an image's boxes stay with it; theirs scores every block with the overlaps of the last batch that was loaded;
+- the two gates of eq. 10 are softmaxes over regions and over words; theirs run over an axis of size 1, so all are 1;
+- the global attention of an image normalises features; theirs normalises each of 36 positions, which have no meaning;
+- the gate of words would cancel in the quotient of eq. 11: it is left out, or weighs the nodes of words (`weighted`);
+- words have a spatial graph of their dependencies, as in the paper's figure; theirs is read and not used;
 - `reasoning="both"` scores with both heads in one checkpoint; the authors train two models and average their scores,
   which is `regard evaluate RUN RUN`.
 """
@@ -35,7 +37,7 @@ from regard.matcher import Matcher
 
 @dataclass(frozen=True)
 class TVRNImages(Fragments):
-    """An image: `vectors` are its context features, which words look at; `unified` is what words are compared with."""
+    """Images: `vectors` are context features, which words attend to; `unified` is compared with words."""
 
     unified: Float[Tensor, "item fragment part dim"]  # parts: a region's content and its context
     pooled: Float[Tensor, "item dim"] | None = None
@@ -43,7 +45,7 @@ class TVRNImages(Fragments):
     fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "unified": (1,)}
 
     def parts(self) -> Fragments:
-        """The unified features, two to a region."""
+        """Return the unified features, two per region."""
         return Fragments(self.unified.flatten(1, 2), self.mask.repeat_interleave(self.unified.shape[2], 1))
 
     def summary(self) -> Float[Tensor, "item dim"]:
@@ -52,16 +54,16 @@ class TVRNImages(Fragments):
 
 @dataclass(frozen=True)
 class TVRNTexts(Fragments):
-    """A text: `vectors` are its content features, `refined` the same after the GRU, `state` where that GRU stopped."""
+    """Texts: `vectors` are content features, `refined` the same after the GRU, `state` the final state of that GRU."""
 
     refined: Float[Tensor, "item fragment dim"] | None = None
-    context: Float[Tensor, "item fragment dim"] | None = None  # what looks at regions
+    context: Float[Tensor, "item fragment dim"] | None = None  # the vectors that attend to regions
     state: Float[Tensor, "item dim"] | None = None
 
     fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "refined": (1,), "context": (1,)}
 
     def summary(self) -> Float[Tensor, "item dim"]:
-        """Of the refined words, which are what is compared with an image."""
+        """Return the mean of the refined words, which are what is compared with images."""
         return super().summary() if self.refined is None else Fragments(self.refined, self.mask).summary()
 
 
@@ -77,7 +79,7 @@ class TVRN(Matcher):
         text_spatial: Literal["dep", "none"] = "dep"  # beside the words' self-attention
         unify: Literal["gru", "gru_plain", "none"] = "gru"  # gru_plain: without the residual
         # Every pair
-        expand: bool = True  # each word with what it sees
+        expand: bool = True  # expand each word by what it attends to
         refine: Literal["gru", "gru_plain", "none"] = "gru"
         enhancement: Literal["regions", "weighted", "equal", "prob", "none"] = "regions"
         temperature: float = 9.0
@@ -105,7 +107,7 @@ class TVRN(Matcher):
         self.whole = SimilarityVector(dim, similarity_dim) if config.nodes != "local" else None
         self.local = SimilarityVector(dim, similarity_dim) if config.nodes != "global" else None
         kinds = ["sgr", "saf"] if config.reasoning == "both" else [config.reasoning]
-        kinds = kinds if self.local is not None else ["mean"]  # of one node, there is nothing to reason over
+        kinds = kinds if self.local is not None else ["mean"]  # a single node needs no reasoning
         self.heads = nn.ModuleList(Head(similarity_dim, config.steps, kind) for kind in kinds)
 
     def needs(self) -> frozenset[str]:
@@ -175,7 +177,10 @@ class TVRN(Matcher):
         return 2 * words * max(2 * regions, self.config.dim)
 
     def align(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text region word"]:
-        """The weight of each region, content and context together, for each word, alone and expanded in the mean."""
+        """Return the weight of each region for each word, content and context summed.
+
+        With expanded words, it is the mean over the plain and the expanded word.
+        """
         words, mask = self._refined(images, texts)
         weights = self._weights(images, words, mask).masked_fill(~mask.T, 0)
         by_region = weights.unflatten(1, images.unified.shape[1:3]).sum(2)
@@ -185,20 +190,20 @@ class TVRN(Matcher):
     def _refined(
         self, images: TVRNImages, texts: TVRNTexts
     ) -> tuple[Float[Tensor, "#image text word dim"], Bool[Tensor, "text word"]]:
-        """The refined words, those of the sentence and then, for every image, what each of them sees in it."""
+        """The refined words: those of the sentence, then, for each image, what each word attends to in it."""
         alone = (texts.vectors if texts.refined is None else texts.refined)[None]
         if self.attend is None or texts.context is None:
             return alone, texts.mask
         asking = Fragments(texts.context, texts.mask)
         weights = self.attend.between(images, asking)  # eq. 7
         seen = self.read_words.pairs(weights, images.vectors, texts)  # eq. 7-8
-        alone = alone.to(seen.dtype).expand(len(images), -1, -1, -1)  # narrow in mixed precision, as what is seen is
+        alone = alone.to(seen.dtype).expand(len(images), -1, -1, -1)  # bfloat16 under autocast, as `seen` is
         return torch.cat([alone, seen], 2), texts.mask.repeat(1, 2)
 
     def _weights(
         self, images: TVRNImages, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]
     ) -> Float[Tensor, "image fragment word text"]:
-        """How much of each unified feature goes to each word (eq. 10-11)."""
+        """The weight of each unified feature for each word (eq. 10-11)."""
         parts = images.parts()
         similarity = (parts.vectors @ words.flatten(1, 2).mT).unflatten(2, mask.shape).transpose(2, 3).contiguous()
         similarity = similarity.masked_fill(~(parts.mask[:, :, None, None] & mask.T), 0)
@@ -207,7 +212,7 @@ class TVRN(Matcher):
     def enhanced(
         self, weights: Float[Tensor, "image fragment word text"], images: TVRNImages
     ) -> Float[Tensor, "image fragment word text"]:
-        """Attention weights after the semantic alignment enhancement (eq. 10-11)."""
+        """Return attention weights after the semantic alignment enhancement (eq. 10-11)."""
         parts, kind = images.parts(), self.config.enhancement
         if kind == "none":
             return weights
@@ -224,12 +229,12 @@ class TVRN(Matcher):
 
 
 def _at_least(weights: Tensor, bound: Tensor) -> Tensor:
-    """Where the weights reach the bound; rounding does not count, so that even weights all do."""
+    """Whether weights reach the bound, with a tolerance for rounding, so that equal weights all do."""
     return weights >= (1 - 1e-5) * bound
 
 
 class Attention(nn.Module):
-    """ATT (eq. 2): fragments attend to each other, or to those of another item, by one pair of maps."""
+    """ATT (eq. 2): fragments attend to each other, or to those of another item, through one pair of maps."""
 
     def __init__(self, dim: int, temperature: float) -> None:
         super().__init__()
@@ -240,14 +245,16 @@ class Attention(nn.Module):
     def within(self, items: Fragments) -> Float[Tensor, "item fragment dim"]:
         return _gathered(self.key(items.vectors) @ self.query(items.vectors).mT, items, self.temperature)
 
-    def between(self, context: Fragments, queries: Fragments) -> Float[Tensor, "context fragment word query"]:
+    def between(
+        self, context: Fragments, queries: Fragments
+    ) -> Float[Tensor, "context context_fragment query_fragment query"]:
         keys, asked = self.key(context.vectors), self.query(queries.vectors)
         similarity = similarities(Fragments(keys, context.mask), Fragments(asked, queries.mask))
         return attention(similarity, context, self.temperature)
 
 
 class SpatialAttention(nn.Module):
-    """Fragments attend to those near them, by cosine; to the others as to a cosine of 0 (eq. 3)."""
+    """Fragments attend to those near them by cosine, and to the others as if their cosine were 0 (eq. 3)."""
 
     def __init__(self, dim: int, temperature: float) -> None:
         super().__init__()
@@ -266,24 +273,24 @@ class SpatialAttention(nn.Module):
 def _to_unit(
     weights: Float[Tensor, "image fragment word text"], vectors: Float[Tensor, "image fragment dim"]
 ) -> Float[Tensor, "image fragment word text"]:
-    """The weights scaled so that each weighted sum of the vectors has unit length, which their Gram matrix tells."""
+    """The weights scaled such that each weighted sum of the vectors has unit length, computed from the Gram matrix."""
     gram = vectors @ vectors.mT
     squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1, keepdim=True)
-    return weights * torch.rsqrt(squares.clamp(min=1e-6))  # what cancels has no direction, and stays short
+    return weights * torch.rsqrt(squares.clamp(min=1e-6))  # sums that cancel have no direction, and stay short
 
 
 def _gathered(
     similarity: Float[Tensor, "item context query"], items: Fragments, temperature: float
 ) -> Float[Tensor, "item query dim"]:
-    """What each fragment attends to among its own item's, of unit length."""
+    """What each fragment attends to among its own item's fragments, of unit length."""
     weights = attention(between_real(similarity, items.mask)[..., None], items, temperature)[..., 0]
     return unit(weights.mT @ items.vectors).masked_fill(~items.mask[..., None], 0)
 
 
 class Reader(nn.Module):
-    """A GRU that reads an item's content and then what was gathered: unit(GRU + content) at each place (eq. 6, 8).
+    """A GRU over an item's content and then its attended vectors: unit(GRU + content) at each position (eq. 6, 8).
 
-    `kind` none reads nothing, and gru_plain adds no content.
+    With `kind` none nothing is read; gru_plain adds no content.
     """
 
     def __init__(self, dim: int, kind: str) -> None:
@@ -297,7 +304,7 @@ class Reader(nn.Module):
         content: Fragments,
         state: Float[Tensor, "item dim"] | None = None,
     ) -> tuple[Float[Tensor, "item fragment dim"], Float[Tensor, "item dim"] | None]:
-        """The vectors refined, going on from `state`, and where the GRU is after the last real one."""
+        """Return the refined vectors, starting from `state`, and the state after the last real fragment."""
         if self.gru is None:
             return vectors, None
         lengths = content.mask.sum(1).clamp(min=1).cpu()
@@ -312,12 +319,12 @@ class Reader(nn.Module):
         regions: Float[Tensor, "image region dim"],
         texts: TVRNTexts,
     ) -> Float[Tensor, "image text word dim"]:
-        """What each word sees, unit(weights x regions), refined; the GRU goes on where each text's reading ended."""
+        """Return what each word attends to, unit(weights x regions), refined by the GRU from each text's final state."""
         if self.gru is None or texts.state is None:
             items = Packed(texts.mask)
             return items.unpack(attended(_to_unit(weights, regions), regions, items))
         first, again, first_bias, again_bias = self.gru.all_weights[0]
-        # The first map is linear, so regions are mapped once an image, and not what each word sees of them.
+        # The first map is linear, so it is applied once per region instead of once per word.
         mapped = F.linear(regions, first)
         by_word = _to_unit(weights, regions).permute(2, 0, 3, 1).contiguous()
         state, refined, gates = texts.state.expand(len(regions), -1, -1), [], 2 * regions.shape[-1]

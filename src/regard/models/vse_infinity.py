@@ -3,9 +3,9 @@
 Needs: features only. Equation numbers are those of docs/models/vse_infinity.md.
 
 Differences
-- the field's `-10000` in place of masked scores is -inf here: padding has no weight at all;
-- region and word dropping, the paper's augmentation, belongs to training (`train.region_drop`, `train.word_drop`);
-- the image side's two-layer perceptron has one hidden width (half of `dim`), as in the authors' code.
+- masked scores are -inf, where common code has `-10000`: padding has no weight at all;
+- dropping of regions and words, the paper's augmentation, is part of training (`train.region_drop`, `train.word_drop`);
+- the two-layer perceptron of the image side has one hidden width (half of `dim`), as in the authors' code.
 """
 
 from dataclasses import dataclass
@@ -50,6 +50,7 @@ class VSEInfinity(Matcher):
         return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))  # eq. 2-3
 
     def for_scoring(self, encoding: Pooled | Vectors) -> Vectors:
+        """Return the summary vectors, which are all that `score` reads."""
         return Vectors(encoding.summary())
 
     def score(self, images: Pooled | Vectors, texts: Pooled | Vectors) -> Float[Tensor, "image text"]:
@@ -59,12 +60,12 @@ class VSEInfinity(Matcher):
         return 1
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
-        """The cosine of each region and word. The model scores pooled vectors: this illustrates, it does not decide."""
+        """Return the cosine of each region and word. It only illustrates: the model scores pooled vectors."""
         return torch.einsum("ird,twd->itrw", unit(images.vectors), unit(texts.vectors))
 
 
 class RegionMLP(nn.Module):
-    """Two linear layers with batch normalisation over real regions between them."""
+    """Two linear layers, with batch normalisation over real regions between them."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, dim: int) -> None:
         super().__init__()
