@@ -8,8 +8,8 @@ from regard.data.relation_files import IMAGE_FILE
 from regard.data.split import Split
 from regard.extract.options import fingerprint
 from regard.files import InputError
-from regard.relations.from_boxes import relate
-from regard.relations.from_predictor import predicted
+from regard.relations.from_boxes import write_box_relations
+from regard.relations.from_predictor import predict_relations
 from regard.relations.predictor import Predictor
 
 
@@ -40,7 +40,7 @@ class Relating:
     def make(self, folder: Path, split: str) -> None:
         """Write the relations of a split."""
         if self.predictor:
-            found = predicted(self.predictor, Split.open(folder, split))
+            found = predict_relations(self.predictor, Split.open(folder, split))
             found.save(Files(folder, split).path("relations.npz"), IMAGE_FILE)
         elif self.name == "boxes":
-            relate(folder, split)
+            write_box_relations(folder, split)
