@@ -1,5 +1,8 @@
 """Every model, and each option of its configuration, against its paper's equations in plain loops."""
 
+import inspect
+import re
+import sys
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 
@@ -77,6 +80,13 @@ def test_every_option_is_among_the_variants():
         numbers |= {"interaction.region_temperature", "interaction.word_temperature"}
         of_training = {"dropout", *(option for option in ALL_OF_RESG if option.startswith(("center", "margin")))}
         assert option_names(model.Config) - tried - numbers - of_training == set()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_file_of_a_model_shows_every_option(name):
+    source = inspect.getsource(sys.modules[MODELS[name].__module__])
+    words = set(re.findall(r"\w+", source[source.index("class Config") : source.index("def __init__")]))
+    assert {option.split(".")[-1] for option in option_names(MODELS[name].Config)} - words == set()
 
 
 @torch.no_grad()

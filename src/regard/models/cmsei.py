@@ -33,8 +33,12 @@ class CMSEI(Matcher):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 256
-        graph: GraphOptions = field(default_factory=GraphOptions)  # relations between regions: eq. 2-5
-        interaction: InteractionOptions = field(default_factory=InteractionOptions)  # the score: eq. 6-11
+        # Graphs between regions (eq. 2-5), with the options spatial, iou_threshold, num_kernels, semantic, directed,
+        # num_predicates, num_layers, convolution and fusion
+        graph: GraphOptions = field(default_factory=GraphOptions)
+        # Interaction of regions and words, and the score (eq. 6-11), with the options object_word, region_temperature,
+        # word_temperature, object_sentence, word_image, gate, alignment and global_weight
+        interaction: InteractionOptions = field(default_factory=InteractionOptions)
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)

@@ -34,9 +34,13 @@ class Hire(Matcher):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 256
-        graph: GraphOptions = field(default_factory=GraphOptions)  # explicit relations: eq. 4
-        interaction: InteractionOptions = field(default_factory=InteractionOptions)  # the score: eq. 6
-        # Implicit relations
+        # Explicit relations (eq. 4), with the options spatial, iou_threshold, num_kernels, semantic, directed,
+        # num_predicates, num_layers, convolution and fusion
+        graph: GraphOptions = field(default_factory=GraphOptions)
+        # Interaction of regions and words, and the score (eq. 6), with the options object_word, region_temperature,
+        # word_temperature, object_sentence, word_image, gate, alignment and global_weight
+        interaction: InteractionOptions = field(default_factory=InteractionOptions)
+        # Implicit relations (eq. 2-3)
         implicit: Literal["regions", "words", "both", "none"] = "regions"
         order: Literal["before", "after"] = "before"  # of the explicit graphs
         recombine: bool = False  # add the input of the second stage to its output
