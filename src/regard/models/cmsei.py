@@ -64,8 +64,8 @@ class CMSEI(Matcher):
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.interaction(images, texts)  # eq. 6-11
 
-    def pair_size(self, regions: int, words: int) -> int:
-        return 2 * regions * self.config.dim
-
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         return self.interaction.align(images, texts)
+
+    def pair_size(self, regions: int, words: int) -> int:
+        return 2 * regions * self.config.dim
