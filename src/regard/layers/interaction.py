@@ -21,9 +21,9 @@ Gate = Literal["norm", "sigmoid", "memory"]
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionOptions:
-    # Interactive attention between objects and words
     """Options of the interaction between the regions and words of a pair, and of the score."""
 
+    # Interactive attention between objects and words
     object_word: Literal["both", "regions", "words", "none"] = "both"  # which side attends to the other
     region_temperature: float = 4.0
     word_temperature: float = 9.0

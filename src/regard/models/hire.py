@@ -34,9 +34,13 @@ class Hire(Matcher):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 256
-        graph: GraphOptions = field(default_factory=GraphOptions)  # explicit relations: eq. 4
-        interaction: InteractionOptions = field(default_factory=InteractionOptions)  # the score: eq. 6
-        # Implicit relations
+        # Explicit relations (eq. 4), with the options spatial, iou_threshold, num_kernels, semantic, directed,
+        # num_predicates, num_layers, convolution and fusion
+        graph: GraphOptions = field(default_factory=GraphOptions)
+        # Interaction of regions and words, and the score (eq. 6), with the options object_word, region_temperature,
+        # word_temperature, object_sentence, word_image, gate, alignment and global_weight
+        interaction: InteractionOptions = field(default_factory=InteractionOptions)
+        # Implicit relations (eq. 2-3)
         implicit: Literal["regions", "words", "both", "none"] = "regions"
         order: Literal["before", "after"] = "before"  # of the explicit graphs
         recombine: bool = False  # add the input of the second stage to its output
@@ -82,11 +86,11 @@ class Hire(Matcher):
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.interaction(images, texts)  # eq. 6
 
-    def pair_size(self, regions: int, words: int) -> int:
-        return 2 * regions * self.config.dim
-
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         return self.interaction.align(images, texts)
+
+    def pair_size(self, regions: int, words: int) -> int:
+        return 2 * regions * self.config.dim
 
 
 class ImplicitRelations(SelfAttention):

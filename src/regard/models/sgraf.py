@@ -70,12 +70,12 @@ class SGRAF(Matcher):
         nodes, mask = self._nodes(images, texts)
         return torch.stack([head(nodes, mask) for head in self.heads]).mean(0)  # eq. 10
 
-    def pair_size(self, regions: int, words: int) -> int:
-        return max(regions, self.config.dim) * words
-
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """The attention of words over regions (eq. 3), whether or not the local nodes are scored."""
         return self._weights(images, texts).masked_fill(~texts.mask.T, 0).permute(0, 3, 1, 2)
+
+    def pair_size(self, regions: int, words: int) -> int:
+        return max(regions, self.config.dim) * words
 
     def _pooled(self, fragments: Fragments, pool: GlobalAttention | None) -> Pooled:
         pooled = fragments.summary() if pool is None else pool(fragments.vectors, fragments.mask)  # eq. 2

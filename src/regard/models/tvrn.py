@@ -173,9 +173,6 @@ class TVRN(Matcher):
         vectors, exist = torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
         return torch.stack([head(vectors, exist) for head in self.heads]).mean(0)  # eq. 14-15
 
-    def pair_size(self, regions: int, words: int) -> int:
-        return 2 * words * max(2 * regions, self.config.dim)
-
     def align(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text region word"]:
         """Return the weight of each region for each word, content and context summed.
 
@@ -186,6 +183,9 @@ class TVRN(Matcher):
         by_region = weights.unflatten(1, images.unified.shape[1:3]).sum(2)
         by_word = by_region.unflatten(2, (-1, texts.mask.shape[1])).mean(2)
         return by_word.permute(0, 3, 1, 2)
+
+    def pair_size(self, regions: int, words: int) -> int:
+        return 2 * words * max(2 * regions, self.config.dim)
 
     def _refined(
         self, images: TVRNImages, texts: TVRNTexts

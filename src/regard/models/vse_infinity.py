@@ -50,18 +50,18 @@ class VSEInfinity(Matcher):
         return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))  # eq. 2-3
 
     def for_scoring(self, encoding: Pooled | Vectors) -> Vectors:
-        """Return the summary vectors, which are all that `score` reads."""
+        """Return the summary vectors, which are all that `score` reads: Vectors instead of Pooled."""
         return Vectors(encoding.summary())
 
     def score(self, images: Pooled | Vectors, texts: Pooled | Vectors) -> Float[Tensor, "image text"]:
         return inner(images.summary(), texts.summary())  # eq. 4
 
-    def pair_size(self, regions: int, words: int) -> int:
-        return 1
-
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """Return the cosine of each region and word. It only illustrates: the model scores pooled vectors."""
         return torch.einsum("ird,twd->itrw", unit(images.vectors), unit(texts.vectors))
+
+    def pair_size(self, regions: int, words: int) -> int:
+        return 1
 
 
 class RegionMLP(nn.Module):
