@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from regard.losses import collapsed, triplet
+from regard.losses import is_collapsed, triplet
 
 IMAGE_OF_TEXT = torch.tensor([0, 1, 1, 2, 2, 2, 3])  # several texts of one image in a batch
 MATCHES = torch.arange(4)[:, None] == IMAGE_OF_TEXT
@@ -97,9 +97,9 @@ def test_without_any_negative_there_is_nothing_to_learn(negatives):
 
 
 def test_equal_scores_far_inside_the_margin_are_a_collapse():
-    assert collapsed(torch.full((4, 7), 0.7), MATCHES, margin=0.2)
-    assert collapsed(0.7 + 1e-4 * scores(), MATCHES, margin=0.2)
-    assert not collapsed(scores(), MATCHES, margin=0.2)
-    assert not collapsed(torch.zeros(1, 3), torch.ones(1, 3).bool(), margin=0.2)  # nothing to tell apart
+    assert is_collapsed(torch.full((4, 7), 0.7), MATCHES, margin=0.2)
+    assert is_collapsed(0.7 + 1e-4 * scores(), MATCHES, margin=0.2)
+    assert not is_collapsed(scores(), MATCHES, margin=0.2)
+    assert not is_collapsed(torch.zeros(1, 3), torch.ones(1, 3).bool(), margin=0.2)  # nothing to tell apart
     loss = triplet(torch.full((4, 7), 0.7), MATCHES, 0.2, "hardest")
     assert float(loss) == pytest.approx(2 * 0.2 * 7)  # the sign that the field knows

@@ -48,7 +48,7 @@ def triplet(
     return total
 
 
-def collapsed(scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"], margin: float) -> bool:
+def is_collapsed(scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"], margin: float) -> bool:
     """Return whether the scores of all pairs differ by less than 2 % of the margin.
 
     Then every hinge equals the margin and nothing is learnt: the loss stays at 2 x batch x margin. Hardest negatives at

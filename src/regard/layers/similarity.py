@@ -81,8 +81,8 @@ class GlobalAttention(nn.Module):
         if self.local_norm is not None and self.whole_norm is not None:
             local, whole = self.local_norm(local, mask), self.whole_norm(whole, real)
         # w'(l * g) = l'(w * g): the product of each fragment and the mean is never built.
-        asked = self.dropout(whole.tanh(), real) * self.weigh.weight
-        agreement = (self.dropout(local.tanh(), mask) @ asked.to(local.dtype).mT)[..., 0]
+        weighted = self.dropout(whole.tanh(), real) * self.weigh.weight
+        agreement = (self.dropout(local.tanh(), mask) @ weighted.to(local.dtype).mT)[..., 0]
         weights = agreement.masked_fill(~mask, float("-inf")).softmax(-1)
         return unit((weights[..., None, :] @ vectors)[..., 0, :])
 
@@ -126,8 +126,8 @@ class ReasoningStep(nn.Module):
         mask: Bool[Tensor, "*pair node"],
     ) -> Float[Tensor, "*pair query dim"]:
         # (W_q h)'(W_k n) = (W_k' W_q h)'n: the two maps are one, and only the query nodes need it.
-        asked = nn.functional.linear(queries, self.key.weight.T @ self.query.weight, self.query.bias @ self.key.weight)
-        edges = (asked @ nodes.mT).masked_fill(~mask[..., None, :], float("-inf")).softmax(-1)
+        mapped = nn.functional.linear(queries, self.key.weight.T @ self.query.weight, self.query.bias @ self.key.weight)
+        edges = (mapped @ nodes.mT).masked_fill(~mask[..., None, :], float("-inf")).softmax(-1)
         return self.update(edges.to(nodes.dtype) @ nodes).relu()
 
 
