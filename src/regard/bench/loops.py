@@ -1,7 +1,8 @@
-"""Scoring as the field's code does it: a loop over captions, and in it the attended vector of every pair.
+"""Score as published code usually does: loop over the captions, and build every attended vector of each pair.
 
-Written from the equations in docs/models/, over our models' weights. `score` is tested equal, and measured against it.
-Each takes two encodings and gives the scores [image, text], one caption at a time.
+The loops follow the equations in docs/models/ and use the weights of our models. Tests check that `score` returns the
+same scores, and `regard bench` measures its speed against them. Each loop reads two encodings and returns the scores
+[image, text], computed for one caption at a time.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ Loop = Callable[[Any, Any, Any], Float[Tensor, "image text"]]
 def attended(
     queries: Tensor, context: Tensor, mask: Tensor, temperature: float, kind: Normalisation = "clipped_l2norm"
 ) -> Float[Tensor, "image query dim"]:
-    """What each query attends to, built: SCAN's func_attention."""
+    """Return the attended vector of each query, as `func_attention` in SCAN's code does."""
     return _weights(queries, context, mask, temperature, kind).mT @ context
 
 
@@ -76,7 +77,7 @@ def sgraf(model: SGRAF, images: Pooled, texts: Pooled) -> Float[Tensor, "image t
 
 
 def cmsei(model: CMSEI | Hire, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
-    """CMSEI's and Hire's, as DIME scores: the cells map every pair's attended vectors."""
+    """Return the scores of CMSEI or Hire as DIME's code does: its cells map the attended vectors of each pair."""
     interaction, columns = model.interaction, []
     for words in _captions(texts):
         queries, real = words.vectors.expand(len(images), -1, -1), words.mask.expand(len(images), -1)
@@ -92,7 +93,7 @@ def cmsei(model: CMSEI | Hire, images: Pooled, texts: Pooled) -> Float[Tensor, "
 
 
 def _branch(branch: Branch, queries: Pooled, context: Pooled) -> Float[Tensor, " pair"]:
-    """The score of each row's queries and context."""
+    """Return the score of the queries and the context in each row."""
     fragments, real = queries.vectors, queries.mask[..., None]
     if branch.attend is not None:
         refine, zero_padded = branch.attend, fragments.masked_fill(~real, 0)
@@ -115,7 +116,10 @@ def _branch(branch: Branch, queries: Pooled, context: Pooled) -> Float[Tensor, "
 
 
 def tvrn(model: TVRN, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text"]:
-    """Each text expanded by every image, and read by the GRU from its first word on, as the authors' code does."""
+    """Return the scores of TVRN as the authors' code does.
+
+    Each text is expanded by each image, and the GRU then reads it from its first word.
+    """
     config, parts, columns = model.config, images.parts(), []
     for words in _captions(texts):
         sequence = words.vectors.expand(len(images), -1, -1)
@@ -175,7 +179,7 @@ def vse_infinity(model: VSEInfinity, images: Pooled, texts: Pooled) -> Float[Ten
 
 
 def _captions(texts: Any) -> Any:
-    """One text after another, without its padding."""
+    """Yield each text as a batch of one, without padding."""
     for number in range(len(texts)):
         yield texts[number : number + 1].trimmed()
 

@@ -31,7 +31,7 @@ class GramFragments(Fragments):
 
     @classmethod
     def of(cls, fragments: Fragments) -> "GramFragments":
-        """Compute the inner products of fragments."""
+        """Return `fragments` with their inner products."""
         return cls(fragments.vectors, fragments.mask, fragments.vectors @ fragments.vectors.mT)
 
 

@@ -10,7 +10,7 @@ class Packed:
 
     def __init__(self, mask: Bool[Tensor, "item fragment"]) -> None:
         self.mask, self.lengths = mask, mask.sum(1)
-        # The mask is read once for all methods, because on a GPU each read waits for it.
+        # All methods use values that are read here once: on a GPU, each read of the mask waits for the GPU.
         counts = self.lengths.tolist()
         self._split_sizes = counts if len(set(counts)) > 1 else None
         self._positions = None if sum(counts) == mask.numel() else mask.flatten().nonzero()[:, 0]
@@ -20,7 +20,7 @@ class Packed:
         return padded if self._positions is None else padded.index_select(-2, self._positions)
 
     def unpack(self, real: Float[Tensor, "context real dim"]) -> Float[Tensor, "context item fragment dim"]:
-        """Return each fragment at its original position, with zero on padding."""
+        """Return each fragment at its original position; padding is zero."""
         if self._positions is not None:
             real = real.new_zeros(len(real), self.mask.numel(), real.shape[-1]).index_copy(1, self._positions, real)
         return real.unflatten(1, self.mask.shape)
