@@ -15,7 +15,7 @@ def found(folder, **options):
     return [(fault.severity, str(fault)) for fault in check(folder, **options).faults]
 
 
-def test_a_sound_folder_is_told_in_a_table(scan, make):
+def test_the_report_of_a_sound_folder(scan, make):
     for split, rows in (("train", 2), ("dev", 10)):
         make(split).array("ims.npy", np.ones((rows, 3, 4), np.float32))
     make("train").array("boxes.npy", np.full((2, 3, 4), [0, 0, 1, 1]), np.float32)
@@ -42,7 +42,7 @@ def test_a_sound_folder_is_told_in_a_table(scan, make):
 
 @pytest.fixture
 def sound(make):
-    """One split without fault: three images of two sentences each."""
+    """One split without faults: three images with two sentences each."""
     maker = make("dev")
     maker.array("ims.npy", np.ones((3, 2, 4), np.float16))
     maker.lines("ids.txt", "abc")
@@ -85,7 +85,7 @@ def test_sentences(sound):
     assert found(sound.folder) == [("error", f"dev_caps.txt, line 2: {text}")]
 
 
-def test_counts_that_do_not_fit_hide_no_other_fault(sound):
+def test_wrong_counts_do_not_hide_other_faults(sound):
     features = np.ones((3, 2, 4), np.float16)
     features[0, 0, 0] = np.inf
     sound.array("ims.npy", features)
@@ -134,7 +134,7 @@ def test_boxes(sound):
     boxes[:, 0] = [0, 0, 1, 1]
     boxes[0, 1] = [0, 0, 1, 1]
     sound.array("boxes.npy", boxes)
-    assert not found(sound.folder), "what lies in the padding is nobody's fault"
+    assert not found(sound.folder), "the content of padding is not a fault"
 
 
 def test_boxes_of_another_images_size(sound):
