@@ -189,7 +189,7 @@ def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos
     assert Split.open(out, "test").predicates == RELATION_CLASSES
     with pytest.raises(InputError, match="There are no relations 'all': expected boxes, none, or a file of"):
         extract(photos, out, relations="all")
-    with pytest.raises(InputError, match="is no predictor of relations"):
+    with pytest.raises(InputError, match="is not a predictor of relations"):
         extract(photos, out, relations=str(photos / "red.png"))
 
 

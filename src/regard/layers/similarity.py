@@ -158,7 +158,7 @@ class MeanNode(nn.Module):
 
 
 class Head(nn.Module):
-    """From similarity vectors to a score from 0 to 1 (eq. 10): reasoning (eq. 6-7), filtration (eq. 8-9) or the mean."""
+    """From similarity vectors to a score from 0 to 1 (eq. 10), by reasoning (eq. 6-7), filtration (eq. 8-9) or mean."""
 
     def __init__(self, dim: int, steps: int, kind: str) -> None:
         super().__init__()

@@ -319,7 +319,7 @@ class Reader(nn.Module):
         regions: Float[Tensor, "image region dim"],
         texts: TVRNTexts,
     ) -> Float[Tensor, "image text word dim"]:
-        """Return what each word attends to, unit(weights x regions), refined by the GRU from each text's final state."""
+        """Return what each word attends to, unit(weights x regions), refined by the GRU from each text's state."""
         if self.gru is None or texts.state is None:
             items = Packed(texts.mask)
             return items.unpack(attended(_to_unit(weights, regions), regions, items))
