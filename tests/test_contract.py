@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import made
-from regard.batch import Batch, Images, Texts
+from regard.batch import Batch, Images, Texts, Vectors
 from regard.losses import triplet
 from regard.models import MODELS
 from regard.score import score_all, score_batch
@@ -136,6 +136,21 @@ def test_7_an_encoding_comes_back_from_disk(name, options, tmp_path):
         model.text_encoding.load(tmp_path / "texts.safetensors", "abc"),
     )
     # A file's tensors lie at other addresses, where some products are summed in another order.
+    torch.testing.assert_close(model.score(*loaded), model.score(images, texts), **made.EXACT)
+
+
+@every_model
+@torch.no_grad()
+def test_7b_the_scored_part_of_an_encoding_comes_back_from_disk(name, options, tmp_path):
+    """It has the declared type, or is Vectors if the score reads one vector per item; its scores are the same."""
+    model, images, texts = made.exact(name, options)
+    images, texts = model.encode_images(images), model.encode_texts(texts)
+    loaded = []
+    for encoding, declared in ((images, model.image_encoding), (texts, model.text_encoding)):
+        part = model.for_scoring(encoding)
+        assert type(part) in (declared, Vectors)
+        part.save(tmp_path / "part.safetensors", "abc")
+        loaded.append(type(part).load(tmp_path / "part.safetensors", "abc"))
     torch.testing.assert_close(model.score(*loaded), model.score(images, texts), **made.EXACT)
 
 

@@ -1,10 +1,11 @@
-"""Geometry of boxes: IoU, polar coordinates, the eleven relation classes, and features of pairs.
+"""Geometry of boxes: IoU, non-maximum suppression, polar coordinates, relation classes, and features of pairs.
 
 Boxes are x1 y1 x2 y2 as fractions of the image, y downwards. A pair is (subject, object).
 """
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -33,6 +34,26 @@ def iou(boxes: Float[Tensor, "image region 4"]) -> Float[Tensor, "image region r
     intersection, area = _intersection(boxes)
     union = area[:, :, None] + area[:, None, :] - intersection
     return intersection / union.clamp(min=1e-12)
+
+
+def to_corners(boxes: Float[np.ndarray, "*item 4"]) -> Float[np.ndarray, "*item 4"]:
+    """Convert boxes from (centre x, centre y, width, height) to (x1, y1, x2, y2)."""
+    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return np.concatenate([centres - halves, centres + halves], -1)
+
+
+def non_maximum_suppression(boxes: Float[np.ndarray, "box 4"], threshold: float) -> Int[np.ndarray, " kept"]:
+    """Return the positions of the boxes that are kept, in ascending order.
+
+    The boxes are sorted from best to worst. A box is kept if its IoU with each box kept before it is at most
+    `threshold`.
+    """
+    overlaps = (iou(torch.from_numpy(boxes)[None])[0] > threshold).numpy()
+    kept = np.ones(len(boxes), bool)
+    for position in range(len(boxes)):
+        if kept[position]:
+            kept[position + 1 :] &= ~overlaps[position, position + 1 :]
+    return np.flatnonzero(kept)
 
 
 def polar(

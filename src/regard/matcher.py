@@ -30,8 +30,10 @@ class Matcher(nn.Module, ABC):
     """A model that scores pairs of an image and a text. In eval mode a pair's score depends on that pair only."""
 
     Config: ClassVar[type]  # a frozen dataclass with one option per choice and per ablation row
-    image_encoding: type[Batch]  # the type that encode_images returns
-    text_encoding: type[Batch]  # the type that encode_texts returns
+    # The types that encode_images and encode_texts return, of the class or, if they depend on the configuration, of the
+    # instance. A saved encoding is read with their `load`.
+    image_encoding: type[Batch]
+    text_encoding: type[Batch]
 
     def __init__(self, config: Any, feature_dim: int, words: nn.Module) -> None:
         """Create a model for regions with `feature_dim` features.
@@ -68,7 +70,10 @@ class Matcher(nn.Module, ABC):
         """Return the score of every pair of two encodings, for training, evaluation and search alike."""
 
     def for_scoring(self, encoding: Any) -> Any:
-        """Return the part of an encoding that `score` reads. `score` accepts this part and the whole encoding."""
+        """Return the part of an encoding that `score` reads. `score` accepts this part and the whole encoding.
+
+        It has the type of the encoding; a model whose score reads only one vector per item returns Vectors.
+        """
         return encoding
 
     @abstractmethod

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from regard.extract.colours import Colours
-from regard.extract.extractor import Composed, Detections, multi_scale_windows, suppressed, unlike
+from regard.extract.extractor import Composed, Detections, multi_scale_windows, suppressed
 from regard.extract.pixels import NAMED, Pixels, crops, letterboxed, squashed
 from regard.files import InputError
 
@@ -31,14 +31,6 @@ def grey(count: int = 1) -> list[Image.Image]:
     return [Image.new("RGB", (60, 40), (10 * number, 90, 90)) for number in range(count)]
 
 
-def plain_overlap(one, other) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0) * max(height, 0)
-    area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (area - shared)
-
-
 def test_windows_lie_within_and_go_from_coarse_to_fine():
     windows = multi_scale_windows()
     assert len(windows) == 5 + 9 + 16 + 25 + 36
@@ -51,18 +43,6 @@ def test_windows_lie_within_and_go_from_coarse_to_fine():
         own = windows[np.isclose(sides, side)]
         places = np.stack(np.meshgrid(np.linspace(0.01, 0.99, 30), np.linspace(0.01, 0.99, 30)), -1).reshape(-1, 2)
         assert all(((own[:, :2] <= place) & (place <= own[:, 2:])).all(1).any() for place in places)
-
-
-def test_unlike_is_what_a_plain_loop_keeps():
-    random = np.random.default_rng(0)
-    corners = np.sort(random.random((60, 2, 2)), 1).reshape(60, 4).astype(np.float32)
-    boxes = np.concatenate([corners, corners[:20] + 0.01])
-    kept: list[int] = []
-    for place, box in enumerate(boxes):
-        if all(plain_overlap(box, boxes[other]) <= 0.5 for other in kept):
-            kept.append(place)
-    assert unlike(boxes, 0.5).tolist() == kept
-    assert len(kept) < len(boxes)
 
 
 def test_suppression_is_by_class_and_weak_or_broken_boxes_go():

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 import made
-from regard.boxes import PAIR_FEATURES, pair_features, relation_classes
 from regard.data.names import renumbering
 from regard.files import InputError
 from regard.relations.predictor import Predictor, _counted, _merged, fit
@@ -208,26 +207,3 @@ def test_the_most_frequent_names_stay(images):
 def test_names_of_other_lists_are_found_whatever_their_case():
     assert renumbering(["none", "Man ", "horse", "dog"], ["none", "dog", "man"]).tolist() == [0, 2, 0, 1]
     assert renumbering(["none", "horse"], ["none", "dog"], unknown=2).tolist() == [0, 2]
-
-
-def test_pair_features_are_bounded_and_tell_the_relation_class(images):
-    (block,) = images.blocks(np.arange(20))
-    subject, target = block.boxes[:, 0], block.boxes[:, 1]
-    found = pair_features(subject, target)
-    assert found.shape == (20, PAIR_FEATURES)
-    assert found.abs().max() <= 2
-    assert torch.equal(found[:, :12].argmax(1), relation_classes(block.boxes)[:, 0, 1])
-    nothing = torch.zeros(1, 4)
-    assert pair_features(nothing, nothing).isfinite().all()
-
-
-def test_pair_features_of_one_pair_by_hand():
-    found = pair_features(torch.tensor([[0.0, 0.0, 0.2, 0.4]]), torch.tensor([[0.1, 0.2, 0.5, 0.4]]))[0].tolist()
-    assert found[:12] == [1.0 if kind == 5 else 0.0 for kind in range(12)]  # below right
-    assert found[12:15] == pytest.approx([0.02 / 0.14, 0.02 / 0.08, 0.02 / 0.08])
-    assert found[15:19] == pytest.approx([0.2, 0.1, 0.2, 0.1])
-    extent = [0.6, 0.6]
-    edges = [0.1, 0.2, 0.3, 0.0, 0.5, 0.4, -0.1, -0.2]
-    expected = [np.tanh(edge / extent[place % 2]) for place, edge in enumerate([*edges, 0.2, 0.1])]
-    assert found[19:29] == pytest.approx(expected, abs=1e-6)
-    assert found[-1] == 1

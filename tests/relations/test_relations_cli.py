@@ -79,8 +79,9 @@ def test_predict_writes_what_splits_lack(world, predictor, data):
     assert (told.code, told.err) == (0, "")
     assert re.fullmatch(
         rf"train: keeps {data}/train_relations\.npz\n"
-        r"dev: \d\.\d\d relations per image, predicted from labels and boxes; \d+% of them have a confidence of at least 0\.5, .*\n"
-        r"test: [12]\.\d\d relations an image, .*\n",
+        r"dev: \d\.\d\d relations per image, predicted from labels and boxes; "
+        r"\d+% of them have a confidence of at least 0\.5, .*\n"
+        r"test: [12]\.\d\d relations per image, .*\n",
         told.out,
     )
     assert (data / "train_relations.npz").read_bytes() == kept

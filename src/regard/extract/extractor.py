@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, Shaped
 from PIL import Image
 
-from regard.boxes import iou
+from regard.boxes import non_maximum_suppression
 from regard.files import InputError
 
 MAX_REGIONS = 100
@@ -43,12 +42,6 @@ class Regions(Detections):
     features: Float[np.ndarray, "region feature"]
 
 
-def corners(boxes: Float[np.ndarray, "*item 4"]) -> Float[np.ndarray, "*item 4"]:
-    """x1 y1 x2 y2 of boxes that are centres and sizes."""
-    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
-    return np.concatenate([centres - halves, centres + halves], -1)
-
-
 def suppressed(
     boxes: Float[np.ndarray, "candidate 4"],
     labels: Int[np.ndarray, " candidate"],
@@ -59,7 +52,9 @@ def suppressed(
     best = kept[np.argsort(-scores[kept], kind="stable")][:MOST]
     found = Detections(boxes[best].clip(0, 1).astype(np.float32), labels[best], scores[best].astype(np.float32))
     found = found.take(np.flatnonzero((found.boxes[:, 2:] > found.boxes[:, :2]).all(1)))
-    return found.take(unlike(found.boxes + 2 * found.labels[:, None].astype(np.float32), SAME))  # classes lie apart
+    # Each class is moved to a place of its own, so that boxes of different classes do not overlap.
+    moved = found.boxes + 2 * found.labels[:, None].astype(np.float32)
+    return found.take(non_maximum_suppression(moved, SAME))
 
 
 @runtime_checkable
@@ -150,7 +145,7 @@ class Composed:
         else:
             parts.append(unsure)
         boxes = np.concatenate([part.boxes for part in parts])
-        kept = np.append(0, 1 + unlike(boxes[1:], self.overlap))[: self.num_regions]
+        kept = np.append(0, 1 + non_maximum_suppression(boxes[1:], self.overlap))[: self.num_regions]
         labels, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "scores"))
         return Detections(boxes[kept], labels[kept], scores[kept])
 
@@ -167,13 +162,3 @@ def multi_scale_windows() -> Float[np.ndarray, "region 4"]:
         places = [(x, y) for y in starts for x in starts] + [((1 - side) / 2,) * 2] * (count == 2)
         found += [(x, y, x + side, y + side) for x, y in places]
     return np.array(found, np.float32)
-
-
-def unlike(boxes: Float[np.ndarray, "region 4"], overlap: float) -> Int[np.ndarray, " kept"]:
-    """The places of boxes that overlap no earlier kept one by an IoU above `overlap`, in order."""
-    alike = (iou(torch.from_numpy(boxes)[None])[0] > overlap).numpy()
-    free = np.ones(len(boxes), bool)
-    for place in range(len(boxes)):
-        if free[place]:
-            free[place + 1 :] &= ~alike[place, place + 1 :]
-    return np.flatnonzero(free)

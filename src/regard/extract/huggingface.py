@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from regard.extract.extractor import WEAK, Detections, corners, suppressed
+from regard.boxes import to_corners
+from regard.extract.extractor import WEAK, Detections, suppressed
 from regard.extract.pixels import Pixels, crops, letterboxed, squashed
 from regard.files import InputError
 from regard.pretrained import transformers_for
@@ -112,7 +113,7 @@ def _decoded(
     """Centres and sizes in fractions of an input, of which the photograph fills the part `extents`, as detections."""
     return [
         suppressed(own / np.array(extent * 2, np.float32), each.argmax(-1) + 1, each.max(-1))
-        for own, each, extent in zip(corners(boxes), scores, extents, strict=True)
+        for own, each, extent in zip(to_corners(boxes), scores, extents, strict=True)
     ]
 
 

@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from regard.boxes import to_corners
 from regard.extract.coco_classes import COCO80
-from regard.extract.extractor import Detections, corners, suppressed
+from regard.extract.extractor import Detections, suppressed
 from regard.extract.pixels import NAMED, Pixels, crops, letterboxed, read_config, squashed
 from regard.files import InputError
 
@@ -69,7 +70,7 @@ class OnnxDetector:
             pixels, extent = squashed(photograph, width, height), (width, height)
         outputs = self.model.run(self.family.pixels(pixels)[None])
         boxes, scores = self.family.decode({name: value[0] for name, value in outputs.items()}, width, height)
-        return suppressed(corners(boxes) / np.array(extent * 2, np.float32), scores.argmax(1) + 1, scores.max(1))
+        return suppressed(to_corners(boxes) / np.array(extent * 2, np.float32), scores.argmax(1) + 1, scores.max(1))
 
 
 class OnnxBackbone:

@@ -33,8 +33,12 @@ class CMSEI(Matcher):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 256
-        graph: GraphOptions = field(default_factory=GraphOptions)  # relations between regions: eq. 2-5
-        interaction: InteractionOptions = field(default_factory=InteractionOptions)  # the score: eq. 6-11
+        # Graphs between regions (eq. 2-5), with the options spatial, iou_threshold, num_kernels, semantic, directed,
+        # num_predicates, num_layers, convolution and fusion
+        graph: GraphOptions = field(default_factory=GraphOptions)
+        # Interaction of regions and words, and the score (eq. 6-11), with the options object_word, region_temperature,
+        # word_temperature, object_sentence, word_image, gate, alignment and global_weight
+        interaction: InteractionOptions = field(default_factory=InteractionOptions)
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
@@ -60,8 +64,8 @@ class CMSEI(Matcher):
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.interaction(images, texts)  # eq. 6-11
 
-    def pair_size(self, regions: int, words: int) -> int:
-        return 2 * regions * self.config.dim
-
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         return self.interaction.align(images, texts)
+
+    def pair_size(self, regions: int, words: int) -> int:
+        return 2 * regions * self.config.dim
