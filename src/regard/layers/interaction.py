@@ -1,4 +1,4 @@
-"""Regions and words refined by each other, for every pair: stages 2 and 3 of CMSEI, which Hire shares.
+"""Regions and words that refine each other, for every pair: stages 2 and 3 of CMSEI, shared by Hire.
 
 Equation numbers are those of docs/models/cmsei.md.
 """
@@ -24,15 +24,15 @@ class InteractionOptions:
     """Options of the interaction between the regions and words of a pair, and of the score."""
 
     # Interactive attention between objects and words
-    object_word: Literal["both", "regions", "words", "none"] = "both"  # which side attends to the other
+    object_word: Literal["both", "regions", "words", "none"] = "both"  # the side that attends to the other
     region_temperature: float = 4.0
     word_temperature: float = 9.0
     # Interaction across levels
-    object_sentence: bool = True
-    word_image: bool = True
-    gate: Gate = "norm"
+    object_sentence: bool = True  # the global vector of the text guides the regions
+    word_image: bool = True  # the global vector of the image guides the words
+    gate: Gate = "norm"  # see GuidanceCell
     # The score
-    alignment: Literal["both", "regions", "words"] = "both"
+    alignment: Literal["both", "regions", "words"] = "both"  # the branches that are scored
     global_weight: float = 0.0  # beta, the weight of the cosine of the two global vectors
 
 
@@ -62,7 +62,7 @@ class Interaction(nn.Module):
         return sum(scores) / len(scores) + self.options.global_weight * inner(images.pooled, texts.pooled)  # eq. 11
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
-        """Return the attention of words over regions if that branch exists, else of regions over words."""
+        """Return the attention of words over regions if that branch exists, otherwise of regions over words."""
         if self.sentences is not None:
             weights = self.sentences.weights(images, texts).masked_fill(~texts.mask.T, 0)
             return weights.permute(0, 3, 1, 2)
@@ -71,9 +71,10 @@ class Interaction(nn.Module):
 
 
 class Branch(nn.Module):
-    """One direction of the interaction.
+    """One direction of the interaction: a score for each pair of a context item and a query item.
 
-    The fragments of the queries attend to the context, are guided by its global vector, pooled, and compared with it.
+    The query fragments attend to the context fragments and are guided by the global vector of the context. They are
+    then pooled and compared with that global vector.
     """
 
     def __init__(self, dim: int, attends: bool, temperature: float, guided: bool, gate: Gate) -> None:
@@ -114,14 +115,14 @@ class RefinementCell(nn.Module):
         weights: Float[Tensor, "context context_fragment query_fragment query"],
         items: Packed,
     ) -> Float[Tensor, "context real dim"]:
-        # The weights of a query sum to one, so mapping the context first gives the same as mapping the attended vector.
+        # The weights of a query sum to one, so the context can be mapped instead of the attended vector.
         scale, shift = attended(weights, self.modulation(context), items).chunk(2, dim=-1)
         queries = queries.to(scale.dtype)  # under autocast, per-pair tensors stay in bfloat16
         return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu_())
 
 
 class GuidanceCell(nn.Module):
-    """DIME's global-local guidance: the other side's global vector re-weighs the features of each fragment (eq. 8).
+    """DIME's global-local guidance: the other side's global vector weights the features of each fragment (eq. 8).
 
     norm: (1 + x) v, where x = (W v) * g is scaled to unit length over the fragments; sigmoid: v * sigma(W [v; g]);
     memory: IMRAM's gated memory, s v + (1 - s) tanh(W' [v; g]) with s = sigma(W [v; g]).

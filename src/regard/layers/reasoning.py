@@ -1,4 +1,4 @@
-"""Regions that reason over their explicit relations: stage 1 of CMSEI, which Hire shares.
+"""Graph convolutions over the explicit relations between regions: stage 1 of CMSEI, shared by Hire.
 
 Equation numbers are those of docs/models/cmsei.md.
 """
@@ -19,18 +19,20 @@ from regard.layers.pooling import unit
 class GraphOptions:
     """Options of the graphs between the regions of an image."""
 
+    # Edges: iou: between boxes that overlap; polar: weighted by kernels over distance and angle; classes: labelled by
+    # the relation class of the boxes; full: between all regions. Those of iou and full are weighted by the cosine.
     spatial: Literal["iou", "polar", "classes", "full", "none"] = "iou"
-    iou_threshold: float = 0.4
+    iou_threshold: float = 0.4  # of the iou graph
     num_kernels: int = 8  # of the polar graph
     semantic: Literal["edges", "weighted", "none"] = "edges"  # weighted: each edge times the cosine of its ends
     directed: bool = False  # False: edges in both directions; True: only from object to subject
-    num_predicates: int = 0  # 0: edges only; else each predicate adds a learnt vector (later ones share the last)
+    num_predicates: int = 0  # 0: no labels; otherwise each predicate adds a learnt vector (later ones share the last)
     num_layers: int = 2  # of each graph
     convolution: Literal["residual", "classic"] = "residual"
     fusion: Literal["parallel", "sequential", "gated"] = "parallel"
 
     def needs(self) -> frozenset[str]:
-        """Return the optional inputs that the graphs read: of boxes and relations."""
+        """Return the optional inputs that the graphs read, among boxes and relations."""
         boxes = {"boxes"} if self.spatial in ("iou", "polar", "classes") else set()
         return frozenset(boxes | ({"relations"} if self.semantic != "none" else set()))
 
@@ -62,9 +64,9 @@ class ExplicitReasoning(nn.Module):
         boxes: Float[Tensor, "image region 4"] | None,
         relations: Int[Tensor, "image region region"] | None,
     ) -> Float[Tensor, "image region dim"]:
-        """Map regions of unit length to regions of unit length.
+        """Return the regions after both graphs, of unit length. The input has unit length, too.
 
-        `boxes` and `relations` are needed as `GraphOptions.needs` says.
+        `boxes` and `relations` may be None if `GraphOptions.needs` does not contain them.
         """
         spatial = semantic = regions
         if self.spatial:

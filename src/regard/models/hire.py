@@ -43,10 +43,10 @@ class Hire(Matcher):
         # Implicit relations (eq. 2-3)
         implicit: Literal["regions", "words", "both", "none"] = "regions"
         order: Literal["before", "after"] = "before"  # of the explicit graphs
-        recombine: bool = False  # add the input of the second stage to its output
+        recombine: bool = False  # add the input of the second of these two stages to its output
         num_heads: int = 16
-        num_implicit: int = 1  # layers
-        feedforward_dim: int = 512  # 0: attention only
+        num_implicit: int = 1  # number of layers
+        feedforward_dim: int = 512  # 0: no feed-forward layer
         layer_norm: bool = False
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
@@ -72,10 +72,10 @@ class Hire(Matcher):
             return self.explicit(vectors, images.mask, boxes, relations)  # eq. 4
 
         first, second = (implicit, explicit) if self.config.order == "before" else (explicit, implicit)
-        entering = first(regions)
-        regions = second(entering)
+        inputs = first(regions)
+        regions = second(inputs)
         if self.config.recombine:
-            regions = unit(entering + regions)  # eq. 5
+            regions = unit(inputs + regions)  # eq. 5
         return Pooled(regions, images.mask, Fragments(regions, images.mask).summary())
 
     def encode_texts(self, texts: Texts) -> Pooled:
@@ -114,8 +114,8 @@ class ImplicitRelations(SelfAttention):
         return vectors
 
 
-def _implicit(config: Hire.Config, wanted: bool) -> nn.ModuleList:
-    count = config.num_implicit if wanted else 0
+def _implicit(config: Hire.Config, exists: bool) -> nn.ModuleList:
+    count = config.num_implicit if exists else 0
     options = config.dim, config.num_heads, config.feedforward_dim, config.layer_norm
     return nn.ModuleList(ImplicitRelations(*options) for _ in range(count))
 

@@ -2,17 +2,17 @@
 
 A reconstruction from the abstract; the paper's text, code and settings were not available. The abstract names the
 mechanisms: a graph of semantic concepts and their relations on each side (VReG, TReG), nodes that attend to their
-context, matching node by node, and a triplet loss joined by a center hinge and a positive-negative margin. Their
+context, matching node by node, and, beside the triplet loss, a center hinge and a positive-negative margin. The
 equations are rebuilt from the most similar published model, SGM (Wang et al., WACV 2020), and each choice is an option.
 Equation numbers are those of docs/models/resg.md.
 
-Needs: boxes (geometry of related regions); relations (`relations="file"`); labels (`concepts="labels"`); roles.
+Needs: boxes and roles (if relations are nodes); relations (`relations="file"`); labels (`concepts="labels"`).
 
 Differences from SGM
 - a relation has no feature of its union box, which common feature files do not have; its ends and their geometry
   replace it;
-- concepts can be inferred, if regions have no labels, and so can related pairs, if there is no scene graph;
-- objects attend to their context too; SGM maps each object alone;
+- if regions have no labels, concepts can be inferred; if there is no scene graph, related pairs can be inferred;
+- objects attend to their context too; SGM maps each object separately;
 - the node of the sentence is the mean of its words, for any text encoder.
 """
 
@@ -46,12 +46,16 @@ class ReSGGraph(Fragments):
     ends: Int[Tensor, "item relation 3"]  # subject, predicate, object; see RelationAlignment
     pooled: Float[Tensor, "item dim"]
 
+    def relation_nodes(self) -> Fragments:
+        """Return the relations as fragments."""
+        return Fragments(self.relations, self.relation_mask)
+
     def trimmed(self) -> "ReSGGraph":
-        """Return the batch without trailing positions, of relations too, that are padding in every item."""
+        """Return the batch without the trailing positions, also of relations, that are padding in every item."""
         kept = super().trimmed()
         last = int(extent(self.relation_mask).amax()) if len(self) else 0
-        relations, mask, places = (part[:, :last] for part in (kept.relations, kept.relation_mask, kept.ends))
-        return replace(kept, relations=relations, relation_mask=mask, ends=places)
+        relations, mask, ends = (part[:, :last] for part in (kept.relations, kept.relation_mask, kept.ends))
+        return replace(kept, relations=relations, relation_mask=mask, ends=ends)
 
 
 class ReSG(Matcher):
@@ -63,31 +67,31 @@ class ReSG(Matcher):
         # Nodes
         image_graph: bool = True  # VReG; False: regions only
         text_graph: bool = True  # TReG; False: words only
-        concepts: Literal["inferred", "labels", "none"] = "inferred"  # the concept of a region, beside its appearance
-        num_concepts: int = 1000  # to infer from
-        num_labels: int = 1600  # of the detector; later labels share the last
+        concepts: Literal["inferred", "labels", "none"] = "inferred"  # added to a region's appearance
+        num_concepts: int = 1000  # that `inferred` chooses from
+        num_labels: int = 1600  # of the detector; later labels share the last embedding
         concept_temperature: float = 1.0
         relations: Literal["file", "inferred", "none"] = "file"
         num_relations: int = 25  # per image, at most
-        num_predicates: int = 50  # in the file (later ones share the last), or to infer from
+        num_predicates: int = 50  # in the file (later ones share the last), or for `inferred` to choose from
         # Context
         num_layers: int = 2
         num_heads: int = 4
-        affine_neighbours: int = 8  # regions that a region attends to, beside its relations
+        affine_neighbours: int = 8  # most similar regions that a region attends to, beside its relations
         order_edges: bool = True  # each word attends to its neighbours
         # The score
         direction: Direction = "t2i"
         relation_weight: float = 1.0
         global_weight: float = 0.0
-        # Losses beside the triplet
+        # Losses beside the triplet loss
         center: Literal["rank", "pull", "none"] = "rank"
         center_weight: float = 1.0
-        center_margin: float = 0.2  # for `rank`; for `pull` the authors of SGM use 0.1
+        center_margin: float = 0.2  # for `rank`; for `pull`, the authors of SGM use 0.1
         center_fixed: bool = False  # no gradient through the centers
         margin: Literal["learnt", "fixed", "none"] = "learnt"
         margin_weight: float = 1.0
         margin_middle: float = 0.4  # between positive and negative pairs, for scores from -1 to 1
-        margin_width: float = 0.1  # either side of it
+        margin_width: float = 0.1  # on either side of the middle
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
@@ -102,17 +106,16 @@ class ReSG(Matcher):
         if config.text_graph:
             self.text_context = Context(dim, config.num_layers, config.num_heads)
         if self.related:
-            self.pictured = PictureRelations(config, feature_dim)
+            self.pictured = ImageRelations(config, feature_dim)
             self.told = nn.GRU(dim, dim, batch_first=True, bidirectional=True)
         kinds = 2 if self.related else 1  # of nodes
         self.pool_image, self.pool_text = nn.Linear(kinds * dim, dim), nn.Linear(kinds * dim, dim)
         self.middle = nn.Parameter(torch.tensor(config.margin_middle)) if config.margin == "learnt" else None
 
     def needs(self) -> frozenset[str]:
-        found = {"labels"} if self.config.image_graph and self.config.concepts == "labels" else set()
-        if self.related:
-            found |= {"boxes", "roles"} | ({"relations"} if self.config.relations == "file" else set())
-        return frozenset(found)
+        labels = {"labels"} if self.config.image_graph and self.config.concepts == "labels" else set()
+        relations = {"relations"} if self.config.relations == "file" else set()
+        return frozenset(labels | ({"boxes", "roles"} | relations if self.related else set()))
 
     def encode_images(self, images: Images) -> ReSGGraph:
         names, read = ("labels", "boxes", "relations"), self.needs()
@@ -124,44 +127,43 @@ class ReSG(Matcher):
             objects = objects + self.concepts(images.features, labels)
         objects = _masked(objects.relu(), mask)  # eq. 2
         affinity = unit(objects) @ unit(objects).mT
-        near = _most(affinity, mask, self.config.affine_neighbours)
-        found = None
+        near = _most_similar(affinity, mask, self.config.affine_neighbours)
+        related = None
         if self.pictured is not None and boxes is not None:
-            found = self.pictured(images, objects, affinity, boxes, relations)  # eq. 3-5
+            related = self.pictured(images, objects, affinity, boxes, relations)  # eq. 3-5
         nodes = Fragments(self.objects(objects).tanh(), mask)  # eq. 5
-        return self._graph(self.image_context(nodes, near, found), found, self.pool_image)
+        return self._graph(self.image_context(nodes, near, related), related, self.pool_image)  # eq. 6
 
     def encode_texts(self, texts: Texts) -> ReSGGraph:
         words = self.words(texts)
         words = Fragments(unit(words.vectors), words.mask)  # eq. 7
         if self.text_context is None:
             return self._graph(words, None, self.pool_text)
-        place = torch.arange(words.mask.shape[1], device=words.mask.device)
-        beside = ((place[:, None] - place).abs() == 1) if self.config.order_edges else place[:, None] < 0
-        near, found = beside.expand(len(words), -1, -1), None
+        position = torch.arange(words.mask.shape[1], device=words.mask.device)
+        adjacent = ((position[:, None] - position).abs() == 1) if self.config.order_edges else position[:, None] < 0
+        near, related = adjacent.expand(len(words), -1, -1), None
         if self.told is not None:
-            roles = self.required(texts, "relations")[:, : len(place), : len(place)]
+            roles = self.required(texts, "relations")[:, : len(position), : len(position)]
             roles = between_real(roles, words.mask)
             near = near | (roles > 0) | (roles > 0).mT
-            found = told_relations(self.told, words, roles)  # eq. 8
-        return self._graph(self.text_context(words, near, found), found, self.pool_text)
+            related = text_relations(self.told, words, roles)  # eq. 8
+        return self._graph(self.text_context(words, near, related), related, self.pool_text)  # eq. 6
 
     def score(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text"]:
         scores = best_matches(images, texts, self.config.direction)  # eq. 9
         if self.related:
-            seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
-            scores = scores + self.config.relation_weight * best_matches(seen, told, self.config.direction)  # eq. 9
+            of_relations = best_matches(images.relation_nodes(), texts.relation_nodes(), self.config.direction)  # eq. 9
+            scores = scores + self.config.relation_weight * of_relations
         return scores + self.config.global_weight * inner(images.pooled, texts.pooled)  # eq. 10
 
     def align(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text region word"]:
-        """Return the cosine of each concept and each word, of which the score takes the best."""
+        """Return the cosine of each region's concept and each word. The score takes the largest of these."""
         return similarities(images, texts).permute(0, 3, 1, 2)
 
     def align_relations(self, images: ReSGGraph, texts: ReSGGraph) -> RelationAlignment | None:
         if not self.related:
             return None
-        seen, told = (Fragments(side.relations, side.relation_mask) for side in (images, texts))
-        cosine = similarities(seen, told).permute(0, 3, 1, 2)
+        cosine = similarities(images.relation_nodes(), texts.relation_nodes()).permute(0, 3, 1, 2)
         return RelationAlignment(cosine, images.ends, images.relation_mask, texts.ends, texts.relation_mask)
 
     def extra_losses(
@@ -182,7 +184,7 @@ class ReSG(Matcher):
         return losses
 
     def _graph(self, nodes: Fragments, relations: "ReSGRelations | None", pool: nn.Linear) -> ReSGGraph:
-        """The encoding of nodes. The first nodes are the regions or words, the others the relations."""
+        """The encoding of nodes: first the regions or words, then the relations."""
         vectors, mask, width = _masked(unit(nodes.vectors), nodes.mask), nodes.mask, nodes.mask.shape[1]
         if relations is None:
             ends = mask.new_zeros(len(mask), 0, 3, dtype=torch.long)
@@ -196,14 +198,14 @@ class ReSG(Matcher):
 
 @dataclass(frozen=True)
 class ReSGRelations(Fragments):
-    """Relation nodes of each item; `vectors` are those before they attend to their context."""
+    """The relation nodes of each item, before they attend to their context."""
 
     ends: Int[Tensor, "item fragment 3"]
     members: Bool[Tensor, "item fragment member"]  # the regions or words of each relation
 
 
 class Concepts(nn.Module):
-    """The concept of each region, mapped so that it can be added to the appearance (eq. 1-2)."""
+    """The concept of each region, as a vector that is added to the region's appearance (eq. 1-2)."""
 
     def __init__(self, config: ReSG.Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__()
@@ -214,7 +216,7 @@ class Concepts(nn.Module):
         if config.concepts == "labels":
             self.labels = nn.Embedding(config.num_labels + 1, width, padding_idx=0)
         else:
-            # The vectors of the most frequent words, which follow the four special ones, if there is a vocabulary.
+            # With a vocabulary, start from its most frequent words, which follow the four special tokens.
             start = torch.randn(config.num_concepts, width) * 0.1
             if known is not None:
                 start = known.weight.detach()[4 : 4 + config.num_concepts].clone()
@@ -229,12 +231,12 @@ class Concepts(nn.Module):
             return self.map(self.labels(labels.clamp(max=self.labels.num_embeddings - 1)))
         assert self.bank is not None
         assert self.guess is not None
-        likely = (self.guess(features) @ self.bank.T / self.temperature).softmax(-1)  # eq. 1
-        return likely @ self.map(self.bank)
+        probability = (self.guess(features) @ self.bank.T / self.temperature).softmax(-1)  # eq. 1
+        return probability @ self.map(self.bank)
 
 
-class PictureRelations(nn.Module):
-    """The relations of an image as nodes: subject, predicate and object in order (eq. 3-5)."""
+class ImageRelations(nn.Module):
+    """The relation nodes of each image: a map of subject, predicate and object, in this order (eq. 3-5)."""
 
     def __init__(self, config: ReSG.Config, feature_dim: int) -> None:
         super().__init__()
@@ -264,9 +266,9 @@ class PictureRelations(nn.Module):
     def _pairs(
         self, affinity: Tensor, mask: Tensor, boxes: Tensor, relations: Tensor | None
     ) -> tuple[Int[Tensor, "image relation 3"], Bool[Tensor, "image relation"]]:
-        """(subject, predicate, object) of at most `limit` relations an image: those whose ends are most alike.
+        """(subject, predicate, object) of at most `limit` relations per image: those whose ends are most similar.
 
-        Inferred ones are the pairs of regions that are most alike and overlap most, in both orders.
+        If relations are inferred, they are the pairs of regions with the highest sum of cosine and IoU, in both orders.
         """
         width = mask.shape[1]
         if relations is None:
@@ -275,19 +277,19 @@ class PictureRelations(nn.Module):
         else:
             pairs, rank, limit = between_real(relations, mask) > 0, affinity, self.limit
         most = max(1, min(limit, int(pairs.flatten(1).sum(1).max())))
-        best, place = rank.masked_fill(~pairs, float("-inf")).flatten(1).topk(most)
+        best, position = rank.masked_fill(~pairs, float("-inf")).flatten(1).topk(most)
         real = best > float("-inf")
-        place = place.masked_fill(~real, 0)
-        first, second = place // width, place % width
+        position = position.masked_fill(~real, 0)
+        first, second = position // width, position % width
         if relations is None:
             first, second = torch.cat([first, second], 1), torch.cat([second, first], 1)
             return torch.stack([first, torch.zeros_like(first), second], -1), real.repeat(1, 2)
-        predicate = relations.flatten(1).gather(1, place)
+        predicate = relations.flatten(1).gather(1, position)
         return torch.stack([first, predicate, second], -1), real
 
 
 class Context(nn.Module):
-    """Nodes hear their neighbours (eq. 6): attention over the edges of a graph, in layers."""
+    """Layers of self-attention in which each node attends to its neighbours in a graph (eq. 6)."""
 
     def __init__(self, dim: int, num_layers: int, num_heads: int) -> None:
         super().__init__()
@@ -297,12 +299,16 @@ class Context(nn.Module):
     def forward(
         self, items: Fragments, near: Bool[Tensor, "item fragment other"], relations: ReSGRelations | None
     ) -> Fragments:
-        """Regions or words, then relations. Each hears itself, those `near` it, and what it is a member of."""
+        """Return the regions or words, followed by the relations, after all layers.
+
+        A region or word attends to itself, to those `near` it, and to the relations that it is a member of. A relation
+        attends to itself and to its members.
+        """
         vectors, mask = items.vectors, items.mask
         if relations is not None:
             vectors, mask = torch.cat([vectors, relations.vectors], 1), torch.cat([mask, relations.mask], 1)
-            apart = near.new_zeros(len(near), relations.mask.shape[1], relations.mask.shape[1])
-            upper, lower = torch.cat([near, relations.members.mT], 2), torch.cat([relations.members, apart], 2)
+            unrelated = near.new_zeros(len(near), relations.mask.shape[1], relations.mask.shape[1])
+            upper, lower = torch.cat([near, relations.members.mT], 2), torch.cat([relations.members, unrelated], 2)
             near = torch.cat([upper, lower], 1)
         edges = near & mask[:, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
         for attend, norm in zip(self.attend, self.norm, strict=True):
@@ -310,37 +316,43 @@ class Context(nn.Module):
         return Fragments(_masked(vectors, mask), mask)
 
 
-def told_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word word"]) -> ReSGRelations:
-    """The relations of a sentence as nodes (eq. 8): first the sentence itself, then each word with subject or object.
+def text_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word word"]) -> ReSGRelations:
+    """Return the relation nodes of each sentence (eq. 8).
 
-    The GRU reads the mean of its subjects, the word, the mean of its objects; who is not there is zero.
+    Node 0 is the sentence as a whole: the mean of its words. The others are the words that have a subject or an object.
+    For each of them, the GRU reads the mean of its subjects, the word, and the mean of its objects. An absent subject
+    or object is a zero vector.
     """
     subjects, objects = (roles == role for role in (SUBJECT, OBJECT))
     parts = [(some.to(words.vectors.dtype), some.any(2)) for some in (subjects, objects)]
     ends = [some @ words.vectors / some.sum(2, keepdim=True).clamp(min=1) for some, _ in parts]
-    text, place = (parts[0][1] | parts[1][1]).nonzero(as_tuple=True)
-    # Which of its sentence's relations each is; 0 is the sentence itself.
+    text, position = (parts[0][1] | parts[1][1]).nonzero(as_tuple=True)
+    # The number of each relation within its sentence, from 1.
     rank = torch.arange(len(text), device=text.device) - torch.searchsorted(text, text) + 1
     width = int(rank.max()) + 1 if len(rank) else 1
     nodes = words.vectors.new_zeros(len(words), width, words.vectors.shape[2])
     mask = words.mask.new_zeros(len(words), width)
-    where = roles.new_full((len(words), width, 3), -1)
+    triples = roles.new_full((len(words), width, 3), -1)
     members = words.mask.new_zeros(len(words), width, words.mask.shape[1])
     nodes[:, 0], mask[:, 0], members[:, 0] = mean_pool(words), True, words.mask
     if len(rank):
-        spoken = torch.stack([ends[0][text, place], words.vectors[text, place], ends[1][text, place]], 1)
-        last = gru(spoken)[1].mean(0)
+        sequence = torch.stack([ends[0][text, position], words.vectors[text, position], ends[1][text, position]], 1)
+        last = gru(sequence)[1].mean(0)
         nodes = nodes.index_put((text, rank), unit(last).to(nodes.dtype))
         mask[text, rank] = True
-        own = F.one_hot(place, words.mask.shape[1]).bool()
-        members[text, rank] = subjects[text, place] | objects[text, place] | own
-        first = [_first(some[text, place]) for some in (subjects, objects)]
-        where[text, rank] = torch.stack([first[0], place, first[1]], 1)
-    return ReSGRelations(nodes, mask, where, members)
+        predicate = F.one_hot(position, words.mask.shape[1]).bool()
+        members[text, rank] = subjects[text, position] | objects[text, position] | predicate
+        first = [_first(some[text, position]) for some in (subjects, objects)]
+        triples[text, rank] = torch.stack([first[0], position, first[1]], 1)
+    return ReSGRelations(nodes, mask, triples, members)
 
 
 def best_matches(images: Fragments, texts: Fragments, direction: Direction) -> Float[Tensor, "image text"]:
-    """Each word's best region, in the mean over words (t2i); each region's best word (i2t); or the mean of both."""
+    """Return the mean cosine of best matches of each pair (eq. 9).
+
+    t2i: the mean over words of each word's largest cosine with a region. i2t: the mean over regions of each region's
+    largest cosine with a word. both: the mean of the two.
+    """
     cosine = similarities(images, texts)  # [image region word text]
     scores: list[Tensor] = []
     if direction in ("t2i", "both"):
@@ -355,7 +367,7 @@ def best_matches(images: Fragments, texts: Fragments, direction: Direction) -> F
 def _mean(
     best: Float[Tensor, "image fragment text"], mask: Bool[Tensor, "#image fragment #text"], others: Tensor
 ) -> Float[Tensor, "image text"]:
-    """The mean of the real ones' best; 0 where the other side, or this one, has none."""
+    """The mean of `best` over the real fragments of one side; 0 if that side, or the other (`others`), has none."""
     kept = best.masked_fill(~(mask & others[:, None]), 0)
     return kept.sum(1, dtype=wide(kept)) / mask.sum(1).clamp(min=1)
 
@@ -366,37 +378,47 @@ def centers(
     matches: Bool[Tensor, "image text"],
     config: ReSG.Config,
 ) -> Float[Tensor, ""]:
-    """The center hinge (eq. 12, 13), summed over the matched pairs. An image's center: of it and its sentences."""
+    """Return the center hinge, summed over the matched pairs.
+
+    rank: the distance of each vector to the center of its image, against that to the nearest other center (eq. 12). A
+    center is the unit mean of the vectors of an image and its sentences. pull: the distance of an image to the mean of
+    its sentences (eq. 13). Distances are squared.
+    """
     image, text = matches.nonzero(as_tuple=True)
     own = matches.to(texts.dtype)
     if config.center == "pull":
-        said = own @ texts / own.sum(1, keepdim=True)
-        return ((images - said).square().sum(1) - config.center_margin).relu()[image].sum()  # eq. 13
+        mean = own @ texts / own.sum(1, keepdim=True)
+        return ((images - mean).square().sum(1) - config.center_margin).relu()[image].sum()  # eq. 13
     middle = unit((images + own @ texts) / (1 + own.sum(1, keepdim=True)))
     middle = middle.detach() if config.center_fixed else middle
     total = images.new_zeros(())
     for vectors in (images[image], texts[text]):
-        distance = (vectors[:, None] - middle).square().sum(2)  # [match image]
-        mine = F.one_hot(image, len(images)).bool()
-        others = distance.masked_fill(mine, float("inf")).amin(1)
-        total = total + (distance[mine] + config.center_margin - others).relu().sum()  # eq. 12
+        distance = (vectors[:, None] - middle).square().sum(2)  # to every image's center: [match image]
+        to_own = F.one_hot(image, len(images)).bool()
+        others = distance.masked_fill(to_own, float("inf")).amin(1)
+        total = total + (distance[to_own] + config.center_margin - others).relu().sum()  # eq. 12
     return total
 
 
 def margin(
     scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"], middle: Tensor | float, width: float
 ) -> Float[Tensor, ""]:
-    """The positive-negative margin (eq. 14): the mean over positive and over negative pairs, times the positive pairs.
+    """Return the positive-negative margin (eq. 14).
 
-    Over those on the wrong side only, as is usual in metric learning, the two means would pull a learnt middle with
-    equal force, and it would stay where it is.
+    It is the mean over all positive pairs plus the mean over all negative pairs, times the number of positive pairs.
+    Metric learning usually averages over the pairs that violate the margin only. Both means would then pull a learnt
+    middle with equal force in opposite directions, and it would not move.
     """
     low, high = (middle + width - scores[matches]).relu(), (scores[~matches] - middle + width).relu()
     return low.sum() + matches.sum() * high.sum() / max(1, high.numel())
 
 
 def geometry(subject: Float[Tensor, "*pair 4"], other: Float[Tensor, "*pair 4"]) -> Float[Tensor, "*pair 7"]:
-    """Where the object lies, seen from the subject: offset and size in its own measure, overlap, distance, angle."""
+    """Return the position of the object relative to the subject, as 7 numbers.
+
+    They are the offset and the log size in units of the subject's width and height, the IoU, and the distance and angle
+    of the centres. The angle is that of `regard.boxes.polar`.
+    """
     (near, size), (far, extent) = (
         ((box[..., :2] + box[..., 2:]) / 2, (box[..., 2:] - box[..., :2]).clamp(min=1e-3)) for box in (subject, other)
     )
@@ -408,20 +430,20 @@ def geometry(subject: Float[Tensor, "*pair 4"], other: Float[Tensor, "*pair 4"])
     return torch.cat([(offset / size).clamp(-10, 10), (extent / size).log(), polar], -1)
 
 
-def _at(values: Float[Tensor, "image region part"], places: Int[Tensor, "image relation"]) -> Tensor:
-    return values.gather(1, places[..., None].expand(-1, -1, values.shape[2]))
+def _at(values: Float[Tensor, "image region part"], positions: Int[Tensor, "image relation"]) -> Tensor:
+    return values.gather(1, positions[..., None].expand(-1, -1, values.shape[2]))
 
 
-def _most(affinity: Tensor, mask: Tensor, count: int) -> Bool[Tensor, "image region region"]:
-    """The `count` other regions that each region is most like."""
+def _most_similar(affinity: Tensor, mask: Tensor, count: int) -> Bool[Tensor, "image region region"]:
+    """Whether the second region is among the `count` other regions most similar to the first."""
     width = mask.shape[1]
-    apart = mask[:, None, :] & ~torch.eye(width, dtype=torch.bool, device=mask.device)
-    best = affinity.masked_fill(~apart, float("-inf")).topk(min(count, width), 2).indices
-    return torch.zeros_like(apart).scatter(2, best, True) & apart
+    other = mask[:, None, :] & ~torch.eye(width, dtype=torch.bool, device=mask.device)
+    best = affinity.masked_fill(~other, float("-inf")).topk(min(count, width), 2).indices
+    return torch.zeros_like(other).scatter(2, best, True) & other
 
 
 def _first(some: Bool[Tensor, "relation word"]) -> Int[Tensor, " relation"]:
-    """The first of each row's places; -1 for none."""
+    """The position of the first True in each row; -1 if there is none."""
     return torch.where(some.any(1), some.int().argmax(1), -1)
 
 

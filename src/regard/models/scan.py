@@ -4,8 +4,8 @@ Needs: features only. Equation numbers are those of docs/models/scan.md.
 
 Differences
 - padded words are left out of the normalisation over queries and of every mean; the authors cut each caption instead;
-- the attended vector is never built: its cosine comes from the similarities and the Gram matrix (equal to 1e-6);
-- an attended vector of no length scores 0, where the authors' code divides by a small number.
+- the attended vector is not computed: its cosine comes from the similarities and the Gram matrix (equal to 1e-6);
+- an attended vector of length zero scores 0; the authors' code divides by a small number.
 """
 
 import math
@@ -27,14 +27,14 @@ class SCAN(Matcher):
         dim: int = 1024
         direction: Literal["t2i", "i2t"] = "t2i"  # t2i: words attend to regions; i2t: regions to words
         aggregation: Literal["mean", "lse"] = "mean"
-        temperature: float = 9.0  # lambda 1; the authors take 9 for t2i, 4 for i2t
-        lse_temperature: float = 6.0  # lambda 2; the authors take 6 for t2i, 5 for i2t
+        temperature: float = 9.0  # lambda 1; the authors use 9 for t2i, 4 for i2t
+        lse_temperature: float = 6.0  # lambda 2; the authors use 6 for t2i, 5 for i2t
         normalisation: Normalisation = "clipped_l2norm"
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
-        kinds = GramFragments, Fragments  # of the context and of the queries
-        self.image_encoding, self.text_encoding = kinds if config.direction == "t2i" else kinds[::-1]
+        types = GramFragments, Fragments  # of the context and of the queries
+        self.image_encoding, self.text_encoding = types if config.direction == "t2i" else types[::-1]
         self.project = nn.Linear(feature_dim, config.dim)
         nn.init.xavier_uniform_(self.project.weight)
         nn.init.zeros_(self.project.bias)
@@ -58,7 +58,7 @@ class SCAN(Matcher):
         return scores if self.config.direction == "t2i" else scores.T
 
     def align(self, images: Fragments, texts: Fragments) -> Float[Tensor, "image text region word"]:
-        """The attention weights: of regions for each word (t2i), or of words for each region (i2t)."""
+        """Return the attention weights: of regions for each word (t2i), or of words for each region (i2t)."""
         context, queries = self._roles(images, texts)
         similarity = similarities(context, queries)
         weights = attention(similarity, context, self.config.temperature, self.config.normalisation)

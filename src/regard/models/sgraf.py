@@ -3,10 +3,10 @@
 Needs: features only. Equation numbers are those of docs/models/sgraf.md.
 
 Differences
-- a region's batch normalisation in the image's global attention is over features: the authors normalise each *place* of
-  36 over the batch, but the order of regions means nothing, and their number varies here;
-- biases that a softmax or a batch normalisation takes away are left out; SGR's two maps of a node are applied as one,
-  and its last step is computed for the global node alone, the only one that is read: equal;
+- the global attention of an image normalises each feature over the batch; the authors normalise each of 36 *positions*,
+  but the order of regions has no meaning, and their number varies here;
+- biases that a softmax or a batch normalisation cancels are left out; SGR's two maps of a node are applied as one, and
+  its last step is computed only for the global node, the only one that is read. The scores are equal;
 - `reasoning="both"` scores with both heads over the same similarity vectors in one checkpoint; the authors train two
   models and average their scores, which is `regard evaluate RUN RUN`;
 - padded words are left out of the normalisation over queries and of both heads; the authors cut each caption in a loop.
@@ -33,10 +33,10 @@ class SGRAF(Matcher):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 1024
-        similarity_dim: int = 0  # 0: a quarter of dim, the authors' 256 of 1024
-        reasoning: Literal["sgr", "saf", "both", "mean"] = "sgr"  # mean: of the nodes, neither reasoning nor filtering
+        similarity_dim: int = 0  # 0: a quarter of dim, as the authors' 256 for 1024
+        reasoning: Literal["sgr", "saf", "both", "mean"] = "sgr"  # mean of the nodes: neither reasoning nor filtration
         steps: int = 3  # of SGR
-        nodes: Literal["both", "global", "local"] = "both"  # global: one node, nothing to reason over
+        nodes: Literal["both", "global", "local"] = "both"  # global: one node, without reasoning
         global_pooling: Literal["attention", "mean"] = "attention"
         dropout: float = 0.4  # of the global attention
         temperature: float = 9.0
@@ -71,7 +71,7 @@ class SGRAF(Matcher):
         return torch.stack([head(nodes, mask) for head in self.heads]).mean(0)  # eq. 10
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
-        """The attention of words over regions (eq. 3), whether or not the local nodes are scored."""
+        """Return the attention of words over regions (eq. 3), whether or not the local nodes are scored."""
         return self._weights(images, texts).masked_fill(~texts.mask.T, 0).permute(0, 3, 1, 2)
 
     def pair_size(self, regions: int, words: int) -> int:
@@ -87,15 +87,15 @@ class SGRAF(Matcher):
     def _nodes(
         self, images: Pooled, texts: Pooled
     ) -> tuple[Float[Tensor, "image text node similarity"], Bool[Tensor, "image text node"]]:
-        """The similarity vectors of each pair, the global one first, and which are real."""
+        """The similarity vectors of each pair, the global one first, and their mask."""
         nodes, real = [], []
         if self.whole is not None:
             nodes.append(self.whole(images.pooled[:, None], texts.pooled[None])[:, :, None])  # eq. 5
             real.append(texts.mask.new_ones(len(texts), 1))
         if self.local is not None:
             items = Packed(texts.mask)
-            seen = unit(attended(self._weights(images, texts), images.vectors, items))  # eq. 3-4
+            attended_regions = unit(attended(self._weights(images, texts), images.vectors, items))  # eq. 3-4
             words = items.pack(texts.vectors.flatten(0, 1))
-            nodes.append(items.unpack(self.local(seen, words[None])))  # eq. 5
+            nodes.append(items.unpack(self.local(attended_regions, words[None])))  # eq. 5
             real.append(texts.mask)
         return torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)

@@ -5,13 +5,14 @@ docs/models/tvrn.md.
 
 Needs: boxes (spatial graph of regions); text_relations (spatial graph of words).
 
-Differences from the authors' code, whose faults (listed in docs/models/tvrn.md) are not reproduced
+Differences from the authors' code. The first four are faults of that code; docs/models/tvrn.md lists all seven, none of
+which is reproduced
 - each text is expanded with what it attends to in the image of its pair; theirs takes image 0 of the block for all;
 - an image's boxes stay with it; theirs scores every block with the overlaps of the last batch that was loaded;
 - the two gates of eq. 10 are softmaxes over regions and over words; theirs run over an axis of size 1, so all are 1;
-- the global attention of an image normalises features; theirs normalises each of 36 positions, which have no meaning;
-- the gate of words would cancel in the quotient of eq. 11: it is left out, or weighs the nodes of words (`weighted`);
-- words have a spatial graph of their dependencies, as in the paper's figure; theirs is read and not used;
+- the global attention of an image normalises features; theirs normalises each of 72 positions, which have no meaning;
+- the gate of words would cancel in the quotient of eq. 11: it is left out, or weights the nodes of words (`weighted`);
+- words have a spatial graph of their dependencies, as in the paper's figure; theirs is loaded and not used;
 - `reasoning="both"` scores with both heads in one checkpoint; the authors train two models and average their scores,
   which is `regard evaluate RUN RUN`.
 """
@@ -37,15 +38,15 @@ from regard.matcher import Matcher
 
 @dataclass(frozen=True)
 class TVRNImages(Fragments):
-    """Images: `vectors` are context features, which words attend to; `unified` is compared with words."""
+    """Images: words attend to the context features (`vectors`) and are compared with the unified features."""
 
-    unified: Float[Tensor, "item fragment part dim"]  # parts: a region's content and its context
+    unified: Float[Tensor, "item fragment part dim"]  # parts: content and, if there is any, context
     pooled: Float[Tensor, "item dim"] | None = None
 
     fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "unified": (1,)}
 
     def parts(self) -> Fragments:
-        """Return the unified features, two per region."""
+        """Return the unified features as fragments: one or two per region."""
         return Fragments(self.unified.flatten(1, 2), self.mask.repeat_interleave(self.unified.shape[2], 1))
 
     def summary(self) -> Float[Tensor, "item dim"]:
@@ -54,16 +55,16 @@ class TVRNImages(Fragments):
 
 @dataclass(frozen=True)
 class TVRNTexts(Fragments):
-    """Texts: `vectors` are content features, `refined` the same after the GRU, `state` the final state of that GRU."""
+    """Texts: content features (`vectors`), the same after the GRU (`refined`), and the GRU's final state (`state`)."""
 
     refined: Float[Tensor, "item fragment dim"] | None = None
-    context: Float[Tensor, "item fragment dim"] | None = None  # the vectors that attend to regions
+    context: Float[Tensor, "item fragment dim"] | None = None  # attends to regions
     state: Float[Tensor, "item dim"] | None = None
 
     fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "refined": (1,), "context": (1,)}
 
     def summary(self) -> Float[Tensor, "item dim"]:
-        """Return the mean of the refined words, which are what is compared with images."""
+        """Return the unit mean of the refined words, which are compared with images."""
         return super().summary() if self.refined is None else Fragments(self.refined, self.mask).summary()
 
 
@@ -73,13 +74,13 @@ class TVRN(Matcher):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         dim: int = 1024
-        # Each side alone
+        # Each side on its own
         context: Literal["both", "self", "spatial", "none"] = "both"  # of regions
         iou_threshold: float = 0.5
-        text_spatial: Literal["dep", "none"] = "dep"  # beside the words' self-attention
+        text_spatial: Literal["dep", "none"] = "dep"  # a graph of words, beside their self-attention
         unify: Literal["gru", "gru_plain", "none"] = "gru"  # gru_plain: without the residual
-        # Every pair
-        expand: bool = True  # expand each word by what it attends to
+        # Each pair
+        expand: bool = True  # add a second vector per word: what it attends to in the image
         refine: Literal["gru", "gru_plain", "none"] = "gru"
         enhancement: Literal["regions", "weighted", "equal", "prob", "none"] = "regions"
         temperature: float = 9.0
@@ -93,11 +94,11 @@ class TVRN(Matcher):
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
         dim, similarity_dim = config.dim, config.similarity_dim
-        self.looks_around = config.context in ("both", "self")
+        self.has_self_attention = config.context in ("both", "self")
         guides = config.nodes != "local" or config.enhancement in ("weighted", "regions")
         self.project = nn.Linear(feature_dim, dim)
         xavier(self.project)
-        self.attend = Attention(dim, config.temperature) if config.expand or self.looks_around else None
+        self.attend = Attention(dim, config.temperature) if config.expand or self.has_self_attention else None
         self.region_graph = SpatialAttention(dim, config.temperature) if "boxes" in self.needs() else None
         self.word_graph = SpatialAttention(dim, config.temperature) if "text_relations" in self.needs() else None
         self.read_regions = Reader(dim, config.unify)
@@ -121,23 +122,23 @@ class TVRN(Matcher):
 
     def encode_images(self, images: Images) -> TVRNImages:
         vectors = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
-        content, found = Fragments(vectors, images.mask), []
-        if self.attend is not None and self.looks_around:
-            found.append(self.attend.within(content))  # eq. 2
+        content, contexts = Fragments(vectors, images.mask), []
+        if self.attend is not None and self.has_self_attention:
+            contexts.append(self.attend.within(content))  # eq. 2
         if self.region_graph is not None:
             near = iou(self.required(images, "boxes")) >= self.config.iou_threshold
-            found.append(self.region_graph(content, near))  # eq. 3
-        context = unit(torch.stack(found).sum(0)) if found else vectors  # eq. 4
+            contexts.append(self.region_graph(content, near))  # eq. 3
+        context = unit(torch.stack(contexts).sum(0)) if contexts else vectors  # eq. 4
         unified, state = self.read_regions(vectors, content)  # eq. 6
         parts = [unified]
-        if found:
+        if contexts:
             joint = unit(F.leaky_relu(vectors * context, 0.1))  # eq. 5
             parts.append(self.read_regions(joint, content, state)[0])  # eq. 6
-        seen = TVRNImages(context, images.mask, torch.stack(parts, 2))
+        encoding = TVRNImages(context, images.mask, torch.stack(parts, 2))
         if self.image_pool is None:
-            return seen
-        every = seen.parts()
-        return replace(seen, pooled=self.image_pool(every.vectors, every.mask))  # eq. 9
+            return encoding
+        features = encoding.parts()
+        return replace(encoding, pooled=self.image_pool(features.vectors, features.mask))  # eq. 9
 
     def encode_texts(self, texts: Texts) -> TVRNTexts:
         words = self.words(texts)
@@ -156,27 +157,27 @@ class TVRN(Matcher):
         words, mask = self._refined(images, texts)
         nodes, real = [], []
         if self.whole is not None and self.text_pool is not None and images.pooled is not None:
-            told = self.text_pool(words, mask.expand(words.shape[:-1]))  # eq. 9
-            nodes.append(self.whole(images.pooled[:, None], told)[:, :, None])  # eq. 13
+            pooled = self.text_pool(words, mask.expand(words.shape[:-1]))  # eq. 9
+            nodes.append(self.whole(images.pooled[:, None], pooled)[:, :, None])  # eq. 13
             real.append(mask.new_ones(len(texts), 1))
         if self.local is not None:
             parts, weights = images.parts(), self._weights(images, words, mask)
             items = Packed(mask)
-            met = attended(_to_unit(weights, parts.vectors), parts.vectors, items)  # eq. 12
-            local = items.unpack(self.local(met, items.pack(words.flatten(1, 2))))  # eq. 13
+            attended_regions = attended(_to_unit(weights, parts.vectors), parts.vectors, items)  # eq. 12
+            local = items.unpack(self.local(attended_regions, items.pack(words.flatten(1, 2))))  # eq. 13
             if self.config.enhancement == "weighted" and images.pooled is not None:
                 logits = self.config.temperature * torch.einsum("itwd,id->itw", words, images.pooled)
                 gate = logits.masked_fill(~mask, float("-inf")).softmax(-1) * mask.sum(1)[:, None]  # eq. 10
                 local = local * gate[..., None]
             nodes.append(local)
             real.append(mask)
-        vectors, exist = torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
-        return torch.stack([head(vectors, exist) for head in self.heads]).mean(0)  # eq. 14-15
+        vectors, are_real = torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
+        return torch.stack([head(vectors, are_real) for head in self.heads]).mean(0)  # eq. 14-15
 
     def align(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text region word"]:
-        """Return the weight of each region for each word, content and context summed.
+        """Return the weight of each region for each word: the sum over the region's content and context.
 
-        With expanded words, it is the mean over the plain and the expanded word.
+        If words are expanded, it is the mean over the two vectors of each word.
         """
         words, mask = self._refined(images, texts)
         weights = self._weights(images, words, mask).masked_fill(~mask.T, 0)
@@ -190,15 +191,14 @@ class TVRN(Matcher):
     def _refined(
         self, images: TVRNImages, texts: TVRNTexts
     ) -> tuple[Float[Tensor, "#image text word dim"], Bool[Tensor, "text word"]]:
-        """The refined words: those of the sentence, then, for each image, what each word attends to in it."""
-        alone = (texts.vectors if texts.refined is None else texts.refined)[None]
+        """The refined words: first those of the sentence, then, for each image, what each word attends to in it."""
+        words = (texts.vectors if texts.refined is None else texts.refined)[None]
         if self.attend is None or texts.context is None:
-            return alone, texts.mask
-        asking = Fragments(texts.context, texts.mask)
-        weights = self.attend.between(images, asking)  # eq. 7
-        seen = self.read_words.pairs(weights, images.vectors, texts)  # eq. 7-8
-        alone = alone.to(seen.dtype).expand(len(images), -1, -1, -1)  # bfloat16 under autocast, as `seen` is
-        return torch.cat([alone, seen], 2), texts.mask.repeat(1, 2)
+            return words, texts.mask
+        weights = self.attend.between(images, Fragments(texts.context, texts.mask))  # eq. 7
+        expanded = self.read_words.pairs(weights, images.vectors, texts)  # eq. 7-8
+        words = words.to(expanded.dtype).expand(len(images), -1, -1, -1)  # bfloat16 under autocast
+        return torch.cat([words, expanded], 2), texts.mask.repeat(1, 2)
 
     def _weights(
         self, images: TVRNImages, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]
@@ -212,7 +212,7 @@ class TVRN(Matcher):
     def enhanced(
         self, weights: Float[Tensor, "image fragment word text"], images: TVRNImages
     ) -> Float[Tensor, "image fragment word text"]:
-        """Return attention weights after the semantic alignment enhancement (eq. 10-11)."""
+        """Return attention weights after semantic alignment enhancement (eq. 10-11), or BFAN's (`equal`, `prob`)."""
         parts, kind = images.parts(), self.config.enhancement
         if kind == "none":
             return weights
@@ -229,12 +229,12 @@ class TVRN(Matcher):
 
 
 def _at_least(weights: Tensor, bound: Tensor) -> Tensor:
-    """Whether weights reach the bound, with a tolerance for rounding, so that equal weights all do."""
+    """Whether each weight is at least the bound, up to rounding, so that of equal weights all are."""
     return weights >= (1 - 1e-5) * bound
 
 
 class Attention(nn.Module):
-    """ATT (eq. 2): fragments attend to each other, or to those of another item, through one pair of maps."""
+    """ATT (eq. 2): fragments attend to those of their own or of another item. Both uses share the two linear maps."""
 
     def __init__(self, dim: int, temperature: float) -> None:
         super().__init__()
@@ -243,18 +243,20 @@ class Attention(nn.Module):
         xavier(self)
 
     def within(self, items: Fragments) -> Float[Tensor, "item fragment dim"]:
-        return _gathered(self.key(items.vectors) @ self.query(items.vectors).mT, items, self.temperature)
+        """Return what each fragment attends to in its own item, of unit length."""
+        return _attended_within(self.key(items.vectors) @ self.query(items.vectors).mT, items, self.temperature)
 
     def between(
         self, context: Fragments, queries: Fragments
     ) -> Float[Tensor, "context context_fragment query_fragment query"]:
-        keys, asked = self.key(context.vectors), self.query(queries.vectors)
-        similarity = similarities(Fragments(keys, context.mask), Fragments(asked, queries.mask))
+        """Return the weight of each context fragment for each query fragment, for all pairs of items."""
+        keys = Fragments(self.key(context.vectors), context.mask)
+        similarity = similarities(keys, Fragments(self.query(queries.vectors), queries.mask))
         return attention(similarity, context, self.temperature)
 
 
 class SpatialAttention(nn.Module):
-    """Fragments attend to those near them by cosine, and to the others as if their cosine were 0 (eq. 3)."""
+    """SPA (eq. 3): fragments attend to each other by cosine. The cosine of two that are not near is set to 0."""
 
     def __init__(self, dim: int, temperature: float) -> None:
         super().__init__()
@@ -267,22 +269,22 @@ class SpatialAttention(nn.Module):
     ) -> Float[Tensor, "item fragment dim"]:
         near = near | torch.eye(near.shape[1], dtype=torch.bool, device=near.device)
         cosine = unit(self.key(items.vectors)) @ unit(self.query(items.vectors)).mT
-        return _gathered(cosine * near, items, self.temperature)
+        return _attended_within(cosine * near, items, self.temperature)
 
 
 def _to_unit(
     weights: Float[Tensor, "image fragment word text"], vectors: Float[Tensor, "image fragment dim"]
 ) -> Float[Tensor, "image fragment word text"]:
-    """The weights scaled such that each weighted sum of the vectors has unit length, computed from the Gram matrix."""
+    """The weights, scaled so that each weighted sum of the vectors has unit length (by the Gram matrix)."""
     gram = vectors @ vectors.mT
     squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1, keepdim=True)
-    return weights * torch.rsqrt(squares.clamp(min=1e-6))  # sums that cancel have no direction, and stay short
+    return weights * torch.rsqrt(squares.clamp(min=1e-6))  # sums that cancel have no direction: they stay short
 
 
-def _gathered(
+def _attended_within(
     similarity: Float[Tensor, "item context query"], items: Fragments, temperature: float
 ) -> Float[Tensor, "item query dim"]:
-    """What each fragment attends to among its own item's fragments, of unit length."""
+    """What each fragment attends to in its own item, of unit length; zero on padding."""
     weights = attention(between_real(similarity, items.mask)[..., None], items, temperature)[..., 0]
     return unit(weights.mT @ items.vectors).masked_fill(~items.mask[..., None], 0)
 
@@ -290,7 +292,7 @@ def _gathered(
 class Reader(nn.Module):
     """A GRU over an item's content and then its attended vectors: unit(GRU + content) at each position (eq. 6, 8).
 
-    With `kind` none nothing is read; gru_plain adds no content.
+    `kind`: gru; gru_plain, which does not add the content; or none, which returns the vectors unchanged.
     """
 
     def __init__(self, dim: int, kind: str) -> None:
@@ -309,9 +311,9 @@ class Reader(nn.Module):
             return vectors, None
         lengths = content.mask.sum(1).clamp(min=1).cpu()
         packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
-        heard, last = self.gru(packed, None if state is None else state[None])
-        heard, _ = pad_packed_sequence(heard, batch_first=True, total_length=vectors.shape[1])
-        return self._finished(heard.contiguous(), content.vectors), last[0]
+        output, last = self.gru(packed, None if state is None else state[None])
+        output, _ = pad_packed_sequence(output, batch_first=True, total_length=vectors.shape[1])
+        return self._refined(output.contiguous(), content.vectors), last[0]
 
     def pairs(
         self,
@@ -319,24 +321,24 @@ class Reader(nn.Module):
         regions: Float[Tensor, "image region dim"],
         texts: TVRNTexts,
     ) -> Float[Tensor, "image text word dim"]:
-        """Return what each word attends to, unit(weights x regions), refined by the GRU from each text's state."""
+        """Return what each word attends to, unit(weights x regions), after the GRU has continued from `texts.state`."""
         if self.gru is None or texts.state is None:
             items = Packed(texts.mask)
             return items.unpack(attended(_to_unit(weights, regions), regions, items))
-        first, again, first_bias, again_bias = self.gru.all_weights[0]
-        # The first map is linear, so it is applied once per region instead of once per word.
-        mapped = F.linear(regions, first)
+        input_map, state_map, input_bias, state_bias = self.gru.all_weights[0]
+        # The map of the input is linear, so it is applied once per region instead of once per word and pair.
+        mapped = F.linear(regions, input_map)
         by_word = _to_unit(weights, regions).permute(2, 0, 3, 1).contiguous()
         state, refined, gates = texts.state.expand(len(regions), -1, -1), [], 2 * regions.shape[-1]
-        for seen, content in zip(by_word, texts.vectors.unbind(1), strict=True):
-            given, held = torch.baddbmm(first_bias, seen, mapped), F.linear(state, again, again_bias)
-            reset, update = (given[..., :gates] + held[..., :gates]).sigmoid().chunk(2, -1)
-            new = (given[..., gates:] + reset * held[..., gates:]).tanh()
+        for of_word, content in zip(by_word, texts.vectors.unbind(1), strict=True):
+            x, h = torch.baddbmm(input_bias, of_word, mapped), F.linear(state, state_map, state_bias)
+            reset, update = (x[..., :gates] + h[..., :gates]).sigmoid().chunk(2, -1)
+            new = (x[..., gates:] + reset * h[..., gates:]).tanh()
             state = torch.lerp(new.to(state.dtype), state, update.to(state.dtype))
-            refined.append(self._finished(state, content).to(weights.dtype))
+            refined.append(self._refined(state, content).to(weights.dtype))
         return torch.stack(refined, 2)
 
-    def _finished(
-        self, heard: Float[Tensor, "*item dim"], content: Float[Tensor, "*#item dim"]
+    def _refined(
+        self, output: Float[Tensor, "*item dim"], content: Float[Tensor, "*#item dim"]
     ) -> Float[Tensor, "*item dim"]:
-        return unit(heard + content if self.residual else heard)
+        return unit(output + content if self.residual else output)

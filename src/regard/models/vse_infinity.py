@@ -3,8 +3,8 @@
 Needs: features only. Equation numbers are those of docs/models/vse_infinity.md.
 
 Differences
-- masked scores are -inf, where common code has `-10000`: padding has no weight at all;
-- dropping of regions and words, the paper's augmentation, is part of training (`train.region_drop`, `train.word_drop`);
+- masked scores are -inf, so that padding has no weight at all; common code uses -10000;
+- the paper's augmentation, which drops regions and words, is part of training (`train.region_drop`, `train.word_drop`);
 - the two-layer perceptron of the image side has one hidden width (half of `dim`), as in the authors' code.
 """
 
@@ -29,7 +29,7 @@ class VSEInfinity(Matcher):
     class Config:
         dim: int = 1024
         pooling: Literal["gpo", "mean"] = "gpo"
-        region_mlp: bool = True  # the residual perceptron over regions
+        region_mlp: bool = True  # add a perceptron to the linear map of regions
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
@@ -57,7 +57,7 @@ class VSEInfinity(Matcher):
         return inner(images.summary(), texts.summary())  # eq. 4
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
-        """Return the cosine of each region and word. It only illustrates: the model scores pooled vectors."""
+        """Return the cosine of each region and word, for illustration: the model scores pooled vectors."""
         return torch.einsum("ird,twd->itrw", unit(images.vectors), unit(texts.vectors))
 
     def pair_size(self, regions: int, words: int) -> int:
@@ -65,7 +65,7 @@ class VSEInfinity(Matcher):
 
 
 class RegionMLP(nn.Module):
-    """Two linear layers, with batch normalisation over real regions between them."""
+    """Two linear layers with batch normalisation, over real regions, and a ReLU between them."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, dim: int) -> None:
         super().__init__()
