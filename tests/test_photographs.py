@@ -1,4 +1,4 @@
-"""Photographs: those in a folder, and files of every kind as upright RGB images, or one clear line."""
+"""Listing photographs, and decoding files of many formats to upright RGB images."""
 
 import io
 import os
@@ -43,7 +43,7 @@ def test_photographs_of_a_folder(tmp_path):
     assert list_photographs(tmp_path) == ["a/b/é 東京.webp", "a/c.png", "b.JPG", "broken.jpg", "link.jpg"]
 
 
-def test_a_folder_without_photographs_is_told(tmp_path):
+def test_folders_without_photographs_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"contains no photographs: expected files that end in .jpg, .jpeg, .png"):
         list_photographs(tmp_path)
     with pytest.raises(InputError, match=r"is not a folder"):
@@ -51,7 +51,7 @@ def test_a_folder_without_photographs_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_kinds_of_file(form):
+def test_file_formats(form):
     image, size = decode_photograph("a", encoded(halves(), form))
     assert (image.mode, image.size, size) == ("RGB", (40, 20), (40, 20))
     assert near(colour(image, 0.2, 0.5), (255, 0, 0))
@@ -66,20 +66,20 @@ def test_heic():
     assert near(colour(image, 0.2, 0.5), (255, 0, 0))
 
 
-@pytest.mark.parametrize(("orientation", "turned", "red"), [(1, False, (0.1, 0.5)), (3, False, (0.9, 0.5)),
+@pytest.mark.parametrize(("orientation", "is_rotated", "red"), [(1, False, (0.1, 0.5)), (3, False, (0.9, 0.5)),
                                                             (6, True, (0.5, 0.1)), (8, True, (0.5, 0.9))])  # fmt: skip
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
-def test_exif_orientation(form, orientation, turned, red):
+def test_exif_orientation(form, orientation, is_rotated, red):
     exif = Image.Exif()
     exif[0x0112] = orientation
     for side in (0, 20):
         image, size = decode_photograph("a", encoded(halves(), form, exif=exif), side)
-        assert size == ((20, 40) if turned else (40, 20))
+        assert size == ((20, 40) if is_rotated else (40, 20))
         assert max(image.size) == (side or 40)
         assert near(colour(image, *red), (255, 0, 0))
 
 
-def test_a_large_jpeg_is_scaled_down_as_it_is_decoded():
+def test_a_large_jpeg_is_scaled_down_while_it_is_decoded():
     image, size = decode_photograph("a.jpg", encoded(halves(2000, 1000), "JPEG"), side=100)
     assert (image.size, size) == ((100, 50), (2000, 1000))
     assert near(colour(image, 0.4, 0.5), (255, 0, 0))
@@ -104,14 +104,14 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_transparency_lies_on_white(mode):
+def test_transparent_pixels_become_white(mode):
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     form = "PNG" if mode != "PA" else "GIF"
     image, _ = decode_photograph("a", encoded(clear.convert(mode) if mode != "PA" else clear, form))
     assert colour(image, 0.5, 0.5) == (255, 255, 255)
 
 
-def test_of_an_animation_the_first_frame_counts():
+def test_the_first_frame_of_an_animation_is_used():
     frames = [Image.new("RGB", (8, 8), shade) for shade in ("red", "green")]
     image, _ = decode_photograph("a.gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert near(colour(image, 0.5, 0.5), (255, 0, 0))
@@ -130,30 +130,30 @@ def test_twenty_thousand_pixels_square():
         decode_photograph("a.png", encoded(huge, compress_level=1), 1024)
     image, size = decode_photograph("a.jpg", encoded(huge, "JPEG"), 1024)
     assert (max(image.size), size) == (1024, (20_000, 20_000))
-    assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's own limit is as it was
+    assert Image.MAX_IMAGE_PIXELS is not None  # the limit of Pillow is restored
 
 
-def test_what_cannot_be_read_is_told_in_a_line():
+def test_unreadable_files_are_reported_in_one_line():
     whole = encoded(halves(200, 200), "JPEG")
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    for data, said in [
+    for data, message in [
         (b"", "is empty: copy it again"),
         (b"hello", "cannot be read: it is not an image of a known format"),
         (whole[: len(whole) // 2], "cannot be read: "),
         (encoded(Image.fromarray(noise))[:2000], "cannot be read: "),
     ]:
-        with pytest.raises(InputError, match=rf"^a.jpg {said}[^\n]*$"):
+        with pytest.raises(InputError, match=rf"^a.jpg {message}[^\n]*$"):
             decode_photograph("a.jpg", data)
 
 
-def test_a_bomb_of_compressed_text_is_told():
+def test_a_decompression_bomb_is_refused():
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 10), zip=True)
     with pytest.raises(InputError, match=r"a.png cannot be read"):
         decode_photograph("a.png", encoded(halves(), pnginfo=text))
 
 
-def test_links_of_folders_that_may_not_be_read(tmp_path):
+def test_folders_without_read_permission(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"x")
     locked = tmp_path / "locked"
     locked.mkdir()

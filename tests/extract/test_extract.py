@@ -1,4 +1,4 @@
-"""Photographs -> a data folder: what is in it, what a second run does, and what goes wrong."""
+"""Extraction of photographs into a data folder: its content, a second run, interruptions and errors."""
 
 import json
 import os
@@ -31,7 +31,7 @@ SHADES = {"red": (200, 20, 20), "green": (20, 160, 40), "blue": (30, 40, 200), "
 
 
 def draw(path: Path, shade: str, number: int = 0, size: tuple[int, int] = (60, 40)) -> None:
-    """A photograph of a shade, which no other number's is."""
+    """Write a photograph of a shade with one white pixel, whose position depends on `number`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size, SHADES[shade])
     image.putpixel((number % size[0], number // size[0]), (255, 255, 255))
@@ -129,7 +129,7 @@ def test_splits_are_those_of_the_table_or_by_the_photograph(photos, table, tmp_p
     assert not list(out.glob("rest_*"))
 
 
-def test_a_second_run_extracts_what_is_new_alone(photos, tmp_path, monkeypatch):
+def test_a_second_run_extracts_only_new_photographs(photos, tmp_path, monkeypatch):
     out = tmp_path / "data"
     extract(photos, out, {"regions": 5})
     before = files(out)
@@ -154,7 +154,7 @@ def test_a_second_run_extracts_what_is_new_alone(photos, tmp_path, monkeypatch):
     assert not check(out).errors
 
 
-def test_sentences_that_move_from_one_photograph_to_the_next(photos, table, tmp_path):
+def test_a_sentence_moves_to_another_photograph(photos, table, tmp_path):
     out = tmp_path / "data"
     table.write_text("file,sentence\nblue.png,one\nblue.png,two\nred.png,three\n")
     extract(photos, out, captions=table, split="test")
@@ -174,7 +174,7 @@ def test_a_changed_photograph_is_extracted_again(photos, tmp_path):
     assert not torch.equal(Split.open(out, "test").images([0]).features, before)
 
 
-def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos, tmp_path):
+def test_relations_are_kept_until_the_photographs_or_the_source_change(photos, tmp_path):
     out = tmp_path / "data"
     extract(photos, out, relations="none")
     assert not (out / "test_relations.npz").exists()
@@ -193,7 +193,7 @@ def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos
         extract(photos, out, relations=str(photos / "red.png"))
 
 
-def test_two_files_of_one_content_are_one_photograph(photos, table, tmp_path):
+def test_files_with_the_same_content_are_one_photograph(photos, table, tmp_path):
     shutil.copy(photos / "red.png", photos / "again.png")
     (photos / "link.png").symlink_to(photos / "red.png")
     table.write_text("file,sentence\nagain.png,one\nred.png,two\nlink.png,three\n")
@@ -209,7 +209,7 @@ def test_two_files_of_one_content_are_one_photograph(photos, table, tmp_path):
     assert sorted(split.captions) == ["one", "three", "two"]
 
 
-def test_files_that_cannot_be_read_are_reported_and_the_others_extracted(photos, tmp_path):
+def test_unreadable_files_are_reported_and_skipped(photos, tmp_path):
     (photos / "empty.jpg").touch()
     (photos / "broken.jpg").write_bytes((photos / "red.png").read_bytes()[:60])
     (photos / "text.png").write_text("hello")
@@ -238,14 +238,14 @@ def test_files_that_cannot_be_read_are_reported_and_the_others_extracted(photos,
     assert not check(out).errors
 
 
-def test_where_nothing_can_be_read_nothing_is_made(tmp_path):
+def test_no_readable_photograph_is_an_error(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
     with pytest.raises(InputError, match=r"None of 1 photographs could be read. The first: a.jpg is empty"):
         extract(tmp_path / "photos", tmp_path / "data")
 
 
-def test_what_does_not_fit_the_folder_is_told(photos, table, tmp_path):
+def test_input_that_does_not_match_the_folder_is_refused(photos, table, tmp_path):
     out = tmp_path / "data"
     extract(photos, out, {"regions": 5})
     with pytest.raises(
@@ -264,8 +264,8 @@ def test_what_does_not_fit_the_folder_is_told(photos, table, tmp_path):
         extract(photos, out)
 
 
-def test_models_that_are_not_there_are_told(photos, tmp_path):
-    for given, said in [
+def test_missing_models_and_bad_numbers_are_refused(photos, tmp_path):
+    for options, message in [
         ({"detector": "gone.onnx"}, "gone.onnx is not there: expected the path of a file"),
         ({"features": "gone.onnx"}, "gone.onnx is not there: expected the path of a file"),
         ({"project": "gone.npz"}, "gone.npz is not there"),
@@ -274,8 +274,8 @@ def test_models_that_are_not_there_are_told(photos, tmp_path):
         ({"side": 3}, "--side 3: expected 64 pixels or more"),
         ({"detector": str(tmp_path)}, "is not a complete model"),
     ]:
-        with pytest.raises(InputError, match=said):
-            extract(photos, tmp_path / "data", given)
+        with pytest.raises(InputError, match=message):
+            extract(photos, tmp_path / "data", options)
     assert not (tmp_path / "data" / "test_rows.npy").exists()
 
 
@@ -299,19 +299,19 @@ def test_a_projection(photos, tmp_path):
         extract(photos, tmp_path / "data")
 
 
-def test_features_that_no_float16_holds_are_told(photos, tmp_path):
+def test_features_beyond_float16_are_refused(photos, tmp_path):
     np.savez(tmp_path / "p.npz", mean=np.zeros(240), components=np.full((2, 240), 1e9))
     with pytest.raises(InputError, match=r"NaN, infinity or values beyond float16 \(65,504\)"):
         extract(photos, tmp_path / "data", {"project": str(tmp_path / "p.npz")})
 
 
-def test_an_extractor_of_ones_own(photos, tmp_path):
+def test_a_custom_extractor(photos, tmp_path):
     made = Options(regions=2).extractor("cpu")
     extract(photos, tmp_path / "data", extractor=lambda options: made)
     assert Split.open(tmp_path / "data", "test").num_regions == 2
 
 
-def test_rows_of_shards_are_those_of_one_array(tmp_path):
+def test_shards_are_read_like_one_array(tmp_path):
     parts = [np.random.default_rng(number).normal(size=(number, 2, 3)).astype(np.float16) for number in (4, 1, 3)]
     paths = [tmp_path / f"{number}.npy" for number in range(3)]
     for path, part in zip(paths, parts, strict=True):
@@ -325,7 +325,7 @@ def test_rows_of_shards_are_those_of_one_array(tmp_path):
     with pytest.raises(InputError, match=r"Row 8 was requested from .*, which has 8 rows"):
         Shards(paths, np.array([8]))
     np.save(paths[1], parts[1].astype(np.float32))
-    with pytest.raises(InputError, match=r"hold float16 \[2, 3\] and float32 \[2, 3\]: expected one"):
+    with pytest.raises(InputError, match=r"contain float16 \[2, 3\] and float32 \[2, 3\]: expected one"):
         Shards(paths, index)
     with pytest.raises(InputError, match="hold no file: expected one"):
         Shards([], index)
@@ -345,7 +345,7 @@ def many(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_goes_on(tmp_path, sent):
+def test_an_interrupted_run_is_continued(tmp_path, sent):
     photos, out = many(tmp_path / "photos", 220), tmp_path / "data"
     run = command(photos, "--out", out, "--regions", 40, "--workers", 1)
     process = subprocess.Popen(
@@ -374,7 +374,7 @@ def test_an_interrupted_run_goes_on(tmp_path, sent):
     assert torch.equal(one.features, other.features)
 
 
-def test_several_processes_divide_the_work(tmp_path):
+def test_several_processes_share_the_work(tmp_path):
     photos, out = many(tmp_path / "photos", 31), tmp_path / "data"
     shutil.copy(photos / "0000.png", photos / "copy.png")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "regard", "extract"]
@@ -392,7 +392,7 @@ def test_several_processes_divide_the_work(tmp_path):
     assert torch.equal(one.images(range(31)).features, other.images(range(31)).features)
 
 
-def test_another_folder_is_extracted_like_the_first(photos, tmp_path):
+def test_like_uses_the_options_of_another_folder(photos, tmp_path):
     extract(photos, tmp_path / "data", {"regions": 5, "windows": False}, relations="none", split="train")
     report = extract(photos, tmp_path / "other", like=tmp_path / "data")
     assert report.splits == {"test": (4, 0)}
@@ -405,7 +405,7 @@ def test_another_folder_is_extracted_like_the_first(photos, tmp_path):
     assert not (tmp_path / "third").exists()
 
 
-def test_two_commands_at_once_do_not_mix(photos, tmp_path):
+def test_a_second_command_at_the_same_time_is_refused(photos, tmp_path):
     store = Store(tmp_path / "data" / "photographs")
     with (
         store.locked(),
@@ -415,7 +415,7 @@ def test_two_commands_at_once_do_not_mix(photos, tmp_path):
     assert extract(photos, tmp_path / "data").extracted == 4
 
 
-def test_settings_name_everything_that_a_second_run_needs(photos, table, tmp_path):
+def test_settings_contain_what_a_second_run_needs(photos, table, tmp_path):
     out = tmp_path / "data"
     extract(photos, out, {"regions": 5}, captions=table, split="dev", relations="none")
     settings = json.loads((out / "photographs" / "settings.json").read_text("utf-8"))
@@ -425,7 +425,7 @@ def test_settings_name_everything_that_a_second_run_needs(photos, table, tmp_pat
     assert settings["classes"] == ["none"]
 
 
-def test_of_what_several_processes_saw_of_a_file_the_latest_counts(photos, tmp_path):
+def test_the_latest_record_of_a_file_counts(photos, tmp_path):
     out = tmp_path / "data"
     (photos / "blue.png").write_text("junk")
     assert "blue.png" in extract(photos, out).skipped
@@ -438,7 +438,7 @@ def test_of_what_several_processes_saw_of_a_file_the_latest_counts(photos, tmp_p
     assert np.allclose(Split.open(out, "test").images([3]).features[0], want.features, atol=1e-3)
 
 
-def test_a_bad_photographs_sentences_go_to_no_other(photos, table, tmp_path):
+def test_sentences_of_an_unreadable_photograph_are_skipped(photos, table, tmp_path):
     draw(photos / "dogs" / "1.png", "red", 11)
     (photos / "cats").mkdir()
     (photos / "cats" / "1.png").write_text("junk")
@@ -452,7 +452,7 @@ def test_a_bad_photographs_sentences_go_to_no_other(photos, table, tmp_path):
     )
 
 
-def test_relations_named_anew_are_finished_by_the_next_run(photos, table, tmp_path, monkeypatch):
+def test_an_interrupted_change_of_relations_is_completed_by_the_next_run(photos, table, tmp_path, monkeypatch):
     out = tmp_path / "data"
     table.write_text("file,sentence,split\nred.png,a,train\nblue.png,b,dev\n")
     extract(photos, out, captions=table)
@@ -469,7 +469,7 @@ def test_relations_named_anew_are_finished_by_the_next_run(photos, table, tmp_pa
     assert (out / "train_text_relations.npz").exists()
 
 
-def test_a_predictor_that_knows_none_of_the_classes_spoils_nothing(photos, tmp_path):
+def test_a_predictor_of_other_classes_is_refused_and_changes_nothing(photos, tmp_path):
     out = tmp_path / "data"
     extract(photos, out)
     fit(made.annotated(60)).save(tmp_path / "predicates.safetensors")
@@ -480,7 +480,7 @@ def test_a_predictor_that_knows_none_of_the_classes_spoils_nothing(photos, tmp_p
     extract(photos, out)
 
 
-def test_a_photograph_whose_features_are_not_finite_is_left_out(photos, tmp_path):
+def test_a_photograph_with_features_that_are_not_finite_is_skipped(photos, tmp_path):
     class Sometimes:
         classes, feature_dim, num_regions = ("none",), 2, 1
 
@@ -496,7 +496,7 @@ def test_a_photograph_whose_features_are_not_finite_is_left_out(photos, tmp_path
     assert report.splits == {"test": (3, 0)}
 
 
-def test_options_bind_once_something_was_extracted(photos, tmp_path):
+def test_options_are_fixed_after_the_first_photograph(photos, tmp_path):
     out = tmp_path / "data"
     with pytest.raises(ZeroDivisionError):
         extract(photos, out, {"regions": 10}, extractor=lambda _: 1 / 0)
@@ -505,7 +505,7 @@ def test_options_bind_once_something_was_extracted(photos, tmp_path):
     assert extract(photos, out, split="none").splits == {"test": (4, 0)}
 
 
-def test_what_is_no_file_and_what_is_no_place_for_data(photos, tmp_path):
+def test_pipes_bad_split_names_other_folders_and_damaged_shards(photos, tmp_path):
     os.mkfifo(photos / "pipe.jpg")
     report = extract(photos, tmp_path / "data", workers=-3)
     assert report.skipped == {"pipe.jpg": "pipe.jpg is not a file."}
@@ -523,14 +523,14 @@ def test_what_is_no_file_and_what_is_no_place_for_data(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [({"pool": "map"}, "--pool map applies to"), ({"pixels": "raw"}, "--pixels raw")]
+    ("options", "message"), [({"pool": "map"}, "--pool map applies to"), ({"pixels": "raw"}, "--pixels raw")]
 )
-def test_options_that_mean_nothing_are_told(photos, tmp_path, given, said):
-    with pytest.raises(InputError, match=said):
-        extract(photos, tmp_path / "data", given)
+def test_options_that_do_not_apply_are_refused(photos, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        extract(photos, tmp_path / "data", options)
 
 
-def test_a_model_exchanged_in_its_folder_is_noticed(tmp_path):
+def test_the_fingerprint_notices_a_replaced_model(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""`regard extract` as people type it."""
+"""The command `regard extract`."""
 
 import os
 import re
@@ -24,25 +24,25 @@ def photos(tmp_path):
     return folder
 
 
-def test_extract_says_what_it_did_and_what_is_next(photos, tmp_path):
+def test_extract_prints_a_report_and_the_next_command(photos, tmp_path):
     (photos / "empty.jpg").touch()
     out = tmp_path / "data"
-    told = regard("extract", photos, "--out", out, "--regions", 7)
-    assert (told.code, told.err) == (0, "")
+    result = regard("extract", photos, "--out", out, "--regions", 7)
+    assert (result.code, result.err) == (0, "")
     pattern = r"""12 photographs extracted in [\d.]+ s, \d+ ms each
   test   12 photographs, 0 sentences
 1 files skipped \(.*skipped.tsv lists them\):
   empty.jpg is empty: copy it again.
 Next: regard data check .*data
 """
-    assert re.fullmatch(pattern, told.out), told.out
+    assert re.fullmatch(pattern, result.out), result.out
     assert regard("data", "check", out).code == 0
     again = regard("extract", photos, "--out", out)
     assert again.out.startswith("0 photographs extracted\n  test   12 photographs")
     assert Split.open(out, "test").num_regions == 7
 
 
-def test_a_split_without_sentences_is_checked_converted_and_searched_but_not_measured(photos, tmp_path):
+def test_a_split_without_sentences_can_be_checked_and_converted(photos, tmp_path):
     out = tmp_path / "data"
     regard("extract", photos, "--out", out, "--regions", 3)
     assert "0 errors" in regard("data", "check", out).out
@@ -60,44 +60,44 @@ def test_bad_input_is_one_line(photos, tmp_path):
     assert "pass --detector too" in refused("extract", photos, "--out", out, "--classes", __file__)
     assert not out.exists() or not list(out.glob("*.npy"))
     regard("extract", photos, "--out", out, "--regions", 3)
-    said = refused("extract", photos, "--out", out, "--regions", 4)
-    assert "was extracted with --regions 3, not 4" in said
+    message = refused("extract", photos, "--out", out, "--regions", 4)
+    assert "was extracted with --regions 3, not 4" in message
 
 
-def test_heic_without_its_library_is_told(photos, tmp_path, monkeypatch):
+def test_heic_without_its_library_is_reported(photos, tmp_path, monkeypatch):
     import sys
 
     (photos / "a.heic").write_bytes(b"something")
     for library in ("pi_heif", "pillow_heif"):
         monkeypatch.setitem(sys.modules, library, None)
-    told = regard("extract", photos, "--out", tmp_path / "data", "--regions", 1)
-    assert "a.heic is a HEIC file, which needs another library: pip install pi-heif." in told.out
+    result = regard("extract", photos, "--out", tmp_path / "data", "--regions", 1)
+    assert "a.heic is a HEIC file, which needs another library: pip install pi-heif." in result.out
 
 
-def test_a_full_disk_leaves_what_is_whole_and_the_same_command_goes_on(photos, tmp_path):
+def test_after_a_full_disk_the_same_command_continues(photos, tmp_path):
     out = tmp_path / "data"
     with room_for(4000):
         assert "The disk is full" in refused("extract", photos, "--out", out, "--regions", 20)
     assert not list(out.rglob("*.npy"))
     assert not list(out.rglob("*.tmp"))
     assert regard("extract", photos, "--out", out).code == 0
-    assert Split.open(out, "test").num_regions == 20  # as the first run was told
+    assert Split.open(out, "test").num_regions == 20  # as in the first run
 
 
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/real")
-def test_real_photographs_land_in_the_space_of_the_real_set(tmp_path):
-    """The mean and spread of each feature over 20 photographs are near those of another set's, extracted by others."""
+def test_features_of_real_photographs_are_distributed_like_those_of_the_real_set(tmp_path):
+    """The mean and spread of each feature over 20 photographs are close to those of an existing data set."""
     photos, models, pictures = tmp_path / "photos", REAL / "models", REAL / "pictures"
     photos.mkdir()
     for name in sorted(os.listdir(pictures / "images"))[:20]:
         (photos / name).symlink_to(pictures / "images" / name)
-    told = regard("extract", photos, "--out", tmp_path / "data", "--regions", 20, "--captions",
+    result = regard("extract", photos, "--out", tmp_path / "data", "--regions", 20, "--captions",
                   pictures / "captions.tsv", "--split", "test", "--detector", models / "yolox_nano_coco80.onnx",
                   "--features", models / "mobilenet_v2_float.onnx", "--pixels", "raw", "--project",
                   models / "mobilenet_v2_projection.npz")  # fmt: skip
-    assert told.code == 0, told
-    assert "test   20 photographs, 100 sentences" in told.out
+    assert result.code == 0, result
+    assert "test   20 photographs, 100 sentences" in result.out
     split = Split.open(tmp_path / "data", "test")
     assert {"boxes", "labels", "relations", "roles"} <= split.fields
     found = split.images(range(20))

@@ -1,4 +1,4 @@
-"""Regions of a photograph: which are chosen, in which order; windows; duplicates; the features without weights."""
+"""The selection of regions, windows, filtering of detections, crops, and features without weights."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from regard.files import InputError
 WHOLE = [0, 0, 1, 1]
 
 
-class Finds:
-    """A detector that finds what it was given."""
+class FixedDetector:
+    """A detector that always returns the same detections."""
 
     classes = ("none", "man", "dog")
 
@@ -31,7 +31,7 @@ def grey(count: int = 1) -> list[Image.Image]:
     return [Image.new("RGB", (60, 40), (10 * number, 90, 90)) for number in range(count)]
 
 
-def test_windows_lie_within_and_go_from_coarse_to_fine():
+def test_windows_are_within_the_image_and_from_coarse_to_fine():
     windows = multi_scale_windows()
     assert len(windows) == 5 + 9 + 16 + 25 + 36
     assert windows.min() >= 0
@@ -45,7 +45,7 @@ def test_windows_lie_within_and_go_from_coarse_to_fine():
         assert all(((own[:, :2] <= place) & (place <= own[:, 2:])).all(1).any() for place in places)
 
 
-def test_suppression_is_by_class_and_weak_or_broken_boxes_go():
+def test_duplicates_weak_and_damaged_boxes_are_filtered():
     box, same, other = [0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.52], [0.6, 0.6, 1.4, 0.9]
     boxes = np.array([same, box, box, other, box, [np.nan, 0, 1, 1], [0.5, 0.5, 0.5, 0.9]], np.float32)
     found = filter_detections(
@@ -58,7 +58,7 @@ def test_suppression_is_by_class_and_weak_or_broken_boxes_go():
 
 def test_the_order_of_regions():
     likely, unlikely = [0.0, 0.0, 0.2, 0.3], [0.5, 0.5, 0.62, 0.6]
-    found = Finds((unlikely, 2, 0.1), (likely, 1, 0.8), ([0, 0, 0.21, 0.3], 1, 0.7))  # the last is the second again
+    found = FixedDetector((unlikely, 2, 0.1), (likely, 1, 0.8), ([0, 0, 0.21, 0.3], 1, 0.7))  # the last is a duplicate
     regions = ComposedExtractor(found, Colours(), num_regions=40)(grey())[0]
     assert regions.features.shape == (40, Colours.dim)
     assert regions.boxes[0].tolist() == WHOLE
@@ -69,15 +69,15 @@ def test_the_order_of_regions():
     assert np.allclose(regions.scores[[0, 1, 2, 16]], [0, 0.8, 0, 0.1])
 
 
-def test_where_nothing_is_found_the_whole_image_is_the_region():
-    regions = ComposedExtractor(Finds(), Colours(), windows=False)(grey(2))
+def test_without_detections_the_whole_image_is_the_only_region():
+    regions = ComposedExtractor(FixedDetector(), Colours(), windows=False)(grey(2))
     assert [found.boxes.tolist() for found in regions] == [[WHOLE], [WHOLE]]
     assert not np.array_equal(regions[0].features, regions[1].features)
 
 
 @pytest.mark.parametrize("count", [1, 5, 36, 100])
-def test_as_many_regions_as_are_wanted(count):
-    many = Finds(*(([x / 40, 0.0, x / 40 + 0.02, 0.3], 1, 0.9 - x / 100) for x in range(39)))
+def test_the_number_of_regions(count):
+    many = FixedDetector(*(([x / 40, 0.0, x / 40 + 0.02, 0.3], 1, 0.9 - x / 100) for x in range(39)))
     for detector in (None, many):
         extractor = ComposedExtractor(detector, Colours(), num_regions=count)
         regions = extractor(grey())[0]
@@ -89,12 +89,12 @@ def test_as_many_regions_as_are_wanted(count):
 @pytest.mark.parametrize(
     "wrong", [{"num_regions": 0}, {"num_regions": 101}, {"confidence_threshold": 0.0}, {"overlap_threshold": 1.5}]
 )
-def test_numbers_out_of_range_are_told(wrong):
+def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match=rf"{next(iter(wrong.values()))}: expected"):
         ComposedExtractor(None, Colours(), **wrong)
 
 
-def test_colours_tell_colours_and_edges_apart():
+def test_colours_distinguish_colours_and_edges():
     def features(image: Image.Image) -> np.ndarray:
         return Colours()([image], [np.array([WHOLE], np.float32)])[0][0]
 
@@ -130,7 +130,7 @@ def test_crops_are_the_parts_of_the_photograph():
     assert np.array_equal(stretch(Image.fromarray(pixels), 60, 40), found[0])
 
 
-def test_a_letterbox_keeps_the_shape():
+def test_a_letterbox_keeps_the_aspect_ratio():
     photograph = Image.new("RGB", (80, 20), (200, 0, 0))
     pixels, scale = letterbox(photograph, 40, 40)
     assert scale == 0.5
@@ -138,7 +138,7 @@ def test_a_letterbox_keeps_the_shape():
     assert (pixels[:, 10:] == 114).all()
 
 
-def test_pixels_as_models_read_them():
+def test_normalization_of_pixels():
     grey = np.full((3, 2, 2), 127.5, np.float32)
     assert np.allclose(NAMED["symmetric"](grey), 0)
     assert np.allclose(NAMED["unit"](grey), 0.5)
@@ -151,13 +151,13 @@ def test_pixels_as_models_read_them():
         Pixels.named("imagnet")
 
 
-def test_what_fills_the_image_keeps_its_name():
-    regions = ComposedExtractor(Finds(([0, 0.05, 1, 1], 1, 0.9)), Colours(), windows=False)(grey())[0]
+def test_a_detection_that_fills_the_image_keeps_its_label():
+    regions = ComposedExtractor(FixedDetector(([0, 0.05, 1, 1], 1, 0.9)), Colours(), windows=False)(grey())[0]
     assert regions.labels.tolist() == [0, 1]
 
 
-def test_sure_detections_go_before_weak_ones():
+def test_detections_with_high_scores_come_first():
     many = [([x / 40, 0.0, x / 40 + 0.02, 0.3], 1, 0.9) for x in range(34)]
     weak = [([x / 40, 0.5, x / 40 + 0.02, 0.8], 2, 0.06) for x in range(30)]
-    regions = ComposedExtractor(Finds(*weak, *many), Colours(), windows=False)(grey())[0]
+    regions = ComposedExtractor(FixedDetector(*weak, *many), Colours(), windows=False)(grey())[0]
     assert regions.labels.tolist() == [0] + [1] * 34 + [2]

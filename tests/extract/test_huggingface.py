@@ -1,4 +1,4 @@
-"""Detectors and backbones of transformers, each of a kind made small and random here and loaded from its folder."""
+"""Transformers detectors and backbones: small models with random weights, saved and loaded from their folders."""
 
 import warnings
 
@@ -19,7 +19,7 @@ SMALL = {"encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2,
          "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "num_queries": 6}  # fmt: skip
 TRANSFORMER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 STAGES = ["stage2", "stage3", "stage4"]
-pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own, which differ from version to version
+pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers, which differ between versions
 
 
 def photographs() -> list[Image.Image]:
@@ -75,7 +75,7 @@ def owlv2() -> list:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The folder of a model of a kind, made when it is first asked for."""
+    """Return a function that returns the folder of a model, which is made on first use."""
     made: dict[str, str] = {}
 
     def save(name: str) -> str:
@@ -98,7 +98,7 @@ def corners(boxes: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["detr", "deformable_detr", "rt_detr"])
-def test_a_detectors_best_box_is_the_models_own(saved, name):
+def test_the_best_detection_is_that_of_the_model(saved, name):
     detector = HubDetector(saved(name), CLASSES)
     found = detector(photographs())
     model = tf.AutoModelForObjectDetection.from_pretrained(saved(name)).eval()
@@ -136,7 +136,7 @@ def test_grounding_dino_scores_each_class_by_its_tokens(saved):
         assert np.allclose(own.boxes[0], corners(boxes[best[2]]), atol=1e-5)
 
 
-def test_owlv2_sees_the_photograph_in_the_corner_of_a_square(saved):
+def test_owlv2_reads_the_photograph_in_the_corner_of_a_square(saved):
     detector = HubDetector(saved("owlv2"), CLASSES)
     wide, high = detector(photographs())
     assert min(len(wide.boxes), len(high.boxes)) > 0
@@ -159,7 +159,7 @@ def test_a_detector_makes_regions(saved):
     assert (regions[0].labels > 0).any()
 
 
-def test_classes_are_asked_for_and_counted(saved):
+def test_wrong_numbers_of_classes_are_refused(saved):
     with pytest.raises(InputError, match=r"needs the classes to look for: pass --classes FILE"):
         HubDetector(saved("owlv2"))
     with pytest.raises(InputError, match=r"has 3 classes: expected a name for each, got 2"):
@@ -207,7 +207,7 @@ BACKBONES = {"dinov2": (28, 2), "dinov3": (32, 2), "clip": (32, 2), "siglip": (3
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_crop_is_a_picture_of_its_own(saved, name):
+def test_a_crop_is_described_like_an_image(saved, name):
     backbone = HubBackbone(saved(name))
     assert (backbone.width, backbone.height, backbone.dim) == (BACKBONES[name][0],) * 2 + (16,)
     left, whole = np.array([[0, 0, 0.5, 1]], np.float32), np.array([[0, 0, 1, 1]], np.float32)
@@ -219,7 +219,7 @@ def test_a_crop_is_a_picture_of_its_own(saved, name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_map_of_the_whole_is_the_models_own(saved, name):
+def test_the_feature_map_is_that_of_the_model(saved, name):
     backbone = HubBackbone(saved(name), "map")
     side, cells = BACKBONES[name]
     pictures = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
@@ -235,7 +235,7 @@ def test_a_map_of_the_whole_is_the_models_own(saved, name):
     assert [own.shape for own in backbone(photographs(), [whole, whole])] == [(1, 16), (1, 16)]
 
 
-def test_pooling_is_the_mean_of_a_plain_loop():
+def test_pooling_equals_a_plain_loop():
     map_ = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     boxes = np.array([[0, 0, 1, 1], [0.2, 0.1, 0.5, 0.9], [0.7, 0.7, 0.7, 0.7]])
     found = pool_regions(map_, boxes.astype(np.float32), points=4)
@@ -256,7 +256,7 @@ def test_pooling_is_the_mean_of_a_plain_loop():
         assert torch.allclose(own, torch.stack(places).mean(0), atol=1e-6)
 
 
-def test_what_is_no_model_is_told(saved, tmp_path, monkeypatch):
+def test_folders_without_the_right_model_are_refused(saved, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InputError, match=r"is not a complete model .*: expected a detector's config"):
         HubDetector(str(tmp_path))

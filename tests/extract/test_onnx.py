@@ -1,4 +1,4 @@
-"""ONNX detectors and backbones: each family's answers decoded as a plain loop does, on files made here."""
+"""ONNX detectors and backbones, on small files made here: each family is decoded correctly."""
 
 import json
 from pathlib import Path
@@ -22,15 +22,15 @@ CELLS = 8 * 8 + 4 * 4 + 2 * 2
 
 
 def write(path: Path, outputs: dict[str, np.ndarray], nodes=(), shape=(1, 3, SIDE, SIDE), more=(), names=None) -> Path:
-    """A model that answers constants, or what `nodes` compute from `images`."""
+    """Write a model that returns constants, or what `nodes` compute from `images`."""
     given = [helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, shape)]
     given += [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, dims) for name, dims in more]
     constants = [
         helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value.astype(np.float32)))
         for name, value in outputs.items()
     ]
-    told = list(outputs) if not nodes else [nodes[-1].output[0]]
-    out = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in told]
+    names_out = list(outputs) if not nodes else [nodes[-1].output[0]]
+    out = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names_out]
     graph = helper.make_graph([*constants, *nodes], "made", given, out)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     if names:
@@ -54,7 +54,7 @@ WANTED = [[0, 0, 0.5, 1], [0.5, 0.5, 1, 1]]
 
 
 def yolox(decoded: bool) -> np.ndarray:
-    """Cell 3 of the 2 x 2 (stride 32) and cell 9 of the 8 x 8 say the two; three classes."""
+    """Outputs with LEFT in cell 3 of the 2 x 2 cells (stride 32) and QUARTER in cell 9 of the 8 x 8; three classes."""
     found = np.zeros((1, CELLS, 8))
     if decoded:
         found[0, :, :2] = np.linspace(0, SIDE, CELLS)[:, None]
@@ -79,7 +79,7 @@ def test_yolox(tmp_path, decoded):
     assert detector.family.pixels.bgr
 
 
-def test_yolov5_has_three_boxes_a_cell(tmp_path):
+def test_yolov5_has_three_boxes_per_cell(tmp_path):
     found = np.zeros((1, 3 * CELLS, 8))
     found[0, 5, :] = [*LEFT, 0.9, 0, 0, 0.8]
     found[0, 70, :] = [*QUARTER, 0.5, 0.8, 0, 0]
@@ -91,7 +91,7 @@ def test_yolov5_has_three_boxes_a_cell(tmp_path):
     assert detector.family.pixels == NAMED["unit"]
 
 
-def test_yolov8_lies_in_columns_and_names_its_classes(tmp_path):
+def test_yolov8_has_columns_and_class_names(tmp_path):
     found = np.zeros((1, 7, CELLS))
     found[0, :, 5] = [*LEFT, 0, 0, 0.72]
     found[0, :, 70] = [*QUARTER, 0.4, 0, 0]
@@ -114,7 +114,7 @@ def test_end_to_end(tmp_path):
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-def test_detr_and_its_kin_see_the_photograph_squashed(tmp_path, softmax):
+def test_detr_and_relatives_read_the_stretched_photograph(tmp_path, softmax):
     logits = np.full((1, 5, 3 + softmax), -9.0)
     if softmax:
         logits[0, :, -1] = 9.0
@@ -132,7 +132,7 @@ def test_detr_and_its_kin_see_the_photograph_squashed(tmp_path, softmax):
     odds = np.exp([0.0, 0, 3, -9])
     assert np.allclose(scores, odds[2] / odds.sum() if softmax else 1 / (1 + np.exp(-1)))
     (tmp_path / "config.json").unlink()
-    assert np.allclose(only(OnnxDetector(path, ["man", "dog", "hat"]))[2], scores)  # told from the number of names
+    assert np.allclose(only(OnnxDetector(path, ["man", "dog", "hat"]))[2], scores)  # by the number of names
 
 
 def test_a_backbone_reads_batches_of_any_size(tmp_path):
@@ -149,7 +149,7 @@ def test_a_backbone_reads_batches_of_any_size(tmp_path):
         assert np.allclose(found[0], want[1])
 
 
-def test_a_backbone_of_maps_is_averaged_and_read_as_its_settings_say(tmp_path):
+def test_maps_are_averaged_and_pixels_normalized_by_the_settings(tmp_path):
     path = write(tmp_path / "b.onnx", {}, [helper.make_node("Identity", ["images"], ["map"])], ("n", 3, None, None))
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}))
     backbone = OnnxBackbone(path)
@@ -159,7 +159,7 @@ def test_a_backbone_of_maps_is_averaged_and_read_as_its_settings_say(tmp_path):
     assert OnnxBackbone(path).pixels == NAMED["imagenet"]
 
 
-def test_what_is_no_model_is_told(tmp_path):
+def test_files_without_the_right_model_are_refused(tmp_path):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(InputError, match=r"a.onnx is not an ONNX model that can be run \(.*\)\.$"):
@@ -183,8 +183,8 @@ def test_what_is_no_model_is_told(tmp_path):
 
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/real")
-def test_real_models_find_what_people_marked():
-    """Of the 100 photographs' large things of COCO's classes, most are found: IoU with a marked box above a half."""
+def test_a_real_detector_finds_annotated_objects():
+    """Most large annotated objects of COCO's classes are detected with an IoU above 0.5."""
     detector = OnnxDetector(REAL / "models" / "yolox_nano_coco80.onnx")
     lines = (REAL / "pictures" / "manifest.jsonl").read_text("utf-8").splitlines()
     records = [json.loads(line) for line in lines[:30]]
@@ -207,7 +207,7 @@ def test_real_models_find_what_people_marked():
 
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/real")
-def test_the_real_backbone_describes_every_region():
+def test_a_real_backbone_describes_every_region():
     backbone = OnnxBackbone(REAL / "models" / "mobilenet_v2_float.onnx", NAMED["raw"])
     regions = ComposedExtractor(None, backbone, num_regions=3)([photograph()])[0]
     assert regions.features.shape == (3, 1280)

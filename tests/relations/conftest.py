@@ -1,4 +1,4 @@
-"""Small annotated images."""
+"""A fixture of small annotated images."""
 
 import pytest
 

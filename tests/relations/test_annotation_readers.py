@@ -1,4 +1,4 @@
-"""Annotated relations from Visual Genome's files, from a data folder and from scene graphs, in one list of names."""
+"""Readers of annotated relations: Visual Genome, data folders and scene graphs, with one list of names."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def contents(source, split="train"):
     return [(each.id, each.boxes.tolist(), list(each.classes), list(each.relations)) for each in images]
 
 
-def test_visual_genome_is_read_with_the_sizes_beside_it(tmp_path):
+def test_visual_genome_is_read_with_its_image_sizes(tmp_path):
     path = written(tmp_path / "relationships.json", GENOME)
     written(tmp_path / "image_data.json", [{"image_id": 3, "width": 200, "height": 100}])
     first, second = contents(path)
@@ -67,7 +67,7 @@ def test_an_image_of_unknown_size_is_as_large_as_its_boxes(tmp_path):
     np.testing.assert_allclose(first[1], [[0.1, 0.2, 0.4, 0.6], [0, 0.4, 0.8, 1], [0, 0.8, 1, 1]], rtol=1e-6)
 
 
-def test_images_become_numbers(tmp_path):
+def test_names_are_numbered(tmp_path):
     found = read_annotations([written(tmp_path / "relationships.json", GENOME)], "train")
     assert (found.ids, found.bounds.tolist()) == (("3",), [0, 3])  # without relations, it is not annotated
     assert found.classes == ("none", "man", "horse", "grass")
@@ -79,7 +79,10 @@ def test_images_become_numbers(tmp_path):
 def test_scene_graphs_are_read_with_their_boxes(tmp_path):
     found = contents(written(tmp_path / "graphs.json", [GRAPH | {"size_estimate": [100, 200]}]))
     np.testing.assert_allclose(found[0][1], [[0.1, 0.1, 0.4, 0.3], [0, 0.2, 0.8, 0.5], [0.5, 0, 0.6, 0.25]], rtol=1e-6)
-    assert found[0][2:] == (["man", "horse", "man"], [(0, "riding", 1), (2, "near", 0)])  # 0.3 is not sure enough
+    assert found[0][2:] == (
+        ["man", "horse", "man"],
+        [(0, "riding", 1), (2, "near", 0)],
+    )  # not the confidence 0.3
     fractions = (np.array(GRAPH["boxes"]) / 100).tolist()
     (found,) = contents(written(tmp_path / "graphs.json", [GRAPH | {"boxes": fractions}]))
     np.testing.assert_allclose(found[1], fractions, rtol=1e-6)
@@ -103,7 +106,7 @@ def test_a_data_folder_is_read(tmp_path):
         ]
 
 
-def test_regions_without_a_label_are_no_objects(tmp_path):
+def test_regions_without_a_label_are_not_objects(tmp_path):
     folder = made.folder(tmp_path / "data")
     labels = np.load(folder / "dev_labels.npy")
     labels[0, 1] = 0
@@ -143,20 +146,20 @@ def test_several_sources_share_their_names(tmp_path):
         ("a.json", "nothing", r"a\.json is not a list of scene graphs"),
     ],
 )
-def test_what_is_no_source_is_refused(name, content, message, tmp_path):
+def test_malformed_sources_are_refused(name, content, message, tmp_path):
     path = written(tmp_path / name, content)
     with pytest.raises(InputError, match=message):
         read_annotations([path], "train")
 
 
-def test_sizes_of_another_form_are_refused(tmp_path):
+def test_malformed_sizes_are_refused(tmp_path):
     path = written(tmp_path / "relationships.json", GENOME)
     written(tmp_path / "image_data.json", [{"id": 3}])
     with pytest.raises(InputError, match=r"image_data\.json is not in the format of Visual Genome \(KeyError: 'image_"):
         read_annotations([path], "train")
 
 
-def test_a_folder_that_lacks_something_is_refused(tmp_path):
+def test_an_incomplete_folder_is_refused(tmp_path):
     folder = made.folder(tmp_path / "data")
     with pytest.raises(
         InputError, match="absent is not there: expected a data folder, or a JSON file of annotated relations"
@@ -177,7 +180,7 @@ def test_a_folder_that_lacks_something_is_refused(tmp_path):
 
 @pytest.mark.real
 @pytest.mark.skipif(not GRAPHS.exists(), reason="needs ../shared/real")
-def test_geometry_adds_to_classes_on_predicted_graphs_of_flickr30k():
+def test_boxes_improve_recall_on_predicted_graphs_of_flickr30k():
     found = read_annotations([GRAPHS], "train").most_frequent(None, 10)
     assert len(found) == 986
     assert found.boxes.min() >= 0

@@ -1,4 +1,4 @@
-"""Relations from boxes: each box's place seen from each other, and nothing where there is no object."""
+"""Geometric relations from boxes."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def folder(make):
     return maker.folder
 
 
-def said(folder, image):
+def relations_of(folder, image):
     split = Split.open(folder, "dev")
     relations = split.images([image]).relations[0].numpy()
     return {(int(s), int(o)): split.predicates[relations[s, o]] for s, o in zip(*relations.nonzero(), strict=True)}
@@ -33,7 +33,7 @@ def said(folder, image):
 
 def test_each_near_pair_has_the_class_of_its_boxes(folder):
     degree = write_box_relations(folder, "dev")
-    assert said(folder, 0) == {
+    assert relations_of(folder, 0) == {
         (0, 1): "covers",
         (1, 0): "inside",
         (0, 2): "right",
@@ -43,22 +43,22 @@ def test_each_near_pair_has_the_class_of_its_boxes(folder):
         (2, 3): "below",
         (3, 2): "above",
     }
-    assert said(folder, 1) == {(0, 1): "covers", (1, 0): "inside"}  # of two real regions
+    assert relations_of(folder, 1) == {(0, 1): "covers", (1, 0): "inside"}  # of two real regions
     assert degree == (8 + 2) / (4 + 2)
     assert Split.open(folder, "dev").predicates == RELATION_CLASSES
     with np.load(folder / "dev_relations.npz") as file:
         assert [file[name].dtype for name in IMAGE_FILE[:4]] == [np.int32, np.int16, np.int16, np.int16]
 
 
-def test_a_region_without_a_label_is_no_object(folder):
+def test_a_region_without_a_label_has_no_relations(folder):
     np.save(folder / "dev_labels.npy", np.array([[1, 0, 1, 1], [1, 1, 0, 0]], np.int16))
     (folder / "labels.txt").write_text("thing\n")
     write_box_relations(folder, "dev")
-    assert set(said(folder, 0)) == {(0, 2), (2, 0), (2, 3), (3, 2)}
+    assert set(relations_of(folder, 0)) == {(0, 2), (2, 0), (2, 3), (3, 2)}
 
 
-def test_many_images_are_those_of_one_after_another(tmp_path):
-    """More than are read at once, with and without relations among them."""
+def test_images_in_several_blocks(tmp_path):
+    """More images than one block has, some of them without relations."""
     folder = made.folder(tmp_path / "data")
     rows = np.arange(600) % 12
     for name in ("ims", "boxes", "labels", "num_regions"):
@@ -75,7 +75,7 @@ def test_many_images_are_those_of_one_after_another(tmp_path):
         np.testing.assert_array_equal(found[start : start + 12], found[:12])
 
 
-def test_relations_that_are_there_are_kept(folder):
+def test_existing_relations_are_kept(folder):
     write_box_relations(folder, "dev")
     before = (folder / "dev_relations.npz").read_bytes()
     with pytest.raises(InputError, match=r"dev_relations\.npz already exists: remove it to make relations from the"):
@@ -83,7 +83,7 @@ def test_relations_that_are_there_are_kept(folder):
     assert (folder / "dev_relations.npz").read_bytes() == before
 
 
-def test_without_boxes_there_is_nothing_to_make_them_of(folder):
+def test_a_split_without_boxes_is_refused(folder):
     (folder / "dev_boxes.npy").unlink()
     with pytest.raises(InputError, match="data dev has no boxes to make relations from"):
         write_box_relations(folder, "dev")

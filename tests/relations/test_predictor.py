@@ -1,4 +1,4 @@
-"""The predictor of relations: its smoothing in plain loops, what geometry adds, what it does not know, and its file."""
+"""The relation predictor: smoothing against plain loops, calibration, unknown classes, and its file."""
 
 from dataclasses import replace
 
@@ -20,24 +20,24 @@ def predictor(images):
 
 
 def plain_counts(images):
-    """{(subject class, object class): counts of none and of each predicate}, pair by pair."""
+    """Return {(subject class, object class): counts of no relation and of each predicate}, counted pair by pair."""
     counts = {}
-    told = {}
+    annotated = {}
     for image, s, o, p in images.relations.tolist():
-        told.setdefault((image, s, o), []).append(p)
+        annotated.setdefault((image, s, o), []).append(p)
     for image, (first, last) in enumerate(zip(images.bounds, images.bounds[1:], strict=False)):
         for s in range(last - first):
             for o in range(last - first):
                 a, b = images.labels[first + s], images.labels[first + o]
                 if s != o and a and b:
                     row = counts.setdefault((int(a), int(b)), np.zeros(len(images.predicates)))
-                    for p in told.get((image, s, o), [0]):
+                    for p in annotated.get((image, s, o), [0]):
                         row[p] += 1
     return counts
 
 
 def plain_prior(counts, a, b, strengths):
-    """The docstring's smoothing, for one pair of classes: none or some, and which predicate."""
+    """Return the smoothed factors of one pair of classes: none or some, and the predicate given some."""
     zero = np.zeros_like(next(iter(counts.values())))
     levels = [
         counts.get((a, b), zero),
@@ -56,7 +56,7 @@ def plain_prior(counts, a, b, strengths):
     return out
 
 
-def test_the_prior_is_that_of_plain_loops(images, predictor):
+def test_the_prior_equals_plain_loops(images, predictor):
     counts = plain_counts(images)
     strengths = predictor.strengths.tolist()
     classes = range(1, len(images.classes) + 1)  # the last is unknown
@@ -68,7 +68,7 @@ def test_the_prior_is_that_of_plain_loops(images, predictor):
         np.testing.assert_allclose(predicate[row], expected[1], rtol=1e-4)
 
 
-def test_counts_of_parts_are_those_of_the_whole(images):
+def test_merged_counts_of_parts_are_those_of_the_whole(images):
     keys, counts = _count(images, np.arange(len(images)))
     size, names = len(images.predicates), len(images.classes) + 1
     expected = plain_counts(images)
@@ -84,11 +84,11 @@ def test_counts_of_parts_are_those_of_the_whole(images):
     assert torch.equal(parts[1], counts)
 
 
-def test_probabilities_sum_to_one_and_are_none_where_there_is_no_pair(images, predictor):
+def test_probabilities_sum_to_one_and_are_none_without_a_pair(images, predictor):
     (block,) = images.blocks(np.arange(20))
     labels = block.labels.clone()
     labels[:, 1] = 0
-    labels[-1, 0] = len(images.classes)  # a class that it does not know
+    labels[-1, 0] = len(images.classes)  # an unknown class
     found = predictor.probabilities(block.boxes, labels)
     torch.testing.assert_close(found.sum(-1), torch.ones(found.shape[:-1]))
     assert (found[:, 1, :, 0] == 1).all()
@@ -97,7 +97,7 @@ def test_probabilities_sum_to_one_and_are_none_where_there_is_no_pair(images, pr
     assert (found[-1, 0, 2, 1:] > 0).all()
 
 
-def test_an_image_beside_others_changes_nothing(images, predictor):
+def test_an_image_does_not_depend_on_others(images, predictor):
     (block,) = images.blocks(np.arange(20))
     whole = predictor.probabilities(block.boxes, block.labels)
     for row in range(20):
@@ -105,7 +105,7 @@ def test_an_image_beside_others_changes_nothing(images, predictor):
         torch.testing.assert_close(whole[row : row + 1], alone)
 
 
-def test_a_pair_of_classes_never_seen_backs_off_to_each(images, predictor):
+def test_an_unseen_pair_of_classes_backs_off_to_each_class(images, predictor):
     bare = replace(predictor, keys=torch.zeros(0, dtype=torch.long), counts=torch.zeros(0))
     related, predicate = bare.prior(torch.tensor([1]), torch.tensor([3]))
     torch.testing.assert_close(related.exp(), torch.full((1, 2), 0.5))
@@ -125,7 +125,7 @@ def test_a_pair_of_classes_never_seen_backs_off_to_each(images, predictor):
     torch.testing.assert_close(both, of_man + of_hat - of_any)
 
 
-def test_geometry_tells_left_from_right(images):
+def test_boxes_distinguish_left_from_right(images):
     rows = measure_held_out(images)
     recalls = [rows[name].constrained.total[20] for name in ("pairs of classes", "with the boxes")]
     assert recalls[0] < 75
@@ -134,7 +134,7 @@ def test_geometry_tells_left_from_right(images):
     assert rows["with the boxes"].free.total[100] == 100
 
 
-def test_relations_drawn_from_a_predictor_are_predicted_with_its_confidence(predictor):
+def test_a_predictor_fitted_to_its_own_samples_is_calibrated(predictor):
     images, drawn = made.annotated(900, seed=1), []
     random = torch.Generator().manual_seed(0)
     for row in range(len(images)):
@@ -153,13 +153,13 @@ def test_relations_drawn_from_a_predictor_are_predicted_with_its_confidence(pred
     assert wrong.predicate_error > 2 * found.predicate_error
 
 
-def test_fitting_again_gives_the_same(images, predictor):
+def test_fitting_is_deterministic(images, predictor):
     again = fit(images, np.arange(len(images)))
     for name in ("keys", "counts", "strengths", "exponents", "weights"):
         assert torch.equal(getattr(again, name), getattr(predictor, name))
 
 
-def test_a_file_gives_the_same_numbers(images, predictor, tmp_path):
+def test_a_saved_predictor_gives_the_same_probabilities(images, predictor, tmp_path):
     path = tmp_path / "new" / "relations.safetensors"
     predictor.save(path)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
@@ -181,7 +181,7 @@ def test_another_file_is_refused(content, tmp_path):
         Predictor.load(tmp_path / "absent")
 
 
-def test_images_are_in_blocks_whole(images):
+def test_blocks_contain_whole_images(images):
     for pairs in (1, 40, 10**6):
         blocks = list(images.blocks(np.arange(100), pairs))
         assert sum(len(block.labels) for block in blocks) == 100
@@ -192,7 +192,7 @@ def test_images_are_in_blocks_whole(images):
         torch.testing.assert_close(sums, torch.from_numpy(images.boxes[: images.bounds[100]]).double().sum(0))
 
 
-def test_the_most_frequent_names_stay(images):
+def test_the_most_frequent_names_are_kept(images):
     kept = images.most_frequent(2, 1)
     counts = np.bincount(images.labels, minlength=5)
     assert set(kept.classes[1:]) == {images.classes[place] for place in np.argsort(-counts)[:2]}
@@ -204,6 +204,6 @@ def test_the_most_frequent_names_stay(images):
     assert len(images.most_frequent(None, None).relations) == len(images.relations)
 
 
-def test_names_of_other_lists_are_found_whatever_their_case():
+def test_names_are_matched_ignoring_case():
     assert renumbering(["none", "Man ", "horse", "dog"], ["none", "dog", "man"]).tolist() == [0, 2, 0, 1]
     assert renumbering(["none", "horse"], ["none", "dog"], unknown=2).tolist() == [0, 2]

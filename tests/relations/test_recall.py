@@ -1,4 +1,4 @@
-"""Recall of relations beside plain loops, by hand, and with ties; calibration error by hand."""
+"""Recall of relations against plain loops, by hand and with ties; calibration error by hand."""
 
 import numpy as np
 import pytest
@@ -11,23 +11,23 @@ from regard.relations.recall import TOPS, calibration_error, count_recalled, mea
 
 
 def plain_count(scores, annotated, top, constrained):
-    """One image: of all candidates, in the order that is worst where scores are level, those annotated in the top."""
+    """Return the number of annotated relations in the top of one image, if equal scores are in the worst order."""
     listed = []
     regions, _, predicates = scores.shape
     for s in range(regions):
         for o in range(regions):
             own = [(-scores[s, o, p], bool(annotated[s, o, p])) for p in range(predicates) if scores[s, o, p] >= 0]
-            listed += [min(own)] if constrained and own else own  # False before True: the worst of those level
+            listed += [min(own)] if constrained and own else own  # False before True: the worst order
     return sum(right for _, right in sorted(listed)[:top])
 
 
 @pytest.mark.parametrize("constrained", [True, False])
 @pytest.mark.parametrize("levels", [3, 10, 10**6])
-def test_recall_is_that_of_plain_loops(constrained, levels):
+def test_recall_equals_plain_loops(constrained, levels):
     random = np.random.default_rng(levels)
     scores = random.integers(0, levels, (8, 5, 5, 3)) / levels
     scores[:, range(5), range(5)] = -1
-    scores[3, 2:] = scores[3, :, 2:] = -1  # fewer candidates than are looked at
+    scores[3, 2:] = scores[3, :, 2:] = -1  # fewer candidates than the largest k
     scores[4] = 0.5
     annotated = (random.random(scores.shape) < 0.15) & (scores >= 0)
     tops = (1, 5, 20, 100)
@@ -65,7 +65,7 @@ def test_calibration_error_by_hand():
     assert calibration_error(torch.zeros(0), torch.zeros(0, dtype=torch.bool)) == 0
 
 
-def test_measures_are_those_of_each_image_alone(images):
+def test_metrics_equal_those_of_each_image(images):
     predictor = fit(images)
     whole = measure(predictor, images)
     hits, counts = [], []
@@ -84,7 +84,7 @@ def test_measures_are_those_of_each_image_alone(images):
         assert list(recall.total.values()) == pytest.approx(100 * hits[:, way].sum(0) / counts.sum())
 
 
-def test_frequency_alone_knows_no_pair_from_another(images):
+def test_the_simplest_variant_does_not_depend_on_the_pair(images):
     predictor = fit(images)
     frequencies = predictor_variants(predictor)["predicates alone"]
     (block,) = images.blocks(np.arange(20))
@@ -97,7 +97,7 @@ def test_frequency_alone_knows_no_pair_from_another(images):
     torch.testing.assert_close(pairs[0, 1:] / pairs[0, 1:].sum(), expected)
 
 
-def test_the_table_says_what_was_measured(images):
+def test_the_table(images):
     lines = render({"some": measure(fit(images), images)}).splitlines()
     assert "1 predicate per pair" in lines[1]
     assert lines[2].split() == ["R@20", "R@50", "R@100"] * 2
@@ -105,7 +105,7 @@ def test_the_table_says_what_was_measured(images):
     assert "Expected calibration error" in lines[-1]
 
 
-def test_nothing_to_measure_is_refused():
+def test_images_without_relations_are_refused():
     images = made.annotated(5, parts=0)
     with pytest.raises(
         InputError,

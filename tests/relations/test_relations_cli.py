@@ -1,4 +1,4 @@
-"""`regard relations` end to end on a small made world, and one line and exit code 2 for what it cannot use."""
+"""The commands `regard relations`, end to end on a small made world, and their errors."""
 
 import json
 import re
@@ -18,13 +18,15 @@ NUMBERS = r"(?: +\d+\.\d){3}"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Scenes, and a predictor of their relations."""
+    """Scenes and a predictor fitted to their relations."""
     folder = tmp_path_factory.mktemp("relations")
     arguments = ("--train", 250, "--dev", 8, "--test", 30, "--pictures", 0)
     assert regard("data", "scenes", "--out", folder / "data", *arguments).code == 0
-    told = regard("relations", "fit", folder / "data", "--out", folder / "new" / "file", "--json", folder / "fit.json")
-    assert (told.code, told.err) == (0, "")
-    (folder / "said").write_text(told.out)
+    result = regard(
+        "relations", "fit", folder / "data", "--out", folder / "new" / "file", "--json", folder / "fit.json"
+    )
+    assert (result.code, result.err) == (0, "")
+    (folder / "output").write_text(result.out)
     return folder
 
 
@@ -42,47 +44,48 @@ def data(world, tmp_path):
     return folder
 
 
-def test_fit_tells_of_each_rung_on_images_held_out(world, predictor):
-    said = (world / "said").read_text()
+def test_fit_prints_the_metrics_of_each_variant_on_held_out_images(world, predictor):
+    output = (world / "output").read_text()
     assert re.match(
-        r"250 images, \d+ relations of 1\d predicates between \d\d classes\nPredCls recall in percent on", said
+        r"250 images, \d+ relations of 1\d predicates between \d\d classes\nPredCls recall in percent on", output
     )
-    for rung in ("predicates alone", "pairs of classes", "with the boxes"):
-        assert re.search(rf"^{rung}{NUMBERS} {NUMBERS}$\n^  all together{NUMBERS} {NUMBERS}$", said, re.M)
+    for variant in ("predicates alone", "pairs of classes", "with the boxes"):
+        assert re.search(rf"^{variant}{NUMBERS} {NUMBERS}$\n^  all together{NUMBERS} {NUMBERS}$", output, re.M)
     assert re.search(
-        r"Expected calibration error in percent: \d+\.\d for whether a pair is related, \d+\.\d for its predicate", said
+        r"Expected calibration error in percent: \d+\.\d for whether a pair is related, \d+\.\d for its predicate",
+        output,
     )
-    assert said.endswith(f"Wrote {predictor}. Next: regard relations predict {predictor} DATA\n")
+    assert output.endswith(f"Wrote {predictor}. Next: regard relations predict {predictor} DATA\n")
     rows = json.loads((world / "fit.json").read_text())
     frequency, pairs, boxes = (row["free"]["mean"]["20"] for row in rows.values())
     assert frequency < pairs < boxes
     assert 15 <= rows["with the boxes"]["images"] <= 40
 
 
-def test_measure_tells_the_same_on_another_split(world, predictor, tmp_path):
-    told = regard("relations", "measure", predictor, world / "data", "--json", tmp_path / "test.json")
-    assert (told.code, told.err) == (0, "")
+def test_measure_prints_the_metrics_on_another_split(world, predictor, tmp_path):
+    result = regard("relations", "measure", predictor, world / "data", "--json", tmp_path / "test.json")
+    assert (result.code, result.err) == (0, "")
     assert re.match(
         r"30 images, \d+ relations of 1\d predicates between \d+ classes; skipped \d+ relations with other names\n",
-        told.out,
+        result.out,
     )
     row = json.loads((tmp_path / "test.json").read_text())["with the boxes"]
-    found = re.search(rf"^with the boxes({NUMBERS}) ({NUMBERS})$", told.out, re.M)
+    found = re.search(rf"^with the boxes({NUMBERS}) ({NUMBERS})$", result.out, re.M)
     for way, printed in zip(("constrained", "free"), found.groups(), strict=True):
         assert [float(each) for each in printed.split()] == [round(each, 1) for each in row[way]["mean"].values()]
     assert row["constrained"]["mean"]["20"] > 60
 
 
-def test_predict_writes_what_splits_lack(world, predictor, data):
+def test_predict_writes_missing_relations(world, predictor, data):
     kept = (data / "train_relations.npz").read_bytes()
-    told = regard("relations", "predict", predictor, data)
-    assert (told.code, told.err) == (0, "")
+    result = regard("relations", "predict", predictor, data)
+    assert (result.code, result.err) == (0, "")
     assert re.fullmatch(
         rf"train: keeps {data}/train_relations\.npz\n"
         r"dev: \d\.\d\d relations per image, predicted from labels and boxes; "
         r"\d+% have a confidence of at least 0\.5, and only those are read\n"
         r"test: [12]\.\d\d relations per image, .*\n",
-        told.out,
+        result.out,
     )
     assert (data / "train_relations.npz").read_bytes() == kept
     assert not check(data).errors  # splits share their predicates
@@ -92,9 +95,9 @@ def test_predict_writes_what_splits_lack(world, predictor, data):
     assert right.sum() / (true > 0).sum() > 0.4
 
 
-def test_keep_is_how_many_pairs_of_each_image(predictor, data):
-    told = regard("relations", "predict", predictor, data, "--keep", 3)
-    assert told.code == 0, told.err
+def test_keep_is_the_number_of_pairs_per_image(predictor, data):
+    result = regard("relations", "predict", predictor, data, "--keep", 3)
+    assert result.code == 0, result.err
     split = Split.open(data, "test")
     pairs = split.region_counts * (split.region_counts - 1)
     assert np.diff(split.relations.bounds).tolist() == np.minimum(pairs, 3).tolist()
@@ -110,7 +113,7 @@ def test_keep_is_how_many_pairs_of_each_image(predictor, data):
     assert list(zip(again.source, again.target, strict=True)) == surest
 
 
-def test_splits_without_any_have_the_predictors_names(predictor, data):
+def test_splits_get_the_names_of_the_predictor(predictor, data):
     (data / "train_relations.npz").unlink()
     labels = (data / "labels.txt").read_text().upper()
     (data / "labels.txt").write_text(labels.replace("HORSE", "unheard of"))
@@ -120,36 +123,36 @@ def test_splits_without_any_have_the_predictors_names(predictor, data):
     assert names.pop()[0] == "none"
 
 
-def test_certainty_that_nothing_is_related_gives_no_nan(predictor, data):
+def test_certainty_of_no_relation_gives_no_nan(predictor, data):
     sure = Predictor.load(predictor)
     sure.weights[:, 0] += 1000
     sure.save(data / "sure")
     assert regard("relations", "predict", data / "sure", data, "--keep", 2).code == 0
     assert np.isfinite(Split.open(data, "test").relations.confidence).all()
-    told = regard("relations", "measure", data / "sure", data, "--split", "train", "--json", data / "sure.json")
-    assert told.code == 0, told.err
+    result = regard("relations", "measure", data / "sure", data, "--split", "train", "--json", data / "sure.json")
+    assert result.code == 0, result.err
     assert np.isfinite(json.loads((data / "sure.json").read_text())["with the boxes"]["predicate_error"])
 
 
-def test_a_split_without_boxes_is_passed_over(predictor, data):
+def test_a_split_without_boxes_is_skipped(predictor, data):
     (data / "dev_boxes.npy").unlink()
     (data / "dev_labels.npy").unlink()
-    told = regard("relations", "predict", predictor, data)
-    assert told.code == 0, told.err
-    assert "dev: has no boxes and no labels, so no relations are predicted\n" in told.out
+    result = regard("relations", "predict", predictor, data)
+    assert result.code == 0, result.err
+    assert "dev: has no boxes and no labels, so no relations are predicted\n" in result.out
     assert (data / "test_relations.npz").exists()
     assert not (data / "dev_relations.npz").exists()
 
 
-def test_a_folder_that_it_cannot_use_is_refused(predictor, data, tmp_path):
+def test_unusable_folders_are_refused(predictor, data, tmp_path):
     assert "contains no *_ims.npy: expected a data folder" in refused("relations", "predict", predictor, tmp_path)
     with np.load(data / "train_relations.npz") as file:
         arrays = dict(file)
     names = arrays["predicates"].copy()
     names[names == "riding"] = "on top of"
     np.savez(data / "train_relations.npz", **arrays | {"predicates": names})
-    said = refused("relations", "predict", predictor, data)
-    assert said == (
+    message = refused("relations", "predict", predictor, data)
+    assert message == (
         f"{data}/train_relations.npz has no predicate 'riding', and splits share their predicates: remove it to "
         f"predict the relations of all splits."
     )
@@ -160,13 +163,13 @@ def test_a_folder_that_it_cannot_use_is_refused(predictor, data, tmp_path):
     )
     for path in data.glob("*_labels.npy"):
         path.unlink()
-    told = regard("relations", "predict", predictor, data)
-    assert told.code == 2
-    assert told.err.endswith("data has no split with boxes and labels to predict relations from: see docs/data.md.\n")
+    result = regard("relations", "predict", predictor, data)
+    assert result.code == 2
+    assert result.err.endswith("data has no split with boxes and labels to predict relations from: see docs/data.md.\n")
     assert not (data / "test_relations.npz").exists()
 
 
-def test_a_file_that_is_no_predictor_is_refused(world, data, tmp_path):
+def test_other_files_are_refused(world, data, tmp_path):
     other = tmp_path / "other.safetensors"
     save_file({"a": np.zeros(1)}, other)
     for path in (other, data / "labels.txt"):
@@ -201,7 +204,9 @@ def test_sources_without_relations_are_refused(predictor, data, tmp_path):
     assert not (tmp_path / "file").exists()
 
 
-def test_frequent_names_alone_are_kept_where_asked(world, tmp_path):
-    told = regard(*("relations", "fit", world / "data", "--out", tmp_path / "file"), "--classes", 12, "--predicates", 3)
-    assert told.code == 0, told.err
-    assert re.match(r"250 images, \d+ relations of 3 predicates between 12 classes\n", told.out)
+def test_the_number_of_names_can_be_limited(world, tmp_path):
+    result = regard(
+        *("relations", "fit", world / "data", "--out", tmp_path / "file"), "--classes", 12, "--predicates", 3
+    )
+    assert result.code == 0, result.err
+    assert re.match(r"250 images, \d+ relations of 3 predicates between 12 classes\n", result.out)
