@@ -1,8 +1,8 @@
-# make demo and make test do everything, set-up included; make setup is the step they share.
+# make demo, make test and make lint run make setup first if necessary. CONTRIBUTING.md explains the targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# A folder of wheels that pip is told of (PIP_FIND_LINKS) is shown to uv too; elsewhere this is empty.
+# If PIP_FIND_LINKS names a folder of wheels for pip, uv uses it too. Otherwise the variable is empty.
 UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q -c constraints.txt --override overrides.txt
 
 .PHONY: setup demo test lint
@@ -10,7 +10,7 @@ UV = UV_FIND_LINKS="$(PIP_FIND_LINKS)" VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml constraints.txt overrides.txt
-	@echo "Setting up $(VENV) (once; about 2 GB on disk)"
+	@echo "Installing all packages in $(VENV) (only once; about 2 GB on disk)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q "uv>=0.13,<0.14"
 	@$(UV) torch -e ".[dev]"

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from regard.losses import collapsed, triplet
+from regard.losses import is_collapsed, triplet
 
 IMAGE_OF_TEXT = torch.tensor([0, 1, 1, 2, 2, 2, 3])  # several texts of one image in a batch
 MATCHES = torch.arange(4)[:, None] == IMAGE_OF_TEXT
@@ -14,7 +14,7 @@ def scores(seed=0):
 
 
 def by_loops(scores, margin, negatives, temperature=0.05):
-    """The same, a hinge at a time."""
+    """Return the same loss, computed one hinge at a time."""
     total = 0.0
     for text, image in enumerate(IMAGE_OF_TEXT.tolist()):
         match = float(scores[image, text])
@@ -37,13 +37,13 @@ def by_loops(scores, margin, negatives, temperature=0.05):
 @pytest.mark.parametrize("margin", [0.0, 0.2])
 def test_the_loss_equals_plain_loops(negatives, margin):
     for seed in range(3):
-        found = triplet(scores(seed), MATCHES, margin, negatives)
-        assert float(found) == pytest.approx(by_loops(scores(seed), margin, negatives), rel=1e-10)
+        loss = triplet(scores(seed), MATCHES, margin, negatives)
+        assert float(loss) == pytest.approx(by_loops(scores(seed), margin, negatives), rel=1e-10)
 
 
 @pytest.mark.parametrize("negatives", ["hardest", "sum", "soft"])
 def test_another_text_of_the_same_image_is_no_negative(negatives):
-    """Texts 1 and 2 are both of image 1: that one scores far above the other costs nothing."""
+    """Texts 1 and 2 both belong to image 1, so that a much higher score of one adds nothing to the loss."""
     matrix = torch.full((4, 7), -5.0, dtype=torch.float64)
     matrix[MATCHES] = 0.0
     matrix[1, 1] = 4.0
@@ -59,7 +59,7 @@ def test_soft_tends_to_hardest_as_the_temperature_falls():
 
 
 def test_the_soft_hinge_is_the_papers_scaled():
-    """TVRN's own form: cross entropy of the hinges, the diagonal 0 and the right answer, the mean of both ways."""
+    """TVRN's form: cross entropy of the hinges with the diagonal (0) as target, averaged over both directions."""
     matrix, margin, temperature = scores()[:, :4].sigmoid(), 0.2, 0.05
     hinges = [margin + matrix - matrix.diagonal()[:, None], margin + matrix.T - matrix.diagonal()[:, None]]
     hinges = [hinge.relu().masked_fill(torch.eye(4).bool(), 0) / temperature for hinge in hinges]
@@ -69,9 +69,9 @@ def test_the_soft_hinge_is_the_papers_scaled():
 
 
 def test_the_soft_hinge_has_a_floor():
-    """Where every match is far above, each hinge is 0, and the log counts the negatives and the match."""
+    """If every match scores far higher, each hinge is 0, and the log counts the negatives and the match."""
     matrix = torch.full((4, 7), -5.0, dtype=torch.float64).masked_fill(MATCHES, 5.0)
-    matrix[1, 1] = 9.0  # another text of image 1: no negative of it
+    matrix[1, 1] = 9.0  # text 1 is a match of image 1, so not a negative of text 2
     negatives = [(7 - int(MATCHES[image].sum())) for image in IMAGE_OF_TEXT.tolist()]
     floor = 0.05 * sum(math.log(1 + count) + math.log(1 + 3) for count in negatives)
     assert float(triplet(matrix, MATCHES, 0.2, "soft_hinge")) == pytest.approx(floor, rel=1e-10)
@@ -88,7 +88,7 @@ def test_gradients_are_finite(negatives, scale):
 
 @pytest.mark.parametrize("negatives", ["hardest", "sum", "soft", "soft_hinge"])
 def test_without_any_negative_there_is_nothing_to_learn(negatives):
-    """A batch whose texts are all of one image."""
+    """All texts of the batch belong to one image."""
     matrix = torch.zeros(1, 3, requires_grad=True)
     loss = triplet(matrix, torch.ones(1, 3).bool(), negatives=negatives)
     loss.backward()
@@ -97,9 +97,9 @@ def test_without_any_negative_there_is_nothing_to_learn(negatives):
 
 
 def test_equal_scores_far_inside_the_margin_are_a_collapse():
-    assert collapsed(torch.full((4, 7), 0.7), MATCHES, margin=0.2)
-    assert collapsed(0.7 + 1e-4 * scores(), MATCHES, margin=0.2)
-    assert not collapsed(scores(), MATCHES, margin=0.2)
-    assert not collapsed(torch.zeros(1, 3), torch.ones(1, 3).bool(), margin=0.2)  # nothing to tell apart
+    assert is_collapsed(torch.full((4, 7), 0.7), MATCHES, margin=0.2)
+    assert is_collapsed(0.7 + 1e-4 * scores(), MATCHES, margin=0.2)
+    assert not is_collapsed(scores(), MATCHES, margin=0.2)
+    assert not is_collapsed(torch.zeros(1, 3), torch.ones(1, 3).bool(), margin=0.2)  # no negatives
     loss = triplet(torch.full((4, 7), 0.7), MATCHES, 0.2, "hardest")
-    assert float(loss) == pytest.approx(2 * 0.2 * 7)  # the sign that the field knows
+    assert float(loss) == pytest.approx(2 * 0.2 * 7)  # 2 x matches x margin

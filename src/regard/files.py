@@ -1,4 +1,4 @@
-"""What every part that meets the user shares: errors that become one line, and writing that is whole or absent."""
+"""InputError for bad input, and files that are written whole or not at all."""
 
 import difflib
 import os
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MANY = 30  # choices that one line names
+MANY = 30  # choices listed in one line
 
 
 class InputError(ValueError):
-    """Bad input: what was given, what was expected, what to do. On the command line, one line and exit code 2."""
+    """Bad input: what was given, what was expected, what to do. The command line prints one line and exits with 2."""
 
 
 class Stopped(Exception):
-    """Long work was asked to stop, and has saved its state: what to do to go on."""
+    """Long work was stopped by the user after saving its state; the message says how to continue."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """`Did you mean 'x'?`, or the choices when none is near: the end of an error about an unknown name."""
+    """Return `Did you mean 'x'?`, or the choices if none is similar: the end of an error about an unknown name."""
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     if near:
@@ -29,10 +29,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
+    """Yield a temporary path beside `path`, which replaces `path` if the block succeeds and is removed if it fails.
 
-    The block may write a file or make a folder there. A folder replaces only a folder that is empty or absent. A link
-    stays a link, and a device or a pipe (/dev/stdout) is written as it is. An OSError names `path`.
+    The block may write a file or create a folder there. A folder only replaces an empty or absent folder. A symbolic
+    link is kept and its target replaced. A device or a pipe (/dev/stdout) is written directly. An OSError names `path`.
     """
     path = Path(path)
     if path.parent == Path("/dev") or (path.exists() and not (path.is_file() or path.is_dir())):

@@ -23,8 +23,8 @@ def triplet(
 ) -> Float[Tensor, ""]:
     """Return the hinge loss with a margin, of each match against the negatives of its row and of its column.
 
-    hardest: only the negative with the highest score (VSE++, Faghri et al. 2018). sum: every negative. soft: the log-
-    sum-exp over the negatives and the match, `temperature * log(1 + sum exp(violation / temperature))`. It tends to
+    hardest: only the negative with the highest score (VSE++, Faghri et al. 2018). sum: every negative. soft: the
+    log-sum-exp over the negatives and the match, `temperature * log(1 + sum exp(violation / temperature))`. It tends to
     `hardest` as the temperature falls, and is the in-batch softmax with a margin. soft_hinge (TVRN, Pang et al. 2024):
     the same with hinges, `temperature * log(1 + sum exp(relu(violation) / temperature))`, which is at least
     `temperature * log(1 + negatives)`. The paper's loss has the factor 1 / temperature and is the mean over matches and
@@ -48,11 +48,11 @@ def triplet(
     return total
 
 
-def collapsed(scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"], margin: float) -> bool:
+def is_collapsed(scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"], margin: float) -> bool:
     """Return whether the scores of all pairs differ by less than 2 % of the margin.
 
-    Then every hinge equals the margin and nothing is learnt: the loss stays at 2 x batch x margin. Hardest negatives at
-    the start of training cause it.
+    Then every hinge nearly equals the margin and nothing is learnt. With hardest negatives the loss stays at 2 x
+    matches x margin; a cold start on hardest negatives causes this. A batch without negatives is never collapsed.
     """
     if matches.all():
         return False

@@ -1,4 +1,4 @@
-"""The transformers package, for whoever loads a pretrained model: quiet, and its errors as one line each."""
+"""Load the transformers package quietly, with its errors as one line each."""
 
 import importlib
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from regard.files import InputError
 def transformers_for(
     path: str, extra: str = "text", parts: str = "its config, its tokenizer and model.safetensors"
 ) -> Iterator[Any]:
-    """The transformers package, without its progress bars and reports; its errors about `path` become one line each.
+    """Yield the transformers package without its progress bars and reports; its errors about `path` become InputError.
 
-    It takes seconds to import and only pretrained models need it. `extra` is the one of this package that has it,
-    `parts` what a model's folder should hold.
+    The import takes seconds, and only pretrained models need it. `extra` is the extra of this package that installs it,
+    `parts` lists what the folder of a model must contain.
     """
     try:
         transformers = importlib.import_module("transformers")

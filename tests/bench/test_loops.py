@@ -1,4 +1,4 @@
-"""The field's way of scoring, which `regard bench` measures against, gives our scores."""
+"""The loops over captions, with which `regard bench` compares, return the same scores as the models."""
 
 import pytest
 import torch
@@ -12,5 +12,5 @@ from regard.bench.loops import LOOPS
 def test_a_loop_over_captions_gives_the_same_scores(name, options):
     model, images, texts = made.exact(name, options)
     images, texts = model.encode_images(images), model.encode_texts(texts)
-    # The field guards its cosines by 1e-8, we by less: that is 3e-9 of a score.
+    # The loops guard cosines against division by zero with 1e-8, `score` with less: scores differ by 3e-9.
     torch.testing.assert_close(LOOPS[type(model)](model, images, texts), model.score(images, texts), atol=1e-7, rtol=0)

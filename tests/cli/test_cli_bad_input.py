@@ -38,7 +38,11 @@ DAMAGED = {
         r"{}_ims\.npy is not a complete",
     ),
     "empty": ("ims.npy", lambda path: path.write_bytes(b""), r"{}_ims\.npy is not a complete \.npy file"),
-    "no zip": ("relations.npz", lambda path: path.write_bytes(b"PK"), r"{}_relations\.npz is no \.npz of plain arrays"),
+    "no zip": (
+        "relations.npz",
+        lambda path: path.write_bytes(b"PK"),
+        r"{}_relations\.npz is not an \.npz file of plain",
+    ),
     "Latin-1": (
         "caps.txt",
         lambda path: path.write_bytes("caf\u00e9\n".encode("latin-1") + path.read_bytes().split(b"\n", 1)[1]),

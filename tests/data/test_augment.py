@@ -4,7 +4,7 @@ import made
 from regard.data.augment import drop_regions, drop_words
 
 
-def test_regions_are_masked_where_they_lie_and_every_image_keeps_one():
+def test_dropped_regions_are_masked_in_place_and_every_image_keeps_one():
     torch.manual_seed(0)
     images = made.images(200, 6)
     dropped = drop_regions(images, 0.5)
@@ -18,7 +18,7 @@ def test_regions_are_masked_where_they_lie_and_every_image_keeps_one():
     assert drop_regions(images, 0.0) is images
 
 
-def test_words_become_the_unknown_one_and_padding_stays():
+def test_dropped_words_become_the_unknown_token_and_padding_is_kept():
     torch.manual_seed(0)
     texts = made.texts(200)
     hidden = drop_words(texts, 0.3, made.VOCABULARY)
@@ -30,7 +30,7 @@ def test_words_become_the_unknown_one_and_padding_stays():
     assert drop_words(texts, 0.0, made.VOCABULARY) is texts
 
 
-def test_of_word_pieces_the_models_own_marks_stay():
+def test_special_tokens_of_word_pieces_are_kept():
     torch.manual_seed(0)
     texts = made.texts(20)
     marks = torch.where(texts.mask, torch.arange(11) % 5, 0)  # every fifth token is of no word

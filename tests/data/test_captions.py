@@ -1,4 +1,4 @@
-"""Tables of captions: commas, tabs and bars; names or none; and which photograph each row is of."""
+"""Tables of captions: separators, headers, and the photograph of each row."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_rows_find_their_photographs(tmp_path):
         table.rows_of(["other.jpg"])
 
 
-def test_bad_tables_are_told(tmp_path):
+def test_bad_tables_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"line 3 is 'b.jpg', 1 columns: expected 2 columns"):
         read(tmp_path, "file,sentence\na.jpg,one\nb.jpg\n")
     for head in ("file,sentence\n", ""):
@@ -57,7 +57,7 @@ def test_bad_tables_are_told(tmp_path):
             read(tmp_path, head + "a.jpg,a bear sits, and looks\n")
     with pytest.raises(InputError, match=r"after line 2: .* Is a quotation mark not closed"):
         read(tmp_path, 'file,sentence\na.jpg,one\nb.jpg,"two\nc.jpg,three\n')
-    with pytest.raises(InputError, match=r"line 2: the split '../up'; expected letters"):
+    with pytest.raises(InputError, match=r"line 2: the split is '../up'; expected letters"):
         read(tmp_path, "file,sentence,split\na.jpg,one,../up\n")
     with pytest.raises(InputError, match="contains no sentences"):
         read(tmp_path, "file,sentence\n")

@@ -15,26 +15,26 @@ def found(folder, **options):
     return [(fault.severity, str(fault)) for fault in check(folder, **options).faults]
 
 
-def test_a_sound_folder_is_told_in_a_table(scan, make):
+def test_the_report_of_a_sound_folder(scan, make):
     for split, rows in (("train", 2), ("dev", 10)):
         make(split).array("ims.npy", np.ones((rows, 3, 4), np.float32))
     make("train").array("boxes.npy", np.full((2, 3, 4), [0, 0, 1, 1]), np.float32)
     assert str(check(scan)) == (
         f"{scan}: SCAN's layout; dev with one row per sentence\n"
         "\n"
-        "  split  images  sentences  regions  features   also there\n"
+        "  split  images  sentences  regions  features   optional inputs\n"
         "  train  2       10         3        4 float32  boxes\n"
         "  dev    2       10         3        4 float32  -\n"
         "\n"
-        "What models could use:\n"
-        "  vse_infinity, scan, sgraf     yes\n"
-        "  cmsei, hire: spatial graph    train\n"
-        "  cmsei, hire: semantic graph   no\n"
-        "  tvrn: graph of regions        train\n"
-        "  tvrn: graph of words          no\n"
-        "  resg: concepts by label       no\n"
-        "  resg: relations of pictures   no\n"
-        "  resg: relations of sentences  no\n"
+        "Model parts that this data supports:\n"
+        "  vse_infinity, scan, sgraf        yes\n"
+        "  cmsei, hire: spatial graph       train\n"
+        "  cmsei, hire: semantic graph      no\n"
+        "  tvrn: graph of regions           train\n"
+        "  tvrn: graph of words             no\n"
+        "  resg: concepts by label          no\n"
+        "  resg: relations between regions  no\n"
+        "  resg: relations between words    no\n"
         "\n"
         "0 errors and 0 warnings"
     )
@@ -42,7 +42,7 @@ def test_a_sound_folder_is_told_in_a_table(scan, make):
 
 @pytest.fixture
 def sound(make):
-    """One split without fault: three images of two sentences each."""
+    """One split without faults: three images with two sentences each."""
     maker = make("dev")
     maker.array("ims.npy", np.ones((3, 2, 4), np.float16))
     maker.lines("ids.txt", "abc")
@@ -85,7 +85,7 @@ def test_sentences(sound):
     assert found(sound.folder) == [("error", f"dev_caps.txt, line 2: {text}")]
 
 
-def test_counts_that_do_not_fit_hide_no_other_fault(sound):
+def test_wrong_counts_do_not_hide_other_faults(sound):
     features = np.ones((3, 2, 4), np.float16)
     features[0, 0, 0] = np.inf
     sound.array("ims.npy", features)
@@ -126,7 +126,7 @@ def test_boxes(sound):
     boxes[0, 0, 0] = np.nan
     sound.array("boxes.npy", boxes)
     assert found(sound.folder) == [
-        ("error", "dev_boxes.npy, row 0: boxes of 1 image contain NaN or infinity."),
+        ("error", "dev_boxes.npy, row 0: 1 image has boxes with NaN or infinity; this is the first."),
         ("warning", "dev_boxes.npy, row 2: 1 image has boxes without area; this is the first."),
         ("error", "dev_boxes.npy, row 1: 1 image has boxes outside the image; this is the first."),
     ]
@@ -134,7 +134,7 @@ def test_boxes(sound):
     boxes[:, 0] = [0, 0, 1, 1]
     boxes[0, 1] = [0, 0, 1, 1]
     sound.array("boxes.npy", boxes)
-    assert not found(sound.folder), "what lies in the padding is nobody's fault"
+    assert not found(sound.folder), "the content of padding is not a fault"
 
 
 def test_boxes_of_another_images_size(sound):
@@ -146,7 +146,7 @@ def test_boxes_of_another_images_size(sound):
          "The sizes seem to be those of other images.")
     ]  # fmt: skip
     sound.array("sizes.npy", [[375, 500]] * 3)
-    assert found(sound.folder)[0][1].endswith("Width and height seem to be exchanged.")
+    assert found(sound.folder)[0][1].endswith("Width and height seem to be swapped.")
 
 
 def test_labels_and_relations(sound, make):
@@ -162,12 +162,13 @@ def test_labels_and_relations(sound, make):
     test.lines("ids.txt", "xyz")
     test.lines("caps.txt", "pqr")
     Triples.of(*one, ["none", "under"], 3).save(test.path("relations.npz"), IMAGE_FILE)
-    beyond = "1 sentence has relations of words beyond the end (first: 0); made with other tokens?"
+    beyond = "1 sentence has relations beyond the last word; sentence 0 is the first. Tokenized differently?"
     assert found(sound.folder) == [
-        ("error", "dev_labels.npy, row 1: class numbers 0 to 3: expected 0 to 2, the lines of labels.txt."),
+        ("error", "dev_labels.npy, row 1: class numbers are between 0 and 3; expected 0 to 2, because labels.txt "
+         "names 2 classes."),
         ("warning", f"dev_text_relations.npz: {beyond}"),
-        ("error", "test_relations.npz: predicates differs from that of dev: no model can use both. "
-         "Make the splits together."),
+        ("error", "test_relations.npz: the list of predicates differs from that of dev, so no model can "
+         "use both. Make the splits together."),
     ]  # fmt: skip
     assert check(sound.folder).uses()["cmsei, hire: semantic graph"] == ["dev", "test"]
 

@@ -65,7 +65,7 @@ def test_everything_beside_the_features_is_kept(scan, make, tmp_path):
     assert not np.any(links[2]), "pairs of another number of tokens are not believed"
 
 
-def test_a_text_of_two_sentences_is_counted_through(scan, make, tmp_path):
+def test_dependencies_of_a_text_of_two_sentences_are_renumbered(scan, make, tmp_path):
     make("dev").path("caps.txt").write_text("Dogs run. Cats sit.\n" * 10)
     make("dev").path("caps.json").write_text(json.dumps([[[0, 2], [2, 1], [2, 3], [0, 2], [2, 1], [2, 3]]] * 10))
     convert(scan, tmp_path / "out")
@@ -75,7 +75,7 @@ def test_a_text_of_two_sentences_is_counted_through(scan, make, tmp_path):
 
 @pytest.fixture
 def detected(make):
-    """Three images as a detector writes them, of two and three regions: ids, features, boxes, size."""
+    """Three images from a detector, with two or three regions each: ids, features, boxes, size."""
     maker = make("dev")
     maker.lines("ids.txt", ["7.jpg"] * 2 + ["5"] * 2)
     maker.lines("caps.txt", "wxyz")
@@ -161,7 +161,7 @@ def test_scene_graphs_give_relations_and_labels(scan, make, tmp_path):
     assert np.argwhere(split.text_relations.dense(np.arange(10), 5)).tolist() == [[0, 1, 4]]
 
 
-def test_lgsgms_own_spelling(tmp_path):
+def test_the_keys_of_lgsgms_files(tmp_path):
     graphs = {"a.jpg": {"rels": [["man:0", "on", "horse:1"]], "bbox": {"labels": ["man", "horse"]}}}
     (tmp_path / "graphs.json").write_text(json.dumps(graphs))
     assert SceneGraphs.load([tmp_path / "graphs.json"]).predicates == ("none", "on")
@@ -195,7 +195,7 @@ def test_it_refuses_to_overwrite(scan, tmp_path):
     assert left(tmp_path / "out") == ["mine.txt"]
 
 
-def test_what_float16_cannot_hold_is_refused_and_nothing_stays(scan, make, tmp_path):
+def test_values_beyond_float16_are_refused_and_nothing_is_written(scan, make, tmp_path):
     features = np.ones((2, 3, 4), np.float32)
     for value, what in ((1e6, r"values up to 1e\+06, beyond float16. Scale them"), (np.nan, "NaN or infinity")):
         features[1, 2, 0] = value
@@ -235,7 +235,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(scan, tmp_path):
     assert left(tmp_path) == ["data"]
 
 
-def test_a_folder_of_nothing_is_refused(tmp_path):
+def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"contains no \*_ims.npy, \*.tsv or \*.npz"):
         convert(tmp_path, tmp_path / "out")
 

@@ -19,7 +19,7 @@ def refusal(call):
     return str(caught.value)
 
 
-def test_scan_holds_images_once_or_five_times_and_the_ids_say_which(scan):
+def test_scan_stores_images_once_or_five_times_and_ids_decide(scan):
     for name in ("train", "dev"):
         split = Split.open(scan, name)
         assert (split.num_images, split.num_texts) == (2, 10)
@@ -28,7 +28,7 @@ def test_scan_holds_images_once_or_five_times_and_the_ids_say_which(scan):
         assert split.images([1, 0]).features[:, 0, 0].tolist() == [1, 0]
 
 
-def test_one_sentence_an_image_is_not_taken_for_five(make):
+def test_one_sentence_per_image_is_not_mistaken_for_five(make):
     maker = make()
     maker.features(10)
     maker.lines("ids.txt", range(10))
@@ -71,22 +71,22 @@ def test_counts_that_contradict_each_other_are_refused(make):
     maker.lines("ids.txt", "ab")
     maker.lines("caps.txt", "wxy")
     counts = f"{maker.path('ims.npy')} has 2 rows and {maker.path('caps.txt')} 3 lines"
-    assert refusal(open_) == f"{counts}: expected a whole multiple of 2, or dev_image_of_text.npy to say whose each is."
+    assert refusal(open_) == f"{counts}: expected a whole multiple of 2, or dev_image_of_text.npy."
     assert refusal(lambda: open_(captions_per_image=5)).startswith(f"{counts}: expected 10 lines")
 
     maker.lines("ids.txt", "aa")
     maker.lines("caps.txt", "wxyz")
-    assert "repeats 'a' on line 2: repeated ids mean a row for each sentence" in refusal(open_)
+    assert "repeats 'a' on line 2. Repeated ids mean one row per sentence" in refusal(open_)
 
     maker.features(4)
     maker.lines("ids.txt", "abab")
-    assert "has 'a' on lines 1 and 3 with others between" in refusal(open_)
+    assert "has 'a' on lines 1 and 3 with other ids between them" in refusal(open_)
 
     maker.lines("ids.txt", "aabb")
-    assert "has 'a' 2 times from line 1: captions_per_image=1 wants 1" in refusal(lambda: open_(captions_per_image=1))
+    assert "has 'a' 2 times from line 1: captions_per_image=1 expects 1" in refusal(lambda: open_(captions_per_image=1))
 
 
-def test_without_ids_the_caller_says_how_many_sentences_an_image_has(make):
+def test_without_ids_the_caller_passes_the_captions_per_image(make):
     maker = make()
     maker.features(4)
     maker.lines("caps.txt", range(4))
@@ -193,7 +193,7 @@ def test_plain_pickles_are_read(tmp_path):
     assert "a numpy dtype 'V8'" in refusal(lambda: read_pickle(path))
 
 
-def test_what_is_not_there_is_named(scan, tmp_path):
+def test_missing_files_are_named(scan, tmp_path):
     assert refusal(lambda: Split.open(scan, "tain")).endswith("tain_ims.npy is not there. Did you mean 'train'?")
     assert "is not a folder" in refusal(lambda: Split.open(tmp_path / "none", "dev"))
     assert "nor any other *_ims.npy" in refusal(lambda: Split.open(tmp_path, "dev"))
@@ -217,14 +217,14 @@ def test_a_feature_file_that_is_cut_short_or_no_features_is_refused(scan, make):
     assert "is in Fortran order" in refusal(lambda: Split.open(scan, "dev"))
 
 
-def test_a_sentence_in_another_encoding_is_told_with_its_line(scan, make):
+def test_a_line_in_another_encoding_is_reported_with_its_number(scan, make):
     make("dev").lines("caps.txt", ["a", "b", "café", *"defghij"], "latin-1")
     split = Split.open(scan, "dev")
     assert split.captions[1] == "b"
     assert "dev_caps.txt, line 3 is not UTF-8" in refusal(lambda: split.captions[2])
 
 
-def test_lines_are_read_as_they_are(tmp_path):
+def test_lines_are_stripped_and_lose_their_byte_order_mark(tmp_path):
     from regard.data.lines import Lines
 
     path = tmp_path / "lines.txt"

@@ -19,18 +19,18 @@ def tokenizer(split):
 
 
 def sentences(split, tokenizer, batches):
-    """Which texts each batch holds, told by their tokens."""
+    """The texts of each batch, identified by their tokens."""
     known = {tuple(split.texts([row], tokenizer).tokens[0].tolist()): row for row in range(split.num_texts)}
     return [[known[tuple(tokens.tolist())] for tokens in pairs.texts.tokens] for pairs in batches]
 
 
-def test_every_sentence_comes_once_an_epoch(split, tokenizer):
+def test_every_sentence_occurs_once_per_epoch(split, tokenizer):
     seen = sentences(split, tokenizer, Loader(split, tokenizer, 8).epoch(0))
     assert [len(batch) for batch in seen] == [8, 8, 8]
     assert sorted(row for batch in seen for row in batch) == list(range(24))
 
 
-def test_the_order_comes_of_the_seed_and_the_epoch_alone(split, tokenizer):
+def test_the_order_depends_only_on_seed_and_epoch(split, tokenizer):
     loader = Loader(split, tokenizer, 6, seed=3)
     list(loader.epoch(0))
     first, again, other, seeded = (
@@ -42,7 +42,7 @@ def test_the_order_comes_of_the_seed_and_the_epoch_alone(split, tokenizer):
     assert first != seeded
 
 
-def test_an_epoch_goes_on_from_any_batch(split, tokenizer):
+def test_an_epoch_can_start_at_any_batch(split, tokenizer):
     loader = Loader(split, tokenizer, 5)
     whole = sentences(split, tokenizer, loader.epoch(2))
     assert len(whole) == len(loader) == 4  # the 24th and a part of a batch are left out
@@ -50,7 +50,7 @@ def test_an_epoch_goes_on_from_any_batch(split, tokenizer):
         assert sentences(split, tokenizer, loader.epoch(2, start)) == whole[start:]
 
 
-def test_a_batch_holds_each_image_once_and_says_whose_each_text_is(split, tokenizer):
+def test_a_batch_contains_each_image_once_and_the_matches(split, tokenizer):
     for pairs, rows in zip(
         Loader(split, tokenizer, 8).epoch(0),
         sentences(split, tokenizer, Loader(split, tokenizer, 8).epoch(0)),
@@ -68,7 +68,7 @@ def test_a_batch_holds_each_image_once_and_says_whose_each_text_is(split, tokeni
 def test_processes_share_a_batch_and_no_sentence(split, tokenizer):
     parts = [sentences(split, tokenizer, Loader(split, tokenizer, 4, rank=rank, world=2).epoch(1)) for rank in range(2)]
     whole = sentences(split, tokenizer, Loader(split, tokenizer, 8).epoch(1))
-    # In runs, not by turns: twins, which follow each other, stay in one process.
+    # Each process reads a contiguous part, so that twins, which are adjacent, stay in one process.
     assert [one + other for one, other in zip(*parts, strict=True)] == whole
     assert {len(batch) for part in parts for batch in part} == {4}
 
@@ -79,7 +79,7 @@ def test_a_batch_larger_than_the_split_is_the_split(split, tokenizer):
     assert len(next(loader.epoch(0)).texts) == 24
 
 
-def test_floating_fields_become_float32_and_no_other(split, tokenizer):
+def test_only_floating_fields_become_float32(split, tokenizer):
     pairs = next(Loader(split, tokenizer, 4).epoch(0))
     assert pairs.images.features.dtype == torch.float16  # as stored
     moved = pairs.to("cpu")
@@ -88,7 +88,7 @@ def test_floating_fields_become_float32_and_no_other(split, tokenizer):
     assert moved.matches.dtype == torch.bool
 
 
-def test_an_error_while_reading_ahead_reaches_the_reader(tmp_path, tokenizer):
+def test_an_error_in_a_reading_thread_is_raised(tmp_path, tokenizer):
     split = Split.open(made.folder(tmp_path / "data"), "train")
     with open(tmp_path / "data" / "train_ims.npy", "rb+") as file:
         file.truncate(300)
@@ -100,7 +100,7 @@ def test_an_error_while_reading_ahead_reaches_the_reader(tmp_path, tokenizer):
 
 
 def test_twins_share_their_batch(split, tokenizer):
-    """A sentence of one and a sentence of the other are next to each other, and nothing is lost or doubled."""
+    """Sentences of two twins are adjacent, and every sentence occurs once."""
     loader = Loader(split, tokenizer, 4, twins=True)
     for epoch in range(5):
         order = loader.order(epoch).tolist()
@@ -112,7 +112,7 @@ def test_twins_share_their_batch(split, tokenizer):
     assert loader.order(0).tolist() != loader.order(1).tolist()
 
 
-def test_a_split_without_twins_says_so(tmp_path, tokenizer):
+def test_a_split_without_twins_is_refused(tmp_path, tokenizer):
     folder = made.folder(tmp_path / "data")
     (folder / "train_twins.npz").unlink()
     with pytest.raises(InputError, match=r"train_twins\.npz is not there: only the made .* set train\.twins=false"):

@@ -1,4 +1,4 @@
-"""Relations made wrong on purpose."""
+"""Relations on disk: corruption and renumbering."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_a_recipe_corrupts_what_it_reads(tmp_path):
         made.recipe("cmsei-f8k", "data.corrupted_relations=1.5")
 
 
-def test_relations_under_other_names_are_those_of_a_plain_loop():
+def test_renumbered_relations_equal_a_plain_loop():
     item, source, target, label = np.array([[0, 0, 1, 3], [0, 1, 2, 0], [1, 2, 0, 1], [1, 2, 3, 2]])
     sure = np.array([0.9, 0.8, 0.7, 0.6], np.float16)
     triples = Triples.of(item, source, target, label, ["none", "on", "has", "near"], 5, sure)

@@ -12,7 +12,7 @@ REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 
 class Words:
-    """One token a word, no more than `most`, between `<start>` and `<end>`."""
+    """One token per word, at most `most`, between `<start>` and `<end>`."""
 
     offset = 1
 
@@ -27,7 +27,7 @@ class Words:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three images of at most four regions, with everything that the compact folder may hold."""
+    """Three images of at most four regions, with every optional file of the compact folder."""
     make = np.random.default_rng(0)
     np.save(tmp_path / "dev_ims.npy", make.normal(size=(3, 4, 5)).astype(np.float16))
     (tmp_path / "dev_ids.txt").write_text("a.jpg\nb.jpg\nc.jpg\n")
@@ -66,7 +66,7 @@ def test_the_compact_folder(folder):
     assert not images.features[0, 3:].any()
 
 
-def test_of_two_relations_of_a_pair_the_surest_counts(folder):
+def test_the_relation_of_highest_confidence_counts(folder):
     relations = Split.open(folder, "dev").images(range(3)).relations
     assert relations[0, 0, 1] == 2  # 0.8 over 0.6
     assert relations[1, 1, 0] == 2

@@ -189,7 +189,7 @@ def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos
     assert Split.open(out, "test").predicates == RELATION_CLASSES
     with pytest.raises(InputError, match="There are no relations 'all': expected boxes, none, or a file of"):
         extract(photos, out, relations="all")
-    with pytest.raises(InputError, match="is no predictor of relations"):
+    with pytest.raises(InputError, match="is not a predictor of relations"):
         extract(photos, out, relations=str(photos / "red.png"))
 
 
@@ -256,7 +256,7 @@ def test_what_does_not_fit_the_folder_is_told(photos, table, tmp_path):
     with pytest.raises(InputError, match="exists and contains something else: give a new folder"):
         extract(photos, photos)
     table.write_text("file,sentence\nother.png,one\n")
-    with pytest.raises(InputError, match="none is a photograph of the folder"):
+    with pytest.raises(InputError, match="none of them is a photograph of the folder"):
         extract(photos, tmp_path / "new", captions=table)
     assert not (tmp_path / "new").exists()
     (out / "photographs" / "settings.json").write_text("{")
@@ -322,7 +322,7 @@ def test_rows_of_shards_are_those_of_one_array(tmp_path):
     assert np.array_equal(shards.all(), whole[index])
     assert np.array_equal(shards.take(np.array([3, 0])).read(np.array([1, 1, 0])), whole[[7, 7, 4]])
     assert shards.read(np.zeros(0, np.int64)).shape == (0, 2, 3)
-    with pytest.raises(InputError, match=r"Row 8 is asked of .*, which contains 8"):
+    with pytest.raises(InputError, match=r"Row 8 was requested from .*, which has 8 rows"):
         Shards(paths, np.array([8]))
     np.save(paths[1], parts[1].astype(np.float32))
     with pytest.raises(InputError, match=r"hold float16 \[2, 3\] and float32 \[2, 3\]: expected one"):

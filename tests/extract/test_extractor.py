@@ -88,7 +88,7 @@ def test_as_many_regions_as_are_wanted(count):
 
 @pytest.mark.parametrize("wrong", [{"num_regions": 0}, {"num_regions": 101}, {"sure": 0.0}, {"overlap": 1.5}])
 def test_numbers_out_of_range_are_told(wrong):
-    with pytest.raises(InputError, match=rf"{next(iter(wrong.values()))}.*: want"):
+    with pytest.raises(InputError, match=rf"{next(iter(wrong.values()))}.*: expected"):
         Composed(None, Colours(), **wrong)
 
 

@@ -4,7 +4,7 @@ import torch
 
 @pytest.fixture
 def float64():
-    """What a layer is compared with differs by another order of summation: in float64 no processor decides."""
+    """Use float64, so that a different order of summation cannot decide a comparison on any processor."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)

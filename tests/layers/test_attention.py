@@ -9,18 +9,18 @@ from regard.layers.attention import attended_cosine, attention, similarities
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def fragments(count, places, seed, dim=8):
-    """Items of 1 to `places` fragments of unit length; what lies in the padding is large and must not count."""
+def fragments(count, max_length, seed, dim=8):
+    """Return items of 1 to `max_length` fragments of unit length; padding has large values, which must not count."""
     random = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, places + 1, (count,), generator=random)
-    lengths[0] = places
-    mask = torch.arange(places) < lengths[:, None]
-    vectors = torch.nn.functional.normalize(torch.randn(count, places, dim, generator=random), dim=-1)
+    lengths = torch.randint(1, max_length + 1, (count,), generator=random)
+    lengths[0] = max_length
+    mask = torch.arange(max_length) < lengths[:, None]
+    vectors = torch.nn.functional.normalize(torch.randn(count, max_length, dim, generator=random), dim=-1)
     return Fragments(vectors.masked_fill(~mask[..., None], 7.0), mask)
 
 
 def one_pair(context, queries, temperature, normalisation):
-    """SCAN's attention for one context and one query item, loop by loop, in float64: weights and cosines."""
+    """Return the weights and cosines of SCAN's attention for one context item and one query item, in float64."""
     similarity = context @ queries.T
     if normalisation in ("clipped_l2norm", "clipped"):
         similarity = np.where(similarity > 0, similarity, 0.1 * similarity)
@@ -45,18 +45,18 @@ def test_attention_equals_a_loop_over_pairs(normalisation, temperature):
             some_context = context.vectors[c, context.mask[c]].double().numpy()
             some_queries = queries.vectors[q, queries.mask[q]].double().numpy()
             expected, cosine = one_pair(some_context, some_queries, temperature, normalisation)
-            found = weights[c, :, queries.mask[q], q]
-            np.testing.assert_allclose(found[context.mask[c]], expected, atol=1e-10)
-            assert not found[~context.mask[c]].any()
+            actual = weights[c, :, queries.mask[q], q]
+            np.testing.assert_allclose(actual[context.mask[c]], expected, atol=1e-10)
+            assert not actual[~context.mask[c]].any()
             np.testing.assert_allclose(cosines[c, queries.mask[q], q], cosine, atol=1e-10)
 
 
 def test_similarities_are_zero_on_padding():
     context, queries = fragments(3, 6, seed=0), fragments(4, 5, seed=1)
-    found = similarities(context, queries)
+    similarity = similarities(context, queries)
     real = context.mask[:, :, None, None] & queries.mask.T
-    assert not found[~real].any()
-    assert found[real].all()
+    assert not similarity[~real].any()
+    assert similarity[real].all()
 
 
 @pytest.mark.parametrize("temperature", [9.0, 100.0, 1e4])
@@ -74,7 +74,7 @@ def test_sharp_attention_is_finite_forward_and_backward(temperature):
 
 
 def test_regions_that_cancel_have_cosine_zero_and_no_noise():
-    """Opposite ones, and three that sum to nothing: what rounding leaves over points nowhere."""
+    """Two opposite regions, and three that sum to zero: the rounding error that remains has no meaningful direction."""
     for seed in range(50):
         random = torch.Generator().manual_seed(seed)
         first, second = torch.nn.functional.normalize(torch.randn(2, 64, generator=random), dim=-1)
@@ -93,7 +93,7 @@ def test_regions_that_cancel_have_cosine_zero_and_no_noise():
 
 @pytest.mark.parametrize("name", ["scan", "cmsei", "vse_infinity"])
 def test_a_region_without_any_feature_leaves_gradients_finite(name):
-    """Data padded with zero rows has such regions; SCAN's projection starts without bias and maps them to zero."""
+    """Data padded with zero rows has such regions. SCAN's projection has no bias at the start and maps them to zero."""
     model, images = made.model(name).train(), made.images()
     torch.nn.init.zeros_(model.project.bias)
     images.features[:, 0] = 0

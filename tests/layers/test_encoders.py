@@ -22,7 +22,7 @@ def gru(vocabulary, **options):
 
 
 def widened(texts: Texts, by: int, token: int) -> Texts:
-    """The same texts with more padding, and with the number `token` lying in all of it."""
+    """Return the same texts with `by` more positions of padding, and with `token` at all padding."""
     pad = torch.nn.functional.pad
     mask = pad(texts.mask, (0, by))
     return Texts(
@@ -36,7 +36,7 @@ def widened(texts: Texts, by: int, token: int) -> Texts:
 
 
 def check_fragments(encoder, captions):
-    """Shape, padding and independence, for any text encoder in eval mode."""
+    """Check shape, padding and independence of texts, for any text encoder in eval mode."""
     encoder.eval().double()
     texts = encoder.tokenizer(captions)
     whole = encoder(texts)
@@ -102,7 +102,7 @@ def pieces():
 
 @pytest.fixture(scope="module")
 def small(pieces, tmp_path_factory):
-    """MiniLM's own pieces over a model of the same kind with one narrow layer, so that steps are quick."""
+    """MiniLM's own pieces with a BERT model of one narrow layer, so that steps are fast."""
     import transformers
 
     folder = tmp_path_factory.mktemp("small")
@@ -125,8 +125,8 @@ def test_pretrained_fragments(small, head):
     check_fragments(pretrained(small, head=head), [*CAPTIONS, "skateboarder's unbelievable wheelie"])
 
 
-def test_minilm_knows_what_words_mean(pieces):
-    """The real weights: the mean of its words puts a paraphrase nearer than a sentence about something else."""
+def test_minilm_puts_a_paraphrase_near(pieces):
+    """With the real weights, the mean over words is nearer to a paraphrase than to a sentence on another subject."""
     encoder = pretrained(pieces, frozen=True)
     encoder.head = torch.nn.Identity()
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_words_are_the_means_of_their_pieces(small):
 
 
 def test_conv_head_in_plain_loops():
-    """DIME: each word with itself, with the next, and with both neighbours; beyond the sentence lie zeros."""
+    """DIME: windows of a word, of it and the next, and of it and both neighbours; zeros outside the sentence."""
     torch.manual_seed(0)
     head = ConvHead(4, 3).double()
     words = torch.randn(5, 4).double()
@@ -158,11 +158,11 @@ def test_conv_head_in_plain_loops():
     for at in range(5):
         before, after = words[at - 1] if at else zero, words[at + 1] if at < 4 else zero
         windows = [[words[at]], [words[at], after], [before, words[at], after]]
-        heard = [
+        outputs = [
             torch.relu(sum(conv.weight[:, :, k] @ word for k, word in enumerate(window)) + conv.bias)
             for conv, window in zip(head.convolutions, windows, strict=True)
         ]
-        expected = head.joint(torch.cat(heard)) + head.linear(words[at])
+        expected = head.joint(torch.cat(outputs)) + head.linear(words[at])
         torch.testing.assert_close(head(words[None])[0, at], expected)
 
 
@@ -174,7 +174,7 @@ def test_fine_tuning_reaches_every_parameter(small):
     assert encoder.backbone.training
 
 
-def test_frozen_stays_as_it_is(small):
+def test_a_frozen_encoder_does_not_train(small):
     encoder = pretrained(small, frozen=True).train()
     assert not encoder.backbone.training
     assert encoder.head.training

@@ -41,31 +41,31 @@ def run(built, kind, padding):
 
 @pytest.mark.parametrize("kind", ["residual", "labels", "classic", "polar"])
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_neither_speaks_nor_counts(kind, training):
-    found = [run(layer(kind).train(training), kind, padding)[0][MASK] for padding in (0.0, 50.0)]
-    torch.testing.assert_close(found[0], found[1])
+def test_padding_has_no_effect(kind, training):
+    outputs = [run(layer(kind).train(training), kind, padding)[0][MASK] for padding in (0.0, 50.0)]
+    torch.testing.assert_close(outputs[0], outputs[1])
 
 
 @pytest.mark.parametrize("kind", ["residual", "labels", "classic"])
 def test_a_graph_layer_equals_a_loop_over_edges(kind):
     built = layer(kind).eval()
-    found, vectors = run(built, kind, 0.0)
+    output, vectors = run(built, kind, 0.0)
     _, _, edges, labels = regions(0.0)
     for image in range(3):
         for region in range(int(MASK[image].sum())):
-            heard = torch.zeros(8)
+            messages = torch.zeros(8)
             for other in range(5):
                 message = built.message.weight @ vectors[image, other]
                 if kind == "labels":
                     message = message + built.label.weight[labels[image, region, other]]
-                heard += edges[image, region, other] * message
+                messages += edges[image, region, other] * message
             if kind == "classic":
-                change = heard.relu()
+                change = messages.relu()
             else:
                 norm = built.norm
-                change = built.update(heard)
+                change = built.update(messages)
                 change = norm.weight * (change - norm.running_mean) / (norm.running_var + norm.eps).sqrt() + norm.bias
-            torch.testing.assert_close(found[image, region], vectors[image, region] + change)
+            torch.testing.assert_close(output[image, region], vectors[image, region] + change)
 
 
 def test_residual_layers_begin_as_the_identity():
@@ -82,18 +82,20 @@ def test_polar_weights_are_the_kernels_of_each_pair():
     middle = boxes.unflatten(2, (2, 2)).mean(2).double().numpy()
     for kernel in range(4):
         distance, angle = built.distance[kernel].item(), built.angle[kernel].item()
-        wide, turn_wide = built.distance_width[kernel].item(), built.angle_width[kernel].item()
+        distance_width, angle_width = built.distance_width[kernel].item(), built.angle_width[kernel].item()
         kernels = np.zeros(5)
         for other in range(5):
             x, y = middle[0, other] - middle[0, 2]
             turn = abs(math.atan2(x, y) - angle)
             turn = min(turn, abs(2 * math.pi - turn))
-            kernels[other] = math.exp(-0.5 * (((math.hypot(x, y) - distance) / wide) ** 2 + (turn / turn_wide) ** 2))
+            kernels[other] = math.exp(
+                -0.5 * (((math.hypot(x, y) - distance) / distance_width) ** 2 + (turn / angle_width) ** 2)
+            )
         np.testing.assert_allclose(weights[0, kernel, 2], kernels / kernels.sum(), atol=1e-10)
 
 
 def test_far_apart_boxes_do_not_underflow():
-    """A narrow kernel that no neighbour is near: the nearest one counts, instead of 0 / 0."""
+    """If all neighbours are far from a narrow kernel, the nearest one gets the weight, instead of 0 / 0."""
     built = layer("polar")
     with torch.no_grad():
         built.distance_width.fill_(1e-3)

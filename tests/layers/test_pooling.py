@@ -24,7 +24,7 @@ def test_unit_scales_to_length_one_and_leaves_zero():
     torch.testing.assert_close(scaled[0], torch.tensor([0.6, 0.8]))
     assert not scaled[1].any()
     scaled[1].sum().backward()
-    assert not vectors.grad.any()  # nothing pulls at a vector without direction
+    assert not vectors.grad.any()  # a zero vector has no direction
 
 
 @pytest.mark.parametrize("padding", [0.0, 100.0])
@@ -47,7 +47,7 @@ def test_learnt_weights_of_ranks_sum_to_one_and_end_with_the_fragments():
     for row, length in zip(weights, (1, 2, 4, 7), strict=True):
         assert (row[:length] > 0).all()
         assert not row[length:].any()
-    torch.testing.assert_close(pool.weights(torch.tensor([2]), 9)[0, :2], weights[1, :2])  # whatever the width
+    torch.testing.assert_close(pool.weights(torch.tensor([2]), 9)[0, :2], weights[1, :2])  # for any width
 
 
 def test_learnt_pooling_averages_the_sorted_values_of_real_fragments():

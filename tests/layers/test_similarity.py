@@ -19,21 +19,21 @@ MASK = torch.arange(5) < torch.tensor([[5, 2, 1], [3, 4, 5]])[..., None]
     ],
     ids=["reasoning", "filtration", "attention", "normalised attention"],
 )
-def test_a_grid_of_items_is_its_items_one_by_one_and_hears_no_padding(build):
-    """With any leading axes: TVRN asks for one vector of each text in the light of each image."""
+def test_a_grid_of_items_equals_its_items_one_by_one_without_padding(build):
+    """Layers accept any leading axes: TVRN pools each text once per image."""
     torch.manual_seed(0)
     layer, vectors = build(), torch.randn(2, 3, 5, 8)
-    layer.train()(vectors, MASK)  # running means that are not trivial
-    found = layer.eval()(vectors, MASK)
-    torch.testing.assert_close(layer(vectors.masked_fill(~MASK[..., None], 1e6), MASK), found)
+    layer.train()(vectors, MASK)  # running statistics that are not the initial ones
+    grid = layer.eval()(vectors, MASK)
+    torch.testing.assert_close(layer(vectors.masked_fill(~MASK[..., None], 1e6), MASK), grid)
     for i in range(2):
         for t in range(3):
             real = vectors[i, t][MASK[i, t]]
             alone = layer(real, torch.ones(len(real), dtype=torch.bool))
-            torch.testing.assert_close(alone, found[i, t])
+            torch.testing.assert_close(alone, grid[i, t])
 
 
-def test_reasoning_as_one_map_of_the_hearers_has_the_gradients_of_two_maps():
+def test_reasoning_with_one_map_has_the_gradients_of_two_maps():
     torch.manual_seed(0)
     layer = SimilarityReasoning(8, steps=2).double()
     torch.nn.init.normal_(layer.rounds[0].query.bias)
@@ -45,12 +45,12 @@ def test_reasoning_as_one_map_of_the_hearers_has_the_gradients_of_two_maps():
         nodes = step.update(edges @ nodes).relu()
     parameters = list(layer.parameters())
     expected = torch.autograd.grad((nodes[..., 0, :] @ weights).sum(), parameters)
-    found = torch.autograd.grad((layer(vectors, MASK) @ weights).sum(), parameters)
+    actual = torch.autograd.grad((layer(vectors, MASK) @ weights).sum(), parameters)
     assert all(gradient.any() for gradient in expected)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
 
 
-def test_dropout_draws_for_real_fragments_alone():
+def test_dropout_draws_for_real_fragments_only():
     vectors = torch.ones(2, 3, 400, 16)
     mask = torch.arange(400) < torch.tensor([[400, 200, 1], [300, 300, 400]])[..., None]
     dropout = MaskedDropout(0.4)

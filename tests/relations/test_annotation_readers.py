@@ -130,11 +130,11 @@ def test_several_sources_share_their_names(tmp_path):
         ("a.json", [], r"a\.json: no image has annotated relations\. See docs/data\.md\."),
         ("a.json", [{"image_id": 1, "relationships": []}], r"a\.json: no image has annotated relations"),
         ("a.json", [{"id": "x", "labels": ["man"]}], r"a\.json: no image has annotated relations"),
-        ("a.json", [GRAPH | {"boxes": None}], r"a\.json, a\.jpg: ValueError, .*\. Want `boxes`, x1 y1 x2 y2 of"),
+        ("a.json", [GRAPH | {"boxes": None}], r"a\.json, a\.jpg: ValueError, .*\. Expected `boxes`, x1 y1 x2 y2 of"),
         (
             "a.json",
             [GENOME[0], {"image_id": 1}],
-            r"a\.json, image 1 is not Visual Genome's \(KeyError: 'relationships",
+            r"a\.json, image 1 is not a file of Visual Genome \(KeyError: 'relationships",
         ),
         ("a.json", [GRAPH | {"boxes": GRAPH["boxes"][:2]}], r"a\.json, a\.jpg: ValueError, cannot reshape"),
         ("a.json", [GRAPH | {"size": [1, 2, 3]}], r"a\.json, a\.jpg: ValueError, .*perhaps `size`, width and height\."),
@@ -151,7 +151,7 @@ def test_what_is_no_source_is_refused(name, content, message, tmp_path):
 def test_sizes_of_another_form_are_refused(tmp_path):
     path = written(tmp_path / "relationships.json", GENOME)
     written(tmp_path / "image_data.json", [{"id": 3}])
-    with pytest.raises(InputError, match=r"image_data\.json is not Visual Genome's \(KeyError: 'image_id'\)"):
+    with pytest.raises(InputError, match=r"image_data\.json is not a file of Visual Genome \(KeyError: 'image_id'\)"):
         annotations([path], "train")
 
 

@@ -174,7 +174,7 @@ def test_another_file_is_refused(content, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(content) if content is not None else save_file({"keys": torch.zeros(1)}, path)
     with pytest.raises(
-        InputError, match=r"file is no predictor of relations \(.*\): expected what `regard relations fit` wrote"
+        InputError, match=r"file is not a predictor of relations \(.*\): expected what `regard relations fit` wrote"
     ):
         Predictor.load(path)
     with pytest.raises(InputError, match=r"absent is not there\. `regard relations fit` writes one\."):

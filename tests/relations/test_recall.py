@@ -7,7 +7,7 @@ import torch
 import made
 from regard.files import InputError
 from regard.relations.predictor import fit
-from regard.relations.recall import TOPS, calibration_error, found, measure, render, rungs
+from regard.relations.recall import TOPS, calibration_error, found, measure, render, simpler_predictors
 
 
 def plain_found(scores, annotated, top, constrained):
@@ -86,7 +86,7 @@ def test_measures_are_those_of_each_image_alone(images):
 
 def test_frequency_alone_knows_no_pair_from_another(images):
     predictor = fit(images)
-    alone = rungs(predictor)["predicates alone"]
+    alone = simpler_predictors(predictor)["predicates alone"]
     (block,) = images.blocks(np.arange(20))
     found = alone.probabilities(block.boxes, block.labels)[block.labels[:, :, None].mul(block.labels[:, None]) > 0]
     counts = np.bincount(images.relations[:, 3], minlength=5)[1:]
@@ -98,7 +98,7 @@ def test_frequency_alone_knows_no_pair_from_another(images):
 
 def test_the_table_says_what_was_measured(images):
     lines = render({"some": measure(fit(images), images)}).splitlines()
-    assert "one predicate a pair" in lines[1]
+    assert "one predicate per pair" in lines[1]
     assert lines[2].split() == ["R@20", "R@50", "R@100"] * 2
     assert len(lines[3].split()) == 1 + 6
     assert "Expected calibration error" in lines[-1]
@@ -107,6 +107,8 @@ def test_the_table_says_what_was_measured(images):
 def test_nothing_to_measure_is_refused():
     images = made.annotated(5, parts=0)
     with pytest.raises(
-        InputError, match="5 images, 0 relations of 4 predicates between 4 classes: expected some that are in"
+        InputError,
+        match="5 images, 0 relations of 4 predicates between 4 classes: expected relations whose names the "
+        "predictor has",
     ):
         measure(fit(made.annotated(30)), images)

@@ -79,8 +79,9 @@ def test_predict_writes_what_splits_lack(world, predictor, data):
     assert (told.code, told.err) == (0, "")
     assert re.fullmatch(
         rf"train: keeps {data}/train_relations\.npz\n"
-        r"dev: \d\.\d\d relations an image, predicted from labels and boxes; \d+% of them at least 0\.5 sure, .*\n"
-        r"test: [12]\.\d\d relations an image, .*\n",
+        r"dev: \d\.\d\d relations per image, predicted from labels and boxes; "
+        r"\d+% of them have a confidence of at least 0\.5, .*\n"
+        r"test: [12]\.\d\d relations per image, .*\n",
         told.out,
     )
     assert (data / "train_relations.npz").read_bytes() == kept
@@ -141,7 +142,7 @@ def test_a_split_without_boxes_is_passed_over(predictor, data):
 
 
 def test_a_folder_that_it_cannot_use_is_refused(predictor, data, tmp_path):
-    assert "contains no *_ims.npy: give a data folder" in refused("relations", "predict", predictor, tmp_path)
+    assert "contains no *_ims.npy: expected a data folder" in refused("relations", "predict", predictor, tmp_path)
     with np.load(data / "train_relations.npz") as file:
         arrays = dict(file)
     names = arrays["predicates"].copy()
@@ -149,7 +150,7 @@ def test_a_folder_that_it_cannot_use_is_refused(predictor, data, tmp_path):
     np.savez(data / "train_relations.npz", **arrays | {"predicates": names})
     said = refused("relations", "predict", predictor, data)
     assert said == (
-        f"{data}/train_relations.npz knows no predicate 'riding', and splits share their predicates: remove it to "
+        f"{data}/train_relations.npz has no predicate 'riding', and splits share their predicates: remove it to "
         f"predict the relations of all splits."
     )
     (data / "train_relations.npz").unlink()
@@ -172,7 +173,7 @@ def test_a_file_that_is_no_predictor_is_refused(world, data, tmp_path):
     save_file({"a": np.zeros(1)}, other)
     for path in (other, data / "labels.txt"):
         for verb in (("predict", path, data), ("measure", path, data)):
-            assert f"{path} is no predictor of relations (" in refused("relations", *verb)
+            assert f"{path} is not a predictor of relations (" in refused("relations", *verb)
     assert "absent is not there. `regard relations fit` writes one." in refused("relations", "measure", "absent", data)
 
 
@@ -190,13 +191,13 @@ def test_sources_without_relations_are_refused(predictor, data, tmp_path):
     few.write_text(
         '[{"id": "a", "labels": ["x", "y"], "boxes": [[0, 0, 1, 1], [0, 0, 1, 1]], "relations": [[0, "by", 1]]}]'
     )
-    assert "1 images, 0 relations of 0 predicates between 0 classes: too few to hold one" in refused(
+    assert "1 images, 0 relations of 0 predicates between 0 classes: too few to hold out one" in refused(
         "relations", "fit", few, *out
     )
     assert "1 images, 1 relations of 1 predicates between 2 classes: too few" in refused(
         "relations", "fit", few, "--classes", 5, "--predicates", 5, *out
     )
-    assert "expected some that are in the predictor's names." in refused("relations", "measure", predictor, few)
+    assert "expected relations whose names the predictor has." in refused("relations", "measure", predictor, few)
     assert "--keep" in refused("relations", "predict", predictor, data, "--keep", 0)
     assert "is a folder: expected the name of a file" in refused("relations", "fit", data, "--out", tmp_path)
     assert not (tmp_path / "file").exists()

@@ -99,7 +99,7 @@ def test_what_is_no_vocabulary_is_refused(tmp_path):
         (b"{", "v.json is not JSON"),
         (b"[1]", 'contains neither "entries" nor "word2idx"'),
         (json.dumps({"word2idx": {"<pad>": 0, "a": 2}}).encode(), "gives 'a' the number 2: expected 0, 1, 2"),
-        (json.dumps({"word2idx": {"<pad>": 0, "a": 1}}).encode(), "lacks .*<start>.*want <pad> as number 0"),
+        (json.dumps({"word2idx": {"<pad>": 0, "a": 1}}).encode(), "lacks .*<start>.*expected <pad> as number 0"),
     ]:
         path.write_bytes(content)
         with pytest.raises(InputError, match=message):

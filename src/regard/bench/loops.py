@@ -1,7 +1,8 @@
-"""Scoring as the field's code does it: a loop over captions, and in it the attended vector of every pair.
+"""Score as published code usually does: loop over the captions, and build every attended vector of each pair.
 
-Written from the equations in docs/models/, over our models' weights. `score` is tested equal, and measured against it.
-Each takes two encodings and gives the scores [image, text], one caption at a time.
+The loops follow the equations in docs/models/ and use the weights of our models. Tests check that `score` returns the
+same scores, and `regard bench` measures its speed against them. Each loop reads two encodings and returns the scores
+[image, text], computed for one caption at a time.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ Loop = Callable[[Any, Any, Any], Float[Tensor, "image text"]]
 def attended(
     queries: Tensor, context: Tensor, mask: Tensor, temperature: float, kind: Normalisation = "clipped_l2norm"
 ) -> Float[Tensor, "image query dim"]:
-    """What each query attends to, built: SCAN's func_attention."""
+    """Return the attended vector of each query, as `func_attention` in SCAN's code does."""
     return _weights(queries, context, mask, temperature, kind).mT @ context
 
 
@@ -48,8 +49,8 @@ def scan(model: SCAN, images: Fragments, texts: Fragments) -> Float[Tensor, "ima
         context, mask, real = images.vectors, images.mask, queries.new_ones(queries.shape[:2], dtype=torch.bool)
         if config.direction == "i2t":
             queries, context, mask, real = context, queries, real, mask
-        found = attended(queries, context, mask, config.temperature, config.normalisation)
-        cosine = F.cosine_similarity(queries, found, dim=2)
+        vectors = attended(queries, context, mask, config.temperature, config.normalisation)
+        cosine = F.cosine_similarity(queries, vectors, dim=2)
         if config.aggregation == "mean":
             columns.append(cosine.masked_fill(~real, 0).sum(1) / real.sum(1))
         else:
@@ -67,37 +68,37 @@ def sgraf(model: SGRAF, images: Pooled, texts: Pooled) -> Float[Tensor, "image t
         if model.local is not None:
             queries = words.vectors.expand(len(images), -1, -1)
             config = model.config
-            found = attended(queries, images.vectors, images.mask, config.temperature, config.normalisation)
-            nodes.append(model.local(unit(found), queries))
+            regions = attended(queries, images.vectors, images.mask, config.temperature, config.normalisation)
+            nodes.append(model.local(unit(regions), queries))
         vectors = torch.cat(nodes, 1)
         real = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
         columns.append(torch.stack([head(vectors, real) for head in model.heads]).mean(0))
     return torch.stack(columns, 1)
 
 
-def interacting(model: CMSEI | Hire, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
-    """CMSEI's and Hire's, as DIME scores: the cells map every pair's attended vectors."""
+def cmsei(model: CMSEI | Hire, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
+    """Return the scores of CMSEI or Hire as DIME's code does: its cells map the attended vectors of each pair."""
     interaction, columns = model.interaction, []
     for words in _captions(texts):
         queries, real = words.vectors.expand(len(images), -1, -1), words.mask.expand(len(images), -1)
-        told = Pooled(queries, real, words.pooled.expand(len(images), -1))
+        text = Pooled(queries, real, words.pooled.expand(len(images), -1))
         scores = []
         if interaction.regions is not None:
-            scores.append(_branch(interaction.regions, images, told))
+            scores.append(_branch(interaction.regions, images, text))
         if interaction.sentences is not None:
-            scores.append(_branch(interaction.sentences, told, images))
+            scores.append(_branch(interaction.sentences, text, images))
         whole = interaction.options.global_weight * (images.pooled @ words.pooled[0])
         columns.append(sum(scores) / len(scores) + whole)
     return torch.stack(columns, 1)
 
 
 def _branch(branch: Branch, queries: Pooled, context: Pooled) -> Float[Tensor, " pair"]:
-    """The score of each row's queries and context."""
+    """Return the score of the queries and the context in each row."""
     fragments, real = queries.vectors, queries.mask[..., None]
     if branch.attend is not None:
-        refine, asked = branch.attend, fragments.masked_fill(~real, 0)
-        found = attended(asked, context.vectors, context.mask, branch.temperature)
-        scale, shift = refine.modulation(found).chunk(2, -1)
+        refine, zero_padded = branch.attend, fragments.masked_fill(~real, 0)
+        vectors = attended(zero_padded, context.vectors, context.mask, branch.temperature)
+        scale, shift = refine.modulation(vectors).chunk(2, -1)
         fragments = fragments + refine.second(refine.first(fragments * scale.tanh() + shift).relu())
     if branch.guide is not None:
         cell, whole, local = branch.guide, context.pooled[:, None], branch.guide.local(fragments)
@@ -115,20 +116,23 @@ def _branch(branch: Branch, queries: Pooled, context: Pooled) -> Float[Tensor, "
 
 
 def tvrn(model: TVRN, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text"]:
-    """Each text expanded by every image, and read by the GRU from its first word on, as the authors' code does."""
+    """Return the scores of TVRN as the authors' code does.
+
+    Each text is expanded by each image, and the GRU then reads it from its first word.
+    """
     config, parts, columns = model.config, images.parts(), []
     for words in _captions(texts):
         sequence = words.vectors.expand(len(images), -1, -1)
         content, real = sequence, sequence.new_ones(sequence.shape[:2], dtype=torch.bool)
         if model.attend is not None and words.context is not None:
-            asked = model.attend.query(words.context).expand(len(images), -1, -1)
+            queries = model.attend.query(words.context).expand(len(images), -1, -1)
             keys = model.attend.key(images.vectors)
-            weights = _weights(asked, keys, images.mask, config.temperature)
+            weights = _weights(queries, keys, images.mask, config.temperature)
             sequence = torch.cat([sequence, unit(weights.mT @ images.vectors)], 1)
             content, real = torch.cat([content, content], 1), torch.cat([real, real], 1)
         if model.read_words.gru is not None:
-            heard = model.read_words.gru(sequence)[0]
-            sequence = unit(heard + content if model.read_words.residual else heard)
+            states = model.read_words.gru(sequence)[0]
+            sequence = unit(states + content if model.read_words.residual else states)
         nodes = []
         if model.whole is not None and model.text_pool is not None and images.pooled is not None:
             nodes.append(model.whole(images.pooled, model.text_pool(sequence, real))[:, None])
@@ -136,36 +140,38 @@ def tvrn(model: TVRN, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "im
             weights = model.enhanced(
                 _weights(sequence, parts.vectors, parts.mask, config.temperature)[..., None], images
             )
-            met = model.local(unit(weights[..., 0].mT @ parts.vectors), sequence)
+            local = model.local(unit(weights[..., 0].mT @ parts.vectors), sequence)
             if config.enhancement == "weighted" and images.pooled is not None:
                 gate = (config.temperature * (sequence @ images.pooled[..., None])[..., 0]).softmax(1)
-                met = met * (gate * gate.shape[1])[..., None]
-            nodes.append(met)
+                local = local * (gate * gate.shape[1])[..., None]
+            nodes.append(local)
         vectors = torch.cat(nodes, 1)
-        exist = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
-        columns.append(torch.stack([head(vectors, exist) for head in model.heads]).mean(0))
+        real = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
+        columns.append(torch.stack([head(vectors, real) for head in model.heads]).mean(0))
     return torch.stack(columns, 1)
 
 
 def resg(model: ReSG, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text"]:
     config, columns = model.config, []
     for words in _captions(texts):
-        column = _best(images.vectors, images.mask, words.vectors, words.mask, config.direction)
+        column = _best_cosines(images.vectors, images.mask, words.vectors, words.mask, config.direction)
         if model.related:
-            seen, told = (images.relations, images.relation_mask), (words.relations, words.relation_mask)
-            column = column + config.relation_weight * _best(*seen, *told, config.direction)
+            image, text = (images.relations, images.relation_mask), (words.relations, words.relation_mask)
+            column = column + config.relation_weight * _best_cosines(*image, *text, config.direction)
         columns.append(column + config.global_weight * (images.pooled @ words.pooled[0]))
     return torch.stack(columns, 1)
 
 
-def _best(nodes: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor, direction: str) -> Float[Tensor, " image"]:
+def _best_cosines(
+    nodes: Tensor, mask: Tensor, other: Tensor, other_mask: Tensor, direction: str
+) -> Float[Tensor, " image"]:
     cosine = nodes @ other.mT  # [image, node, other]
     to_text = (
         cosine.masked_fill(~mask[..., None], float("-inf")).amax(1).masked_fill(~(mask.any(1, True) & other_mask), 0)
     )
     to_image = cosine.masked_fill(~other_mask[:, None], float("-inf")).amax(2).masked_fill(~mask, 0)
-    found = {"t2i": to_text.sum(1) / other_mask.sum(), "i2t": to_image.sum(1) / mask.sum(1).clamp(min=1)}
-    return found[direction] if direction in found else (found["t2i"] + found["i2t"]) / 2
+    means = {"t2i": to_text.sum(1) / other_mask.sum(), "i2t": to_image.sum(1) / mask.sum(1).clamp(min=1)}
+    return means[direction] if direction in means else (means["t2i"] + means["i2t"]) / 2
 
 
 def vse_infinity(model: VSEInfinity, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
@@ -173,14 +179,14 @@ def vse_infinity(model: VSEInfinity, images: Pooled, texts: Pooled) -> Float[Ten
 
 
 def _captions(texts: Any) -> Any:
-    """One text after another, without its padding."""
+    """Yield each text as a batch of one, without padding."""
     for number in range(len(texts)):
         yield texts[number : number + 1].trimmed()
 
 
 LOOPS: dict[type, Loop] = {
-    CMSEI: interacting,
-    Hire: interacting,
+    CMSEI: cmsei,
+    Hire: cmsei,
     ReSG: resg,
     SCAN: scan,
     SGRAF: sgraf,

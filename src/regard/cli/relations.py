@@ -74,14 +74,14 @@ def measure(predictor: PredictorFile, source: Path, *, split: SplitName = "test"
     """
     from regard.relations.annotation_readers import annotations
     from regard.relations.predictor import Predictor
-    from regard.relations.recall import measure, render, rungs
+    from regard.relations.recall import measure, render, simpler_predictors
 
     learned = Predictor.load(predictor)
     images = annotations([source], split)
     known = images.named(learned.classes, learned.predicates)
     skipped = len(images.relations) - len(known.relations)
     console.print(f"{known}; skipped {skipped:,} relations with other names", markup=False)
-    rows = {name: measure(rung, known) for name, rung in rungs(learned).items()}
+    rows = {name: measure(rung, known) for name, rung in simpler_predictors(learned).items()}
     console.print(render(rows), markup=False)
     write_json(json_, {name: row.to_dict() for name, row in rows.items()})
 

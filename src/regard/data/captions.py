@@ -39,27 +39,27 @@ class Captions:
             text = path.read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             why = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read as UTF-8 ({error})"
-            raise InputError(f"{path} {why}. Give a table of photographs and sentences.") from None
+            raise InputError(f"{path} {why}. Expected a table of photographs and sentences.") from None
         head = text.partition("\n")[0]
-        mark = next((mark for mark in "\t|" if mark in head), ",")
+        separator = next((mark for mark in "\t|" if mark in head), ",")
         # In tables with tabs or bars, a sentence may begin with a quotation mark.
-        quoting: Any = csv.QUOTE_MINIMAL if mark == "," else csv.QUOTE_NONE
+        quoting: Any = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
         reader = csv.reader(
-            io.StringIO(text, newline=""), delimiter=mark, quoting=quoting, skipinitialspace=True, strict=True
+            io.StringIO(text, newline=""), delimiter=separator, quoting=quoting, skipinitialspace=True, strict=True
         )
         rows: list[tuple[int, list[str]]] = []
         try:
             for row in filter(lambda row: any(map(str.strip, row)), reader):
-                rows.append((reader.line_num, list(map(_plain, row))))
+                rows.append((reader.line_num, list(map(_unquoted, row))))
         except csv.Error as error:
             after = rows[-1][0] if rows else 0
             raise InputError(f"{path}, after line {after}: {error}. Is a quotation mark not closed?") from None
         names = [name.lower() for name in rows[0][1]] if rows else []
         known = (FILE, SENTENCE, SPLIT)
-        places = [next((names.index(name) for name in some if name in names), None) for some in known]
+        columns = [next((names.index(name) for name in accepted if name in names), None) for accepted in known]
         width = len(names)
-        if places[0] is None or places[1] is None:
-            places, width = [0, 1, None], 2
+        if columns[0] is None or columns[1] is None:
+            columns, width = [0, 1, None], 2
         else:
             del rows[0]
         for line, row in rows:
@@ -67,18 +67,20 @@ class Captions:
                 row.pop()
             if len(row) != width:
                 expected = f"expected {width} columns; put sentences with commas in quotation marks."
-                raise InputError(f"{path}, line {line} is {mark.join(row)!r:.60}, {len(row)} columns: {expected}")
+                raise InputError(f"{path}, line {line} is {separator.join(row)!r:.60}, {len(row)} columns: {expected}")
         if not rows:
             raise InputError(f"{path} contains no sentences: expected a table of photographs and sentences.")
-        files, sentences, splits = ([row[place] if place is not None else "" for _, row in rows] for place in places)
+        files, sentences, splits = (
+            [row[column] if column is not None else "" for _, row in rows] for column in columns
+        )
         for (line, _), name in zip(rows, splits, strict=True):
             if name and not SPLIT_NAME.fullmatch(name):
-                raise InputError(f"{path}, line {line}: the split {name!r}; expected letters, digits, - and _.")
+                raise InputError(f"{path}, line {line}: the split is {name!r}; expected letters, digits, - and _.")
         return cls(
             path,
             [re.sub(r"#\d+$", "", file) for file in files],
             [" ".join(sentence.split()) for sentence in sentences],
-            None if places[2] is None else [_usual(name) for name in splits],
+            None if columns[2] is None else [_common_name(name) for name in splits],
         )
 
     def rows_of(self, names: Sequence[str]) -> dict[str, list[int]]:
@@ -94,28 +96,29 @@ class Captions:
                 whole.setdefault(str(own), set()).add(name)
                 for first in range(len(own.parts)):
                     ends.setdefault("/".join(own.parts[first:]), set()).add(name)
-        found: dict[str, list[int]] = {}
+        rows: dict[str, list[int]] = {}
         for row, (file, sentence) in enumerate(zip(self.files, self.sentences, strict=True)):
             path = PurePosixPath(_key(file.replace("\\", "/")))
             inner = ["/".join(path.parts[first:]) for first in range(1, len(path.parts))]
-            of = {file} if file in exact else whole.get(str(path)) or ends.get(str(path))
-            of = of or next((whole[end] for end in inner if end in whole), set())
-            if len(of) == 1 and sentence:
-                found.setdefault(next(iter(of)), []).append(row)
-        if not found:
+            matches = {file} if file in exact else whole.get(str(path)) or ends.get(str(path))
+            matches = matches or next((whole[end] for end in inner if end in whole), set())
+            if len(matches) == 1 and sentence:
+                rows.setdefault(next(iter(matches)), []).append(row)
+        if not rows:
             raise InputError(
                 f"{self.path} names {self.files[0]!r} and others, and none of them is a photograph of the folder."
             )
-        return found
+        return rows
 
 
-def _plain(cell: str) -> str:
+def _unquoted(cell: str) -> str:
     """A cell without the quotation marks that spreadsheets put around cells in tables with tabs."""
     cell = cell.strip()
     return cell[1:-1].replace('""', '"') if re.fullmatch(r'"(?:[^"]|"")*"', cell) else cell
 
 
-def _usual(split: str) -> str:
+def _common_name(split: str) -> str:
+    """The split under its common name: train, dev or test. Other names are kept."""
     name = OTHER_NAMES.get(split.lower(), split.lower())
     return name if name in ("train", "dev", "test") else split
 

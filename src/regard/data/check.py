@@ -27,8 +27,8 @@ USES = (
     ("tvrn: graph of regions", "boxes"),
     ("tvrn: graph of words", "text_relations"),
     ("resg: concepts by label", "labels"),
-    ("resg: relations of pictures", "relations"),
-    ("resg: relations of sentences", "roles"),
+    ("resg: relations between regions", "relations"),
+    ("resg: relations between words", "roles"),
 )
 
 
@@ -80,7 +80,7 @@ class DataReport:
         }
 
     def __str__(self) -> str:
-        head = ("split", "images", "sentences", "regions", "features", "also there")
+        head = ("split", "images", "sentences", "regions", "features", "optional inputs")
         rows = [
             (s.name, s.num_images, s.num_texts, s.num_regions, f"{s.feature_dim} {s.dtype}", ", ".join(s.fields) or "-")
             for s in self.splits
@@ -91,7 +91,7 @@ class DataReport:
         total = " and ".join(f"{count[kind]} {kind}{'s' * (count[kind] != 1)}" for kind in ("error", "warning"))
         lines = [f"{self.folder}: {self.layout}"]
         lines += ["", *_table([head, *rows])] if rows else []
-        lines += ["", "What models could use:", *_table(uses)] if rows else []
+        lines += ["", "Model parts that this data supports:", *_table(uses)] if rows else []
         lines += ["", f"{total}{':' * bool(self.faults)}", *_table([(f.severity, str(f)) for f in self.faults])]
         return "\n".join(lines)
 
@@ -117,13 +117,13 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
             try:
                 splits.append(Split.open(at, name, captions_per_image=captions_per_image))
             except InputError as error:
-                faults.append(_fault_of(error, at, name))
+                faults.append(_to_fault(error, at, name))
                 faults += _check_features_of_broken_split(files)
     elif records_of(at):
         try:
             splits = open_splits(at, captions_per_image)
         except InputError as error:
-            faults.append(_fault_of(error, at, ""))
+            faults.append(_to_fault(error, at, ""))
     else:
         raise InputError(f"{at} contains no *_ims.npy, *.tsv or *.npz: expected a folder of a layout in docs/data.md.")
     for split in splits:
@@ -131,21 +131,21 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
         features = _check_features(split.features, f"{split.name}{name}")
         others = (_check_ids(split), _check_boxes(split), _check_labels(split), _check_text_relations(split))
         for part in (features, *others):
-            faults += _or_unreadable(part, split)
+            faults += _with_read_errors(part, split)
     faults += _check_across_splits(splits)
     return DataReport(str(folder), _layout(at, splits), tuple(map(_summary, splits)), tuple(faults))
 
 
-def _or_unreadable(faults: Iterator[Fault], split: Split) -> Iterator[Fault]:
-    """The faults of a check of a split; an InputError that ends the check is a fault too."""
+def _with_read_errors(faults: Iterator[Fault], split: Split) -> Iterator[Fault]:
+    """Yield the faults of a check of a split. An InputError that ends the check becomes a fault too."""
     try:
         yield from faults
     except InputError as error:
-        yield _fault_of(error, split.folder, split.name)
+        yield _to_fault(error, split.folder, split.name)
 
 
-def _fault_of(error: InputError, folder: Path, split: str) -> Fault:
-    """The error as a fault of its file, without the path of the folder."""
+def _to_fault(error: InputError, folder: Path, split: str) -> Fault:
+    """Convert an error to a fault of the file that it names, without the path of the folder."""
     text = str(error).replace(f"{folder}{os.sep}", "")
     file, _, rest = text.partition(" ")
     names_file = "_" in file and file.startswith(split)
@@ -204,20 +204,20 @@ def _check_lines(files: Files) -> Iterator[Fault]:
             except InputError:
                 wrong.append(row + 1)
         if wrong:
-            have = _many(len(wrong), "line is", "lines are")
+            have = _count(len(wrong), "line is", "lines are")
             yield Fault("error", path.name, wrong[0], f"{have} not UTF-8; this is the first. Save the file as UTF-8.")
         if empty:
-            yield Fault("error", path.name, empty[0], f"{_many(len(empty), f'empty {what}', f'empty {what}s')}.")
+            yield Fault("error", path.name, empty[0], f"{_count(len(empty), f'empty {what}', f'empty {what}s')}.")
         if name == "caps.txt" and not wrong:
             repeats = _repeats(lines.keys())
             if len(repeats):
-                have = _many(len(repeats), "sentence repeats an earlier one", "sentences repeat earlier ones")
+                have = _count(len(repeats), "sentence repeats an earlier one", "sentences repeat earlier ones")
                 text = f"{have}; this is the first ({lines[repeats[0]]!r}). Their scores are always equal."
                 yield Fault("warning", path.name, int(repeats[0]) + 1, text)
 
 
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def _repeats(keys: np.ndarray) -> np.ndarray:
@@ -238,7 +238,7 @@ def _check_ids(split: Split) -> Iterator[Fault]:
     repeats = _repeats(split.ids.keys())
     if len(repeats):
         name = split.ids[int(repeats[0])]
-        text = f"{_many(len(repeats), 'image repeats', 'images repeat')} an earlier id; this is the first ({name!r})."
+        text = f"{_count(len(repeats), 'image repeats', 'images repeat')} an earlier id; this is the first ({name!r})."
         yield Fault("error", f"{split.name}_ids.txt", split.ids.line(int(repeats[0])) + 1, text)
 
 
@@ -267,10 +267,10 @@ def _check_features(features: Column, file: str) -> Iterator[Fault]:
         first_zero = int(rows[empty.argmax()]) if empty.any() and not zero else first_zero
         wrong, zero = wrong + int(bad.sum()), zero + int(empty.sum())
     if wrong:
-        have = _many(wrong, "image contains", "images contain")
+        have = _count(wrong, "image contains", "images contain")
         yield Fault("error", file, first_wrong, f"{have} NaN or infinity; this is the first. Extract them again.")
     if zero:
-        have = _many(zero, "image is", "images are")
+        have = _count(zero, "image is", "images are")
         yield Fault("error", file, first_zero, f"{have} all zero; this is the first. Extract them again.")
 
 
@@ -296,22 +296,21 @@ def _check_boxes(split: Split) -> Iterator[Fault]:
     path = Files(split.folder, split.name).found("ims_bbx.npy", "boxes.npy")
     file = path.name if path else f"{split.name} boxes"
     if broken:
-        yield Fault(
-            "error", file, broken[0], f"boxes of {_many(len(broken), 'image', 'images')} contain NaN or infinity."
-        )
+        have = _count(len(broken), "image has", "images have")
+        yield Fault("error", file, broken[0], f"{have} boxes with NaN or infinity; this is the first.")
     if flat:
-        have = _many(len(flat), "image has", "images have")
+        have = _count(len(flat), "image has", "images have")
         yield Fault("warning", file, flat[0], f"{have} boxes without area; this is the first.")
     if outside:
         row, boxes = outside[0]
-        have = _many(num_outside, "image has", "images have")
+        have = _count(num_outside, "image has", "images have")
         text = f"{have} boxes outside the image; this is the first"
         if isinstance(split.boxes, ScaledColumn) and split.sizes is not None:
             size = split.sizes[row]
             reach = " x ".join(f"{side:.0f}" for side in (boxes.reshape(-1, 2, 2).max((0, 1)) * size))
             swapped = [(boxes * np.tile(split.sizes[at] / split.sizes[at][::-1], 2)).max() for at, boxes in outside]
             cause = (
-                "Width and height seem to be exchanged"
+                "Width and height seem to be swapped"
                 if max(swapped) <= 1 + TOLERANCE
                 else "The sizes seem to be those of other images"
             )
@@ -327,7 +326,8 @@ def _check_labels(split: Split) -> Iterator[Fault]:
         wrong = ((labels < 0) | (labels >= len(split.classes))).any(1)
         if wrong.any():
             last = len(split.classes) - 1
-            text = f"class numbers {labels.min()} to {labels.max()}: expected 0 to {last}, the lines of labels.txt."
+            have = f"class numbers are between {labels.min()} and {labels.max()}"
+            text = f"{have}; expected 0 to {last}, because labels.txt names {last} classes."
             yield Fault("error", f"{split.name}_labels.npy", int(rows[wrong.argmax()]), text)
             return
 
@@ -343,9 +343,9 @@ def _check_text_relations(split: Split) -> Iterator[Fault]:
         if last >= len(tokenize(split.captions[text])):
             beyond.append(text)
     if beyond:
-        have = _many(len(beyond), "sentence has", "sentences have")
-        text_ = f"{have} relations of words beyond the end (first: {beyond[0]}); made with other tokens?"
-        yield Fault("warning", f"{split.name}_text_relations.npz", None, text_)
+        have = _count(len(beyond), "sentence has", "sentences have")
+        message = f"{have} relations beyond the last word; sentence {beyond[0]} is the first. Tokenized differently?"
+        yield Fault("warning", f"{split.name}_text_relations.npz", None, message)
 
 
 def _check_across_splits(splits: Sequence[Split]) -> Iterator[Fault]:
@@ -355,12 +355,15 @@ def _check_across_splits(splits: Sequence[Split]) -> Iterator[Fault]:
         shared = np.flatnonzero(np.isin(ids[other].keys(), ids[one].keys()))
         if len(shared) and {one, other} != {"test", "testall"}:  # COCO's test split is part of its testall
             place = int(shared[0])
-            text = f"{_many(len(shared), 'image is', 'images are')} also in {one} (a leak); this is the first."
+            text = f"{_count(len(shared), 'image is', 'images are')} also in {one} (a leak); this is the first."
             yield Fault("error", f"{other}_ids.txt", ids[other].line(place) + 1, text)
-    for what in ("feature_dim", "predicates", "text_labels"):
-        having = [split for split in splits if getattr(split, what)]
+    for field, file, name in (
+        ("feature_dim", "ims.npy", "the feature dimension"),
+        ("predicates", "relations.npz", "the list of predicates"),
+        ("text_labels", "text_relations.npz", "the list of labels"),
+    ):
+        having = [split for split in splits if getattr(split, field)]
         for split in having[1:]:
-            if getattr(split, what) != getattr(having[0], what):
-                file = {"feature_dim": "ims.npy", "predicates": "relations.npz"}.get(what, "text_relations.npz")
-                text = f"{what} differs from that of {having[0].name}: no model can use both. Make the splits together."
-                yield Fault("error", f"{split.name}_{file}", None, text)
+            if getattr(split, field) != getattr(having[0], field):
+                difference = f"{name} differs from that of {having[0].name}, so no model can use both"
+                yield Fault("error", f"{split.name}_{file}", None, f"{difference}. Make the splits together.")

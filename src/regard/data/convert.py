@@ -72,7 +72,7 @@ def open_splits(
         chosen = sorted(path.name.removesuffix("_ids.txt") for path in folder.glob("*_ids.txt"))
         if not chosen:
             raise InputError(
-                f"{folder} has no *_ids.txt: expected one, and a *_caps.txt, to say what each split holds."
+                f"{folder} has no *_ids.txt: expected *_ids.txt and *_caps.txt with the ids and sentences of a split."
             )
         splits = [open_records(records, Files(folder, name), captions_per_image) for name in chosen]
     elif graphs:
@@ -119,7 +119,7 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
         labels = writer("labels.npy", shape[:2], "<i2") if split.labels else None
         for rows in split.features.blocks():
             images = pictures.images(rows)
-            features.write(_halved(images.features.numpy(), split, int(rows[0])))
+            features.write(_to_float16(images.features.numpy(), split, int(rows[0])))
             if boxes and images.boxes is not None:
                 boxes.write(images.boxes.numpy())
             if labels and images.labels is not None:
@@ -140,7 +140,7 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
         shutil.copyfile(twins, files.path("twins.npz"))
 
 
-def _halved(features: np.ndarray, split: Split, first: int) -> np.ndarray:
+def _to_float16(features: np.ndarray, split: Split, first: int) -> np.ndarray:
     """The features as float16. Raises InputError if they are not finite, or too large for float16."""
     with np.errstate(over="ignore"):
         out = features.astype(np.float16)

@@ -118,8 +118,8 @@ def pair(
     """Determine the pairing from the map, or else from the ids, or else from `captions_per_image`.
 
     If all ids differ, each image has the same number of consecutive sentences. If consecutive rows repeat ids and there
-    is one sentence per row, equal neighbours are one image (SCAN's dev and test). Raises InputError
-    where neither holds, or where what was given contradicts what was found.
+    is one sentence per row, consecutive rows with the same id are one image (SCAN's dev and test). Raises InputError in
+    every other case, and if `captions_per_image` contradicts the files.
     """
     features, captions, per_image = files.path("ims.npy"), files.path("caps.txt"), captions_per_image
     if path := files.found("image_of_text.npy"):
@@ -132,8 +132,8 @@ def pair(
     if ids is None:
         if not per_image:
             raise InputError(
-                f"{files.path('ids.txt')} is not there, so nothing says which of {num_texts} sentences belongs to "
-                f"which of {num_rows} rows. Pass captions_per_image (SCAN's data has 5)."
+                f"{files.path('ids.txt')} is not there, so it is unknown which of {num_rows} rows each of "
+                f"{num_texts} sentences belongs to. Pass captions_per_image (SCAN's data has 5)."
             )
         if num_texts == num_rows * per_image:
             return Pairing(num_rows, once)
@@ -143,7 +143,7 @@ def pair(
 
     if len(ids) != num_rows:
         if per_image and len(ids) == num_texts == num_rows * per_image:
-            _want_runs(ids, per_image)
+            _check_runs(ids, per_image)
             return Pairing(num_rows, once, lines=np.arange(0, num_texts, per_image))
         guess = len(ids) // num_rows if num_rows and len(ids) % num_rows == 0 else 5
         repeats = f" SCAN repeats ids per caption; pass captions_per_image={guess}." if not per_image else ""
@@ -152,33 +152,33 @@ def pair(
         )
 
     keys = ids.keys()
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if num_rows else np.zeros(0, np.int64)
-    again = _first_repeat(keys[starts])
-    if again is not None:
-        first, second = starts[again[0]] + 1, starts[again[1]] + 1
+    starts = _run_starts(keys)
+    repeat = _first_repeat(keys[starts])
+    if repeat is not None:
+        first, second = starts[repeat[0]] + 1, starts[repeat[1]] + 1
         raise InputError(
-            f"{ids.path} has {ids[second - 1]!r} on lines {first} and {second} with others between: "
-            f"expected ids that are "
-            f"all different, or the rows of an image together."
+            f"{ids.path} has {ids[second - 1]!r} on lines {first} and {second} with other ids between them: "
+            "expected ids that are all different, or equal ids on consecutive lines."
         )
     if len(starts) == num_rows:
         if num_rows and num_texts % num_rows == 0 and num_texts == num_rows * (per_image or num_texts // num_rows):
             return Pairing(num_rows, np.arange(num_rows).repeat(num_texts // num_rows))
         want = f"{num_rows * per_image} lines" if per_image else f"a whole multiple of {num_rows}"
-        raise InputError(f"{counts}: expected {want}, or {files.path('image_of_text.npy').name} to say whose each is.")
+        raise InputError(f"{counts}: expected {want}, or {files.path('image_of_text.npy').name}.")
     if num_texts != num_rows:
         line = int(np.flatnonzero(np.diff(starts, append=num_rows) > 1)[0])
         raise InputError(
-            f"{counts}, and {ids.path} repeats {ids[int(starts[line])]!r} on line {starts[line] + 2}: repeated ids "
-            f"mean a row for each sentence. Expected as many lines as rows, or ids that are all different."
+            f"{counts}, and {ids.path} repeats {ids[int(starts[line])]!r} on line {starts[line] + 2}. Repeated ids "
+            "mean one row per sentence: expected as many lines as rows, or ids that are all different."
         )
     if per_image:
-        _want_runs(ids, per_image)
+        _check_runs(ids, per_image)
     image_of_text = np.repeat(np.arange(len(starts)), np.diff(starts, append=num_rows))
     return Pairing(num_rows, image_of_text, rows=starts, lines=starts)
 
 
 def _stored_map(path: Path, num_rows: int, num_texts: int, ids: Lines | None) -> np.ndarray:
+    """Read and check `image_of_text.npy`."""
     image_of_text = Rows(path).all().astype(np.int64)
     if image_of_text.shape != (num_texts,):
         raise InputError(
@@ -193,17 +193,23 @@ def _stored_map(path: Path, num_rows: int, num_texts: int, ids: Lines | None) ->
     return image_of_text
 
 
-def _want_runs(ids: Lines, per_image: int) -> None:
+def _check_runs(ids: Lines, per_image: int) -> None:
+    """Check that every id is on `per_image` consecutive lines."""
     keys = ids.keys()
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    wrong = np.flatnonzero(np.diff(starts, append=len(keys)) != per_image)
+    starts = _run_starts(keys)
+    lengths = np.diff(starts, append=len(keys))
+    wrong = np.flatnonzero(lengths != per_image)
     if len(wrong):
-        line = int(starts[wrong[0]])
-        have = int(np.diff(starts, append=len(keys))[wrong[0]])
+        line, length = int(starts[wrong[0]]), int(lengths[wrong[0]])
         raise InputError(
-            f"{ids.path} has {ids[line]!r} {have} times from line {line + 1}: captions_per_image={per_image} wants "
+            f"{ids.path} has {ids[line]!r} {length} times from line {line + 1}: captions_per_image={per_image} expects "
             f"{per_image}. Leave captions_per_image out, or correct the ids."
         )
+
+
+def _run_starts(keys: np.ndarray) -> np.ndarray:
+    """The positions at which runs of equal keys start."""
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
 
 
 def _first_repeat(keys: np.ndarray) -> tuple[int, int] | None:
@@ -217,7 +223,10 @@ def _first_repeat(keys: np.ndarray) -> tuple[int, int] | None:
 
 
 def image_ids(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str]:
-    """An id for each image: its row if there is not a file, its picture if VSE-infinity's `id_mapping.json` says it."""
+    """Return the id of each image: its line in the ids file, or its row number if there is no such file.
+
+    Lines that VSE-infinity's `id_mapping.json` lists are replaced by the file names of the pictures.
+    """
     if ids is None:
         return [str(row) for row in range(pairing.num_images)]
     places = (files.folder / "id_mapping.json", files.folder.parent / "id_mapping.json")
@@ -228,7 +237,7 @@ def image_ids(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str
 
 
 def read_json(path: Path) -> Any:
-    """Raises InputError, with the line, where the file is not JSON."""
+    """Read a JSON file. Raises InputError, with the line, if it is not JSON in UTF-8."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -261,6 +270,7 @@ def sizes_of(files: Files, pairing: Pairing) -> np.ndarray | None:
 
 
 def _pickled_sizes(path: Path) -> np.ndarray:
+    """Read GSMN's sizes: an array of numbers, or dictionaries with image_w and image_h."""
     with open(path, "rb") as file:
         pickled = file.read(6) != b"\x93NUMPY"
     if not pickled:
@@ -320,7 +330,10 @@ def counts_of(files: Files, pairing: Pairing, num_regions: int) -> np.ndarray | 
 
 
 def labels_of(files: Files, pairing: Pairing, num_regions: int) -> tuple[Column | None, tuple[str, ...]]:
-    """Return class numbers [image, region] and class names, "none" first, of labels.npy and .txt, or labels.json."""
+    """Return class numbers [image, region] and class names, "none" first; (None, ()) without a file of labels.
+
+    They come from `labels.npy` and `labels.txt`, or from `labels.json`.
+    """
     shape = (pairing.num_images, num_regions)
     if path := files.found("labels.npy"):
         labels = pairing.align(Rows(path))

@@ -1,4 +1,4 @@
-"""The lines of a text file as a lazy sequence: memory contains one offset per line, not the strings."""
+"""The lines of a text file as a lazy sequence: one offset per line is in memory, and lines are read on access."""
 
 import mmap
 import os

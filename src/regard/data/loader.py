@@ -59,14 +59,14 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0, ahead: int = 3) -> Iterator[Pairs]:
         """Yield the batches of an epoch, beginning with batch `start`. `ahead` batches are read in advance."""
         order = self.order(epoch)
-        whole, mine = self.batch_size * self.world, self.batch_size * self.rank
-        parts = [order[at * whole + mine :][: self.batch_size] for at in range(start, len(self))]
+        step, offset = self.batch_size * self.world, self.batch_size * self.rank
+        parts = [order[batch * step + offset :][: self.batch_size] for batch in range(start, len(self))]
         with ThreadPoolExecutor(2) as pool:
-            coming = [pool.submit(self.read, rows) for rows in parts[:ahead]]
+            pending = [pool.submit(self.read, rows) for rows in parts[:ahead]]
             for position in range(len(parts)):
                 if position + ahead < len(parts):
-                    coming.append(pool.submit(self.read, parts[position + ahead]))
-                yield coming.pop(0).result()
+                    pending.append(pool.submit(self.read, parts[position + ahead]))
+                yield pending.pop(0).result()
 
     def order(self, epoch: int) -> np.ndarray:
         """Return all texts in the order of the epoch, each twin's text after its partner."""

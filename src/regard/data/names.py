@@ -11,11 +11,11 @@ def normalize_name(name: str) -> str:
 
 
 def renumbering(
-    names: Sequence[str], others: Sequence[str], unknown: int = 0, alike: Callable[[str], str] = normalize_name
+    names: Sequence[str], others: Sequence[str], unknown: int = 0, normalize: Callable[[str], str] = normalize_name
 ) -> np.ndarray:
     """Return int64 [name]: the number of each name in another list, or `unknown`.
 
-    Names are compared after `alike`. The first name, "none", keeps the number 0.
+    Names are compared after `normalize`. The first name, "none", keeps the number 0.
     """
-    number = {alike(name): place for place, name in enumerate(others)}
-    return np.array([0, *(number.get(alike(name), unknown) for name in names[1:])], np.int64)
+    number = {normalize(name): place for place, name in enumerate(others)}
+    return np.array([0, *(number.get(normalize(name), unknown) for name in names[1:])], np.int64)

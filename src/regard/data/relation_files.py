@@ -68,16 +68,16 @@ class Triples:
             raise InputError(
                 f"{path} is not an .npz file of plain arrays ({error}). Write it with numpy.savez."
             ) from None
-        wanted = TEXT_FILE if "text" in columns else IMAGE_FILE
-        missing = [name for name in wanted if name not in columns]
+        array_names = TEXT_FILE if "text" in columns else IMAGE_FILE
+        missing = [name for name in array_names if name not in columns]
         if missing:
-            raise InputError(f"{path} has no array {missing[0]!r}: expected {', '.join(wanted)}.")
-        item, source, target, label, names = (columns[name] for name in wanted)
+            raise InputError(f"{path} has no array {missing[0]!r}: expected {', '.join(array_names)}.")
+        item, source, target, label, names = (columns[name] for name in array_names)
         confidence = columns.get("confidence")
         lengths = {len(column) for column in (item, source, target, label, confidence) if column is not None}
         if len(lengths) > 1:
             raise InputError(f"{path} contains arrays of {sorted(lengths)} relations: expected one length.")
-        for name, first, limit in zip(wanted, (0, 0, 0, 1), (num_items, width, width, len(names)), strict=False):
+        for name, first, limit in zip(array_names, (0, 0, 0, 1), (num_items, width, width, len(names)), strict=False):
             wrong = (columns[name] < first) | (columns[name] >= (limit or np.inf))
             if wrong.any():
                 row = int(wrong.argmax())
@@ -85,12 +85,12 @@ class Triples:
                 raise InputError(f"{path}, relation {row}: {name} is {columns[name][row]}; expected {want}.")
         return cls.of(item, source, target, label, [str(name) for name in names], num_items, confidence)
 
-    def save(self, path: str | os.PathLike[str], wanted: Sequence[str]) -> None:
-        """Write the file. `wanted` lists the names of its arrays: IMAGE_FILE or TEXT_FILE."""
+    def save(self, path: str | os.PathLike[str], array_names: Sequence[str]) -> None:
+        """Write the file. `array_names` is IMAGE_FILE or TEXT_FILE."""
         items = np.repeat(np.arange(len(self.bounds) - 1, dtype=np.int32), np.diff(self.bounds))
         columns = [items, *(column.astype(np.int16) for column in (self.source, self.target, self.label))]
-        arrays: dict[str, Any] = dict(zip(wanted, [*columns, np.array(self.names)], strict=True))
-        if wanted is IMAGE_FILE:
+        arrays: dict[str, Any] = dict(zip(array_names, [*columns, np.array(self.names)], strict=True))
+        if array_names is IMAGE_FILE:
             arrays["confidence"] = self.confidence.astype(np.float16)
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
@@ -125,14 +125,14 @@ class Triples:
         """
         starts, counts = self.bounds[items], self.bounds[items + 1] - self.bounds[items]
         place = np.repeat(np.arange(len(items)), counts)
-        taken = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
-        source, target = self.source[taken].astype(np.int64) + offset, self.target[taken].astype(np.int64) + offset
+        relation = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+        source = self.source[relation].astype(np.int64) + offset
+        target = self.target[relation].astype(np.int64) + offset
         limit = (np.full(len(items), width) if lengths is None else lengths)[place]
-        kept = (self.confidence[taken] >= threshold) & (source < limit) & (target < limit)
+        kept = (self.confidence[relation] >= threshold) & (source < limit) & (target < limit)
         order = np.flatnonzero(kept)
-        order = order[
-            np.argsort(self.confidence[taken[order]], kind="stable")
-        ]  # of repeated places, the last one written counts
+        # Sorted by confidence: of several assignments to one position, the last one counts.
+        order = order[np.argsort(self.confidence[relation[order]], kind="stable")]
         out = np.zeros((len(items), width, width), np.int64)
-        out[place[order], source[order], target[order]] = self.label[taken[order]]
+        out[place[order], source[order], target[order]] = self.label[relation[order]]
         return out

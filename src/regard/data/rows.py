@@ -59,10 +59,8 @@ class Rows(Column):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __reduce__(
-        self,
-    ) -> tuple[type["Rows"], tuple[Path, np.ndarray | None]]:  # another process opens the file itself
-        return Rows, (self.path, self.index)
+    def __reduce__(self) -> tuple[type["Rows"], tuple[Path, np.ndarray | None]]:
+        return Rows, (self.path, self.index)  # another process opens the file itself
 
     def take(self, index: np.ndarray | None) -> "Rows":
         """Return the rows at `index` (all, if None) as a new array."""
@@ -71,10 +69,10 @@ class Rows(Column):
     def read(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} requested from {self.path}, which has {len(self)}")
-        lying = rows if self.index is None else self.index[rows]
+        stored_rows = rows if self.index is None else self.index[rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         if out.size:
-            _read(self.path, self._descriptor, self._start, lying, out.reshape(len(rows), -1).view(np.uint8))
+            _read(self.path, self._descriptor, self._start, stored_rows, out.reshape(len(rows), -1).view(np.uint8))
         return out
 
 
@@ -82,7 +80,7 @@ def _read(path: Path, descriptor: int, start: int, rows: np.ndarray, places: Ite
     """Read rows of an open file whose numbers begin at byte `start`, each into its place."""
     for place, row in zip(places, rows.tolist(), strict=True):
         if os.preadv(descriptor, [place.data], start + row * len(place)) != len(place):
-            raise InputError(f"{path} became shorter while being read: row {row} is not whole. Copy it again.")
+            raise InputError(f"{path} became shorter while being read: row {row} is not complete. Copy it again.")
 
 
 class Shards(Column):
@@ -103,15 +101,17 @@ class Shards(Column):
         self._starts = [start for _, _, start in headers]
         self.ends = np.cumsum([shape[0] for shape, _, _ in headers])
         if len(index) and (index.min() < 0 or index.max() >= self.ends[-1]):
-            raise InputError(f"Row {index.max()} was requested from {self.path}, which has {self.ends[-1]} rows.")
+            raise InputError(
+                f"Row {index.max()} was requested from {self.path}, which has {self.ends[-1]} rows. Extract again."
+            )
         self.shape = (len(index), *shape[1:])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        lying = self.index[rows]
+        stored_rows = self.index[rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         if not out.size:
             return out
-        shard = np.searchsorted(self.ends, lying, "right")
+        shard = np.searchsorted(self.ends, stored_rows, "right")
         places = out.reshape(len(rows), -1).view(np.uint8)
         for number in np.unique(shard).tolist():
             here = np.flatnonzero(shard == number)
@@ -121,7 +121,7 @@ class Shards(Column):
                     self.paths[number],
                     file.fileno(),
                     self._starts[number],
-                    lying[here] - first,
+                    stored_rows[here] - first,
                     [places[place] for place in here],
                 )
         return out

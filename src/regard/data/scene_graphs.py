@@ -39,9 +39,9 @@ class SceneGraphs:
         """
         records: dict[str, dict[str, Any]] = {}
         for path in map(Path, paths):
-            found = read_json(path) if path.suffix == ".json" else read_pickle(path)
+            content = read_json(path) if path.suffix == ".json" else read_pickle(path)
             try:
-                records |= found if isinstance(found, dict) else {str(record["id"]): record for record in found}
+                records |= content if isinstance(content, dict) else {str(record["id"]): record for record in content}
                 graphs = [SceneGraph(record) for record in records.values()]
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 raise InputError(
@@ -69,17 +69,17 @@ class SceneGraphs:
         labels = np.zeros((split.num_images, split.num_regions), np.int16)
         class_of = {name: number for number, name in enumerate(self.classes)}
         predicate_of = {name: number for number, name in enumerate(self.predicates)}
-        found = []
+        relations: list[tuple[int, int, int, int, float]] = []
         for row, graph in enumerate(graphs):
-            if not len(graph.labels) <= split.num_regions:
+            if len(graph.labels) > split.num_regions:
                 raise InputError(
                     f"The scene graph of {split.ids[row]} has {len(graph.labels)} regions, {split.folder}/{split.name} "
                     f"{split.num_regions}: expected graphs made from the same regions."
                 )
             labels[row, : len(graph.labels)] = [class_of[label] for label in graph.labels]
-            found += [(row, s, o, predicate_of[p], sure) for s, p, o, sure in graph.relations]
-        columns = _columns(found, split.num_images, self.predicates)
-        split = replace(split, labels=ArrayColumn(labels), classes=self.classes, relations=columns)
+            relations += [(row, s, o, predicate_of[p], confidence) for s, p, o, confidence in graph.relations]
+        triples = _to_triples(relations, split.num_images, self.predicates)
+        split = replace(split, labels=ArrayColumn(labels), classes=self.classes, relations=triples)
         parsed = {text.lower(): triples for graph in graphs for text, triples in graph.captions}
         return self._with_parses(split, parsed) if parsed else split
 
@@ -90,23 +90,25 @@ class SceneGraphs:
 
     def _with_parses(self, split: Split, parsed: dict[str, list[list[str]]]) -> Split:
         label_of = {name: number for number, name in enumerate(self.text_labels)}
-        found = []
+        relations = []
         for text, caption in enumerate(split.captions):
             words = tokenize(caption)
             for subject, label, target in parsed.get(caption.lower(), []):
-                head, dependent = _place(subject, words), _place(target, words)
+                head, dependent = _word_position(subject, words), _word_position(target, words)
                 if head is not None and dependent is not None and head != dependent:
-                    found.append((text, head, dependent, label_of[label], 1.0))
-        return replace(split, text_relations=_columns(found, split.num_texts, self.text_labels))
+                    relations.append((text, head, dependent, label_of[label], 1.0))
+        return replace(split, text_relations=_to_triples(relations, split.num_texts, self.text_labels))
 
 
 class SceneGraph:
-    """One record, in the spellings of its various files."""
+    """One record of a file of scene graphs, under any of the key names that published files use."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.labels: list[str] = record.get("labels") or (record.get("bbox") or {}).get("labels") or []
         listed = record.get("relations") or record.get("rels") or record.get("sgg") or []
-        self.relations = [(_region(s), str(p), _region(o), float(*sure or [1])) for s, p, o, *sure in listed]
+        self.relations = [
+            (_region(s), str(p), _region(o), float(*confidence or [1])) for s, p, o, *confidence in listed
+        ]
         self.captions = [(own["text"].strip(), own.get("triples", [])) for own in record.get("captions", [])]
         wrong = [place for s, _, o, _ in self.relations for place in (s, o) if not 0 <= place < len(self.labels)]
         if wrong:
@@ -117,20 +119,20 @@ def _region(name: int | str) -> int:
     return int(name.rpartition(":")[2]) if isinstance(name, str) else name
 
 
-def _names(found: Iterable[str]) -> tuple[str, ...]:
-    return ("none", *sorted(set(found)))
+def _names(occurring: Iterable[str]) -> tuple[str, ...]:
+    return ("none", *sorted(set(occurring)))
 
 
-def _place(phrase: str, words: list[str]) -> int | None:
-    """The position of a parser's word: equal, or a word that begins with it (parsers write `truck` for `trucks`)."""
+def _word_position(phrase: str, words: list[str]) -> int | None:
+    """The position of a parsed word among `words`: the same, or one with the same start (`truck`, `trucks`)."""
     word = (tokenize(phrase) or [""])[-1]
     same = [place for place, other in enumerate(words) if other == word]
     longer = [place for place, other in enumerate(words) if len(word) > 2 and other.startswith(word[:-1])]
     return next(iter(same + longer), None)
 
 
-def _columns(found: list[tuple[int, int, int, int, float]], num_items: int, names: Sequence[str]) -> Triples:
-    table = np.array(found, np.float64).reshape(-1, 5)
+def _to_triples(relations: list[tuple[int, int, int, int, float]], num_items: int, names: Sequence[str]) -> Triples:
+    table = np.array(relations, np.float64).reshape(-1, 5)
     item, source, target, label = table[:, :4].astype(np.int64).T
     return Triples.of(item, source, target, label, names, num_items, table[:, 4].astype(np.float16))
 
@@ -148,7 +150,7 @@ def with_dependencies(split: Split) -> Split:
     listed = read_json(path)
     if not isinstance(listed, list) or len(listed) != split.num_texts:
         raise InputError(f"{path} is not a list of pairs for {split.num_texts} sentences. Make it from this caps.txt.")
-    found = []
+    relations: list[tuple[int, int, int, int, float]] = []
     for text, pairs in enumerate(listed):
         try:
             pairs = _over_sentences([(int(head), int(dependent)) for head, dependent in pairs])
@@ -158,17 +160,19 @@ def with_dependencies(split: Split) -> Split:
         if max((dependent for _, dependent in pairs), default=0) != len(words):
             continue
         linked = {(words[head - 1], words[dependent - 1]) for head, dependent in pairs if head}
-        found += [(text, head, dependent, 1, 1.0) for head, dependent in sorted(linked) if -1 < head != dependent > -1]
-    return replace(split, text_relations=_columns(found, split.num_texts, ("none", "depends")))
+        relations += [
+            (text, head, dependent, 1, 1.0) for head, dependent in sorted(linked) if -1 < head != dependent > -1
+        ]
+    return replace(split, text_relations=_to_triples(relations, split.num_texts, ("none", "depends")))
 
 
 def _over_sentences(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Pairs numbered over the whole text. CoreNLP numbers each sentence of a text from 1, beginning with its root."""
-    out, moved, size = [], 0, 0
+    out, offset, size = [], 0, 0
     for head, dependent in pairs:
         if head == 0:
-            moved, size = moved + size, 0
-        out.append((head + moved if head else 0, dependent + moved))
+            offset, size = offset + size, 0
+        out.append((head + offset if head else 0, dependent + offset))
         size += 1
     return out
 

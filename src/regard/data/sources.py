@@ -123,18 +123,18 @@ class NpzFolder(Records):
         path = self._paths[name]
         try:
             with np.load(path, allow_pickle=False) as file:
-                found = {key: file[key] for key in _NPZ_KEYS if key in file.files}
+                arrays = {key: file[key] for key in _NPZ_KEYS if key in file.files}
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is not a complete .npz file of plain arrays ({error}). Copy it again.") from None
-        features, boxes = found.get("x", found.get("features")), found.get("bbox", found.get("boxes"))
+        features, boxes = arrays.get("x", arrays.get("features")), arrays.get("bbox", arrays.get("boxes"))
         if features is None or features.ndim != 2:
             raise InputError(f"{path} has no array x or features [region, feature]. Extract it again.")
         if boxes is not None and len(features) != len(boxes) == features.shape[1]:
             features = features.T  # OpenVQA stores one column per region
-        count = int(found.get("num_bbox", len(features)))
-        sized = "image_w" in found and "image_h" in found
-        size = (int(found["image_w"]), int(found["image_h"])) if sized else None
-        return Record(features[:count], None if boxes is None or not sized else boxes[:count], size)
+        count = int(arrays.get("num_bbox", len(features)))
+        has_size = "image_w" in arrays and "image_h" in arrays
+        size = (int(arrays["image_w"]), int(arrays["image_h"])) if has_size else None
+        return Record(features[:count], None if boxes is None or not has_size else boxes[:count], size)
 
 
 _NPZ_KEYS = ("x", "features", "bbox", "boxes", "image_w", "image_h", "num_bbox")
@@ -149,23 +149,25 @@ def records_of(folder: Path) -> Records | None:
     return NpzFolder(sorted(paths)) if paths else None
 
 
-class _Column(Column):
+class _RecordColumn(Column):
     """One field of every record, padded with zero to the largest number of regions."""
 
-    def __init__(self, records: Records, names: Sequence[str], what: str, shape: tuple[int, ...]) -> None:
-        self._records, self._names, self._what = records, names, what
+    def __init__(self, records: Records, names: Sequence[str], field: str, shape: tuple[int, ...]) -> None:
+        self._records, self._names, self._field = records, names, field
         self.shape, self.dtype = shape, np.dtype(np.float32)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         out = np.zeros((len(rows), *self.shape[1:]), self.dtype)
         for place, row in enumerate(rows.tolist()):
             record = self._records.read(self._names[row])
-            values = record.features if self._what == "features" else record.fractions()
+            values = record.features if self._field == "features" else record.fractions()
             if values is None or values.shape[1] != self.shape[2]:
-                have = "none" if values is None else f"of {values.shape[1]} numbers"
+                have = (
+                    f"no {self._field}" if values is None else f"{values.shape[1]} values per region in {self._field}"
+                )
                 raise InputError(
-                    f"The record of image {self._names[row]} has {self._what} {have}, the first image of its split "
-                    f"has them of {self.shape[2]}: expected the output of one detector."
+                    f"The record of image {self._names[row]} has {have}, the first image of its split has "
+                    f"{self.shape[2]}: expected the output of one detector."
                 )
             out[place, : len(values)] = values
         return out
@@ -194,12 +196,12 @@ def open_records(records: Records, files: Files, captions_per_image: int | None 
     return Split(
         files.folder,
         files.split,
-        _Column(records, keys, "features", (len(keys), widest, first.features.shape[1])),
+        _RecordColumn(records, keys, "features", (len(keys), widest, first.features.shape[1])),
         image_ids(files, pairing, lines),
         captions,
         pairing.image_of_text,
         region_counts=None if (counts == widest).all() else counts,
-        boxes=None if first.fractions() is None else _Column(records, keys, "boxes", (len(keys), widest, 4)),
+        boxes=None if first.fractions() is None else _RecordColumn(records, keys, "boxes", (len(keys), widest, 4)),
         sizes=sizes if first.size else None,
     )
 

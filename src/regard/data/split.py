@@ -100,14 +100,14 @@ class Split:
         """
         changes: dict[str, Any] = {}
         if self.labels is not None and tuple(names["classes"]) != self.classes:
-            places = renumbering(self.classes, names["classes"], alike=str)
-            changes |= {"labels": RenumberedColumn(self.labels, places) if places.any() else None}
+            numbers = renumbering(self.classes, names["classes"], normalize=str)
+            changes |= {"labels": RenumberedColumn(self.labels, numbers) if numbers.any() else None}
             changes |= {"classes": tuple(names["classes"])}
         for field, listed in (("relations", "predicates"), ("text_relations", "text_labels")):
             triples = getattr(self, field)
             if triples is not None and tuple(names[listed]) != triples.names:
-                places = renumbering(triples.names, names[listed], alike=str)
-                changes[field] = triples.renumbered(places, names[listed]) if places.any() else None
+                numbers = renumbering(triples.names, names[listed], normalize=str)
+                changes[field] = triples.renumbered(numbers, names[listed]) if numbers.any() else None
         return replace(self, **changes) if changes else self
 
     @classmethod
@@ -193,9 +193,9 @@ class Split:
         """
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
-        return (
-            texts if self.text_relations is None else with_relations(texts, self.text_relations, rows, tokenizer.offset)
-        )
+        if self.text_relations is None:
+            return texts
+        return with_relations(texts, self.text_relations, rows, tokenizer.offset)
 
 
 def with_relations(texts: Texts, relations: Triples, rows: np.ndarray, offset: int) -> Texts:

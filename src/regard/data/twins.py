@@ -28,10 +28,13 @@ class Twins:
             )
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = cls(*(arrays[name] for name in ("first", "second", "kind")))
+                twins = cls(*(arrays[name] for name in ("first", "second", "kind")))
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
             raise InputError(f"{path} is damaged: draw the world again by `regard data scenes`.") from None
-        rows = np.concatenate([found.first, found.second])
+        rows = np.concatenate([twins.first, twins.second])
         if len(rows) and not 0 <= rows.min() <= rows.max() < split.num_images:
-            raise InputError(f"{path} names image row {rows.max()}; {split.name} has {split.num_images} images.")
-        return found
+            raise InputError(
+                f"{path} contains image row {rows.max()}, but {split.name} has {split.num_images} images. "
+                "Draw the world again by `regard data scenes`."
+            )
+        return twins

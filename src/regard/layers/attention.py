@@ -31,7 +31,7 @@ class GramFragments(Fragments):
 
     @classmethod
     def of(cls, fragments: Fragments) -> "GramFragments":
-        """Compute the inner products of fragments."""
+        """Return `fragments` with their inner products."""
         return cls(fragments.vectors, fragments.mask, fragments.vectors @ fragments.vectors.mT)
 
 
@@ -42,8 +42,8 @@ def similarities(
     context: Fragments, queries: Fragments
 ) -> Float[Tensor, "context context_fragment query_fragment query"]:
     """Return the inner product of each context fragment with each query fragment; zero where either is padding."""
-    asked = queries.vectors.transpose(0, 1)
-    product = (context.vectors.flatten(0, 1) @ asked.flatten(0, 1).mT).view(*context.mask.shape, *asked.shape[:2])
+    vectors = queries.vectors.transpose(0, 1)
+    product = (context.vectors.flatten(0, 1) @ vectors.flatten(0, 1).mT).view(*context.mask.shape, *vectors.shape[:2])
     return fill(fill(product, context.mask[:, :, None, None], 0.0), queries.mask.T, 0.0)
 
 
@@ -111,9 +111,9 @@ class SelfAttention(nn.Module):
         self.write = nn.Linear(dim, dim)
 
     def attend(
-        self, vectors: Float[Tensor, "item fragment dim"], near: Bool[Tensor, "item #fragment other"]
+        self, vectors: Float[Tensor, "item fragment dim"], allowed: Bool[Tensor, "item #fragment other"]
     ) -> Float[Tensor, "item fragment dim"]:
-        """Return what each fragment attends to among the fragments that are `near` it. Each needs at least one."""
+        """Return what each fragment attends to among the fragments that `allowed` marks. Each needs at least one."""
         queries, keys, values = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=near[:, None])
-        return self.write(found.transpose(1, 2).flatten(2))
+        outputs = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed[:, None])
+        return self.write(outputs.transpose(1, 2).flatten(2))

@@ -163,13 +163,13 @@ def _backbone(pieces: Pieces, weights: bool) -> Any:
         if not weights:
             model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**pieces.model))
         else:
-            model, found = transformers.AutoModel.from_pretrained(
+            model, loading = transformers.AutoModel.from_pretrained(
                 model_source(pieces.path),
                 use_safetensors=True,  # the other format is a pickle
                 ignore_mismatched_sizes=True,  # refused below, in one line
                 output_loading_info=True,
             )
-            unfit = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+            unfit = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
             unfit -= {name for name in unfit if name.startswith("pooler.")}
             if unfit:
                 raise InputError(f"{pieces.path} has no weights that fit {min(unfit)} (of {len(unfit)}): expected all.")

@@ -26,8 +26,8 @@ def fill(values: Tensor, mask: Bool[Tensor, "..."], padding: float) -> Tensor:
 
 def mean_pool(fragments: Fragments) -> Float[Tensor, "item dim"]:
     """Return the mean over the real fragments."""
-    kept = fragments.vectors.masked_fill(~fragments.mask[..., None], 0)
-    return kept.sum(1) / fragments.mask.sum(1, keepdim=True).clamp(min=1)
+    real = fragments.vectors.masked_fill(~fragments.mask[..., None], 0)
+    return real.sum(1) / fragments.mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def mean_max_pool(vectors: Float[Tensor, "context real dim"], items: Packed) -> Float[Tensor, "context item dim"]:
@@ -72,6 +72,6 @@ class GeneralizedPooling(nn.Module):
 
 
 def _positional_encoding(length: int, dim: int, device: torch.device) -> Tensor:
-    places = torch.arange(length, device=device)[:, None]
+    positions = torch.arange(length, device=device)[:, None]
     rates = torch.exp(torch.arange(0, dim, 2, device=device) * -(math.log(10000.0) / dim))
-    return torch.stack([torch.sin(places * rates), torch.cos(places * rates)], -1).flatten(1)
+    return torch.stack([torch.sin(positions * rates), torch.cos(positions * rates)], -1).flatten(1)

@@ -47,7 +47,7 @@ class MaskedDropout(nn.Dropout):
     ) -> Float[Tensor, "*item fragment dim"]:
         if not self.training or self.p == 0:
             return vectors
-        # On a CPU, drawing uniform numbers is four times faster than the random numbers of dropout.
+        # On a CPU, torch.rand draws numbers four times as fast as torch's own dropout does.
         kept = torch.rand(int(mask.sum()), vectors.shape[-1], device=vectors.device) >= self.p
         scale = kept.to(vectors.dtype) / (1 - self.p)
         return vectors * torch.zeros_like(vectors).masked_scatter(mask[..., None], scale)
@@ -81,8 +81,8 @@ class GlobalAttention(nn.Module):
         if self.local_norm is not None and self.whole_norm is not None:
             local, whole = self.local_norm(local, mask), self.whole_norm(whole, real)
         # w'(l * g) = l'(w * g): the product of each fragment and the mean is never built.
-        asked = self.dropout(whole.tanh(), real) * self.weigh.weight
-        agreement = (self.dropout(local.tanh(), mask) @ asked.to(local.dtype).mT)[..., 0]
+        weighted = self.dropout(whole.tanh(), real) * self.weigh.weight
+        agreement = (self.dropout(local.tanh(), mask) @ weighted.to(local.dtype).mT)[..., 0]
         weights = agreement.masked_fill(~mask, float("-inf")).softmax(-1)
         return unit((weights[..., None, :] @ vectors)[..., 0, :])
 
@@ -94,7 +94,7 @@ class SimilarityReasoning(nn.Module):
     """
 
     def __init__(self, dim: int, steps: int = 3) -> None:
-        """Raises InputError for fewer than one step."""
+        """Raises InputError if `steps` is less than 1."""
         super().__init__()
         if steps < 1:
             raise InputError(f"Reasoning in {steps} steps: expected at least 1.")
@@ -125,9 +125,9 @@ class ReasoningStep(nn.Module):
         nodes: Float[Tensor, "*pair node dim"],
         mask: Bool[Tensor, "*pair node"],
     ) -> Float[Tensor, "*pair query dim"]:
-        # (W_q h)'(W_k n) = (W_k' W_q h)'n: the two maps are one, and only the query nodes need it.
-        asked = nn.functional.linear(queries, self.key.weight.T @ self.query.weight, self.query.bias @ self.key.weight)
-        edges = (asked @ nodes.mT).masked_fill(~mask[..., None, :], float("-inf")).softmax(-1)
+        # (W_q q)'(W_k n) = (W_k' W_q q)'n: one map of the query nodes q replaces the two maps of q and of all nodes n.
+        mapped = nn.functional.linear(queries, self.key.weight.T @ self.query.weight, self.query.bias @ self.key.weight)
+        edges = (mapped @ nodes.mT).masked_fill(~mask[..., None, :], float("-inf")).softmax(-1)
         return self.update(edges.to(nodes.dtype) @ nodes).relu()
 
 
@@ -158,7 +158,7 @@ class MeanNode(nn.Module):
 
 
 class Head(nn.Module):
-    """From similarity vectors to a score from 0 to 1 (eq. 10): reasoning (eq. 6-7), filtration (eq. 8-9) or the mean."""
+    """From similarity vectors to a score from 0 to 1 (eq. 10), by reasoning (eq. 6-7), filtration (eq. 8-9) or mean."""
 
     def __init__(self, dim: int, steps: int, kind: str) -> None:
         super().__init__()
@@ -175,5 +175,5 @@ class Head(nn.Module):
         self, nodes: Float[Tensor, "*pair node dim"], mask: Bool[Tensor, "*pair node"]
     ) -> Float[Tensor, " *pair"]:
         gathered = self.gather(nodes, mask)
-        # Not a matrix product, which autocast would round: scores near 1 differ by less.
+        # Not a matrix product: autocast would round it, and scores near 1 differ by less than that rounding.
         return ((gathered * self.weigh.weight[0]).sum(-1) + self.weigh.bias).sigmoid()

@@ -1,4 +1,4 @@
-"""Annotated relations from where they are: Visual Genome, a data folder, or scene graphs with boxes."""
+"""Read annotated relations of Visual Genome, of data folders, or of scene graphs with boxes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from regard.relations.annotations import Annotations
 
 
 class Image(NamedTuple):
-    """One image's annotations. A region whose class is "none" is no object."""
+    """The annotations of one image. A region of class "none" is not an object."""
 
     id: str
     boxes: np.ndarray  # float32 [region, 4], fractions of the image
@@ -25,9 +25,9 @@ class Image(NamedTuple):
 
 
 def annotations(sources: Sequence[Path], split: str) -> Annotations:
-    """The images of all sources that have relations, in the numbers of one list of classes and one of predicates.
+    """Return the images of all sources that have relations, with one numbering of classes and of predicates.
 
-    Raises InputError if no image has any, and what `images` raises.
+    Raises InputError if no image has relations, and as `images` does.
     """
     classes: dict[str, int] = defaultdict(lambda: len(classes))
     predicates: dict[str, int] = defaultdict(lambda: len(predicates))
@@ -57,9 +57,10 @@ def annotations(sources: Sequence[Path], split: str) -> Annotations:
 
 
 def images(source: Path, split: str) -> Iterator[Image]:
-    """The images of `split` of a data folder, or of a JSON file: Visual Genome's relationships, or scene graphs.
+    """Yield the images of a split of a data folder, or of a JSON file: Visual Genome's relationships, or scene graphs.
 
-    A JSON file is read whole (Visual Genome's 0.7 GB take some GB of memory), and has no splits. Raises InputError.
+    A JSON file is read as a whole (0.7 GB of Visual Genome take some GB of memory) and has no splits. Raises
+    InputError.
     """
     if source.is_dir():
         yield from _of_folder(source, split)
@@ -97,7 +98,10 @@ def _of_folder(folder: Path, split: str) -> Iterator[Image]:
 
 
 def read_labels(split: Split, rows: np.ndarray) -> np.ndarray:
-    """int64 [image, region], zero beyond an image's regions. Raises InputError if a number has no name."""
+    """Return labels, int64 [image, region], zero beyond an image's regions.
+
+    Raises InputError for a number without a name.
+    """
     assert split.labels is not None
     labels = split.labels.read(rows).astype(np.int64)
     if split.region_counts is not None:
@@ -110,7 +114,7 @@ def read_labels(split: Split, rows: np.ndarray) -> np.ndarray:
 
 
 def _of_visual_genome(path: Path, records: list[dict[str, Any]]) -> Iterator[Image]:
-    """Regions are the things that relations are of; `image_data.json` beside the file says how large images are."""
+    """Regions are the subjects and objects of relations; `image_data.json` beside the file has the sizes of images."""
     sizes = _sizes(path.with_name("image_data.json"))
     for place, record in enumerate(records):
         try:
@@ -127,17 +131,20 @@ def _of_visual_genome(path: Path, records: list[dict[str, Any]]) -> Iterator[Ima
             name = record["image_id"]
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise InputError(
-                f"{path}, image {place} is not Visual Genome's ({type(error).__name__}: {error}). Copy it again."
+                f"{path}, image {place} is not a file of Visual Genome ({type(error).__name__}: {error}). "
+                f"Copy it again."
             ) from None
         yield Image(str(name), _fractions(boxes, sizes.get(name)), [name for _, name, _ in things.values()], relations)
 
 
 def _sizes(path: Path) -> dict[int, Sequence[Any]]:
-    """Width and height by image id, where there is such a file."""
+    """Width and height by image id, if there is such a file."""
     try:
         return {each["image_id"]: (each["width"], each["height"]) for each in read_json(path)} if path.exists() else {}
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is not Visual Genome's ({type(error).__name__}: {error}). Copy it again.") from None
+        raise InputError(
+            f"{path} is not a file of Visual Genome ({type(error).__name__}: {error}). Copy it again."
+        ) from None
 
 
 def _of_graphs(path: Path) -> Iterator[Image]:
@@ -151,14 +158,14 @@ def _of_graphs(path: Path) -> Iterator[Image]:
             boxes = _fractions(boxes, record.get("size") or record.get("size_estimate"))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path}, {name}: {type(error).__name__}, {error}. Want `boxes`, x1 y1 x2 y2 of each label, and "
+                f"{path}, {name}: {type(error).__name__}, {error}. Expected `boxes`, x1 y1 x2 y2 of each label, and "
                 "perhaps `size`, width and height."
             ) from None
         yield Image(name, boxes, graph.labels, relations)
 
 
 def _fractions(boxes: np.ndarray, size: Sequence[Any] | None) -> np.ndarray:
-    """Of pixels; of an image of unknown size, fractions of what the boxes reach. Fractions stay as they are."""
+    """Boxes as fractions. Pixels of an image of unknown size are divided by the extent of its boxes."""
     if not boxes.size or (size is None and boxes.max() <= PIXELS):
         return boxes
     return boxes / np.maximum(np.tile(boxes.max(0)[2:] if size is None else size, 2), 1).astype(np.float32)

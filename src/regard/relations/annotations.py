@@ -1,4 +1,4 @@
-"""Images whose regions and relations are annotated, as numbers: what a predictor of relations learns from."""
+"""Annotated regions and relations as numbers: the training data of a predictor of relations."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regard.data.names import renumbering
 
-BLOCK = 2**20  # pairs of regions held at once, padding included
+BLOCK = 2**20  # pairs of regions in memory at a time, padding included
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class AnnotationBlock:
     relations: Int[Tensor, "relation 4"]
 
     def observations(self) -> Int[Tensor, "observation 4"]:
-        """What is seen of pairs: each relation, and each pair of two objects without one, whose predicate is 0."""
+        """Return the relations, and the pairs of two objects without one as relations of predicate 0."""
         free = pairs_of(self.labels)
         image, subject, target, _ = self.relations.T
         free[image, subject, target] = False
@@ -31,7 +31,7 @@ class AnnotationBlock:
         return torch.cat([self.relations, torch.cat([none, none.new_zeros(len(none), 1)], 1)])
 
     def answers(self, num_predicates: int) -> Bool[Tensor, "image region region predicate"]:
-        """Which relations are annotated, of predicates from 1."""
+        """Return which relations are annotated, for the predicates from 1."""
         count, width = self.labels.shape
         out = torch.zeros(count, width, width, num_predicates, dtype=torch.bool)
         image, subject, target, predicate = self.relations.T
@@ -43,11 +43,11 @@ class AnnotationBlock:
 class Annotations:
     """The regions of all images one after another, and their relations sorted by image.
 
-    Classes and predicates count from 1, and number 0 is "none": a region of class 0 is no object and in no relation.
+    Classes and predicates count from 1. Number 0 is "none": a region of class 0 is not an object and has no relations.
     """
 
     ids: tuple[str, ...]
-    bounds: np.ndarray  # int64 [image + 1], where each image's regions lie
+    bounds: np.ndarray  # int64 [image + 1]: image i has the regions from bounds[i] to bounds[i + 1]
     boxes: np.ndarray  # float32 [region, 4], fractions of the image
     labels: np.ndarray  # int64 [region]
     relations: np.ndarray  # int64 [relation, 4]: image, subject and object (regions of that image), predicate
@@ -62,15 +62,19 @@ class Annotations:
         return f"{len(self):,} images, {relations:,} relations of {predicates:,} predicates between {classes:,} classes"
 
     def frequent(self, classes: int | None, predicates: int | None, at_least: int = 10) -> "Annotations":
-        """With the most frequent classes and predicates alone: so many, or by default all seen `at_least` times.
+        """Return the annotations of the most frequent classes and predicates only.
 
-        Predicates are counted between the classes that stay.
+        By default these are the ones that occur `at_least` times. Predicates are counted between the classes that are
+        kept.
         """
         kept = self.named(_frequent(self.labels, self.classes, classes, at_least), self.predicates)
         return kept.named(kept.classes, _frequent(kept.relations[:, 3], self.predicates, predicates, at_least))
 
     def named(self, classes: Sequence[str], predicates: Sequence[str]) -> "Annotations":
-        """In the numbers of other lists of names. Regions and relations whose name is on neither list are left out."""
+        """Return the annotations renumbered to other lists of names.
+
+        Regions and relations with a name that is not on the lists are left out.
+        """
         labels = renumbering(self.classes, classes)[self.labels]
         image, subject, target, predicate = self.relations.T
         first = self.bounds[image]
@@ -79,17 +83,17 @@ class Annotations:
         relations = np.stack([image, subject, target, predicate], 1)[kept]
         return replace(self, labels=labels, relations=relations, classes=tuple(classes), predicates=tuple(predicates))
 
-    def parted(self) -> tuple[np.ndarray, np.ndarray]:
-        """The images to learn from, and the one in ten to measure on: always the same, by their ids."""
-        held = self.draws() % 10 == 0
+    def held_out_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images to train on and the tenth of them to measure on, chosen by a hash of their ids."""
+        held = self.id_hashes() % 10 == 0
         return np.flatnonzero(~held), np.flatnonzero(held)
 
-    def draws(self) -> np.ndarray:
-        """int64 [image]: a number that hangs on the image's id alone, to part images by."""
+    def id_hashes(self) -> np.ndarray:
+        """Return int64 [image]: a hash of each image id, for splits that are always the same."""
         return np.array([zlib.crc32(name.encode()) for name in self.ids], np.int64)
 
     def blocks(self, rows: np.ndarray, pairs: int = BLOCK) -> Iterator[AnnotationBlock]:
-        """The images at `rows`, those of like size together, about `pairs` pairs of regions at once."""
+        """Yield the images at `rows` in blocks of about `pairs` pairs of regions, by number of regions."""
         sizes = np.diff(self.bounds)
         rows = rows[np.argsort(sizes[rows], kind="stable")]
         starts = np.searchsorted(self.relations[:, 0], np.arange(len(self) + 1))
@@ -113,7 +117,7 @@ class Annotations:
 
 
 def pairs_of(labels: Int[Tensor, "image region"]) -> Bool[Tensor, "image region region"]:
-    """Which pairs are of two different objects."""
+    """Return which pairs consist of two different objects."""
     objects = labels > 0
     return objects[:, :, None] & objects[:, None, :] & ~torch.eye(labels.shape[1], dtype=torch.bool)
 

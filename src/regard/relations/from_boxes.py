@@ -1,4 +1,4 @@
-"""Relations from boxes alone, for data that has no scene graph: `regard data relations DIR`."""
+"""Geometric relations from boxes, for data without scene graphs: `regard data relations DIR`."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from regard.files import InputError
 
 
 def relate(folder: Path, split: str) -> float:
-    """Write `{split}_relations.npz`: the geometric class of every near pair of regions; the mean degree of a region.
+    """Write `{split}_relations.npz` with the geometric class of each near pair of regions; return their mean degree.
 
-    Where the regions have labels, only labelled ones are related: windows of a grid are no objects. These are places,
-    not predicates of a scene-graph model: say so wherever numbers that used them are reported. Raises InputError for a
-    split without boxes or with relations of its own.
+    If regions have labels, only labelled regions are related, because windows of a grid are not objects. These
+    relations are positions, not predicates of a scene-graph model: mention that with every number that depends on them.
+    Raises InputError for a split without boxes, or with relations of its own.
     """
     opened = Split.open(folder, split)
     path = opened.folder / f"{split}_relations.npz"
@@ -39,7 +39,7 @@ def relate(folder: Path, split: str) -> float:
 
 
 def _related(images: Images) -> torch.Tensor:
-    """Which pairs of an image's regions have a relation."""
+    """The relation classes between an image's regions."""
     objects = images.mask if images.labels is None else images.mask & (images.labels > 0)
     return (relation_classes(_boxes(images)) > 0) & objects[:, :, None] & objects[:, None, :]
 

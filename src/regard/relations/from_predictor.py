@@ -1,4 +1,4 @@
-"""Relations that a predictor finds between labelled boxes: `regard relations predict FILE DIR`."""
+"""Relations that a learnt predictor finds between labelled boxes: `regard relations predict FILE DIR`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,18 +16,20 @@ from regard.relations.annotation_readers import read_labels
 from regard.relations.annotations import pairs_of
 from regard.relations.predictor import Predictor
 
-MOST = 25  # of an image, where no number is asked for: what published graphs have
-BLOCK = 2**22  # probabilities held at once
+MOST = 25  # relations per image by default, as in published graphs
+BLOCK = 2**22  # probabilities in memory at a time
 
 
 def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iterator[str]:
-    """Write `{split}_relations.npz` of every split that has boxes and labels and no relations; says what was done.
+    """Write `{split}_relations.npz` for each split that has boxes and labels and no relations; yields a line per split.
 
-    `keep` is as for `predicted`. Splits share the names of those that have relations. Raises InputError if there is
-    nothing to predict for, or a split's relations have other predicates than the predictor.
+    `keep` is that of `predicted`. The splits share one list of predicates. Raises InputError if there is nothing to
+    predict for, or if the relations of a split have predicates that the predictor does not have.
     """
     if not (splits := splits_of(folder)):
-        raise InputError(f"{folder} contains no *_ims.npy: give a data folder, as `regard data convert` writes it.")
+        raise InputError(
+            f"{folder} contains no *_ims.npy: expected a data folder, such as `regard data convert` writes."
+        )
     names, lacking = predictor.predicates, 0
     paths = {split: Files(data_folder(folder), split).path("relations.npz") for split in splits}
     for split in (split for split, path in paths.items() if path.exists()):
@@ -35,7 +37,7 @@ def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iter
         missing = np.flatnonzero(renumbering(predictor.predicates, names)[1:] == 0)
         if len(missing) and not all(path.exists() for path in paths.values()):
             raise InputError(
-                f"{paths[split]} knows no predicate {predictor.predicates[missing[0] + 1]!r}, and splits share their "
+                f"{paths[split]} has no predicate {predictor.predicates[missing[0] + 1]!r}, and splits share their "
                 f"predicates: remove it to predict the relations of all splits."
             )
     for split, path in paths.items():
@@ -52,8 +54,9 @@ def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iter
         replace(found, label=places[found.label], names=names).save(path, IMAGE_FILE)
         sure = float((found.confidence >= opened.relation_threshold).mean()) if len(found.label) else 0.0
         yield (
-            f"{split}: {len(found.label) / opened.num_images:.2f} relations an image, predicted from labels and boxes; "
-            f"{sure:.0%} of them at least {opened.relation_threshold} sure, which are those that are read"
+            f"{split}: {len(found.label) / opened.num_images:.2f} relations per image, predicted from "
+            f"labels and boxes; "
+            f"{sure:.0%} of them have a confidence of at least {opened.relation_threshold}, and only those are read"
         )
     if lacking == len(splits):
         raise InputError(
@@ -62,10 +65,11 @@ def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iter
 
 
 def predicted(predictor: Predictor, split: Split, keep: int | None = None) -> Triples:
-    """The `keep` most probable pairs of each image, by P(predicate, some relation) of their best predicate.
+    """Return the `keep` most probable pairs of each image, by P(predicate, some relation) of their best predicate.
 
-    By default as many as the image is expected to have (the sum of P(some relation), rounded), 25 at most. Confidence
-    is P(predicate | some relation). Reads no features. Raises InputError if the predictor knows none of the classes.
+    By default, an image gets the expected number of its relations (the sum of P(some relation), rounded), 25 at most.
+    Confidence is P(predicate | some relation). No features are read. Raises InputError if the predictor knows none of
+    the classes.
     """
     assert split.boxes is not None
     classes = renumbering(split.classes, predictor.classes, unknown=len(predictor.classes))

@@ -1,4 +1,4 @@
-"""Relations between words, parsed once and stored beside the sentences: `regard data parse DIR`."""
+"""Relations between words from parsed sentences, stored beside the sentences: `regard data parse DIR`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from regard.data.relation_files import TEXT_FILE, Triples
 from regard.files import InputError
 from regard.words.parser import ROLES, Parser, own_parser
 
-CHUNK = 4096  # sentences parsed at once
+CHUNK = 4096  # sentences parsed at a time
 
 
 def parse_split(
     folder: Path, split: str, parser: Parser | None = None, progress: Callable[[int], None] | None = None
 ) -> float:
-    """Write `{split}_text_relations.npz` with the roles that `parser` (default: our own) finds; edges a sentence.
+    """Write `{split}_text_relations.npz` with the roles that `parser` finds; return the mean edges per sentence.
 
-    A sentence without relations is left without. Raises InputError for a split with text relations of its own.
+    By default, `parser` is our own. Raises InputError for a split that has relations between words already.
     """
     files = Files(data_folder(folder), split)
     path = files.path("text_relations.npz")
@@ -34,7 +34,7 @@ def parse_split(
 def parsed(
     captions: Sequence[str], parser: Parser | None = None, progress: Callable[[int], None] | None = None
 ) -> Triples:
-    """The roles that `parser` (default: our own) finds in sentences."""
+    """Return the roles that `parser` (by default our own) finds in sentences."""
     parse, columns = parser or own_parser(), [np.zeros((0, 4), np.int32)]
     for start in range(0, len(captions), CHUNK):
         some = [captions[row] for row in range(start, min(start + CHUNK, len(captions)))]

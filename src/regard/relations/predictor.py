@@ -1,13 +1,13 @@
-"""How probable each relation of two regions is, from their classes and their boxes.
+"""A predictor of relations: the probability of each predicate between two regions, from their classes and boxes.
 
-The frequency prior that Neural Motifs (Zellers et al. 2018) found so strong, smoothed and with geometry. "none" (no
-relation) is one outcome of a pair of a subject s and an object o:
+It is the frequency prior that Neural Motifs (Zellers et al. 2018) found to be strong, smoothed and with geometry.
+"none" (no relation) is one outcome for a pair of a subject s and an object o:
 
     log p(predicate | s, o, boxes) = a log p(none or some | s, o) + b log p(predicate | some, s, o) + w·f(boxes) + c
 
-Both factors are counted for the pair of classes, drawn toward the mean of those of either class, and these toward those
-of all pairs, by the strengths under which images that were not counted are likeliest. a, b, w and c are of maximum
-likelihood, given factors counted on other images: so they calibrate the prior too.
+Both factors are counted for the pair of classes and shrunk toward the mean of those of either class, which are shrunk
+toward those of all pairs. The strengths of shrinkage maximise the likelihood of images that were not counted. a, b, w
+and c are maximum-likelihood estimates given factors counted on other images, so they calibrate the prior too.
 """
 
 import json
@@ -33,18 +33,18 @@ from regard.relations.annotations import Annotations, pairs_of
 FORMAT = "regard.predicates.1"
 FOLDS = 5
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-SAMPLES = 100_000  # relations, and as many pairs without one, that weights are fit to
-TABLE = 2**22  # numbers of a table of pairs and predicates held at once
+SAMPLES = 100_000  # relations, and as many pairs without one, to fit the weights to
+TABLE = 2**22  # numbers of a table of pairs and predicates in memory at a time
 MAX_STEPS = 200
 
-Table = tuple[Tensor, Tensor]  # keys of (subject class, object class, predicate), sorted, and how often each was seen
+Table = tuple[Tensor, Tensor]  # keys of (subject class, object class, predicate), sorted, and the count of each
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """P(predicate | subject's class, object's class, boxes), with predicate 0 for no relation.
+    """P(predicate | class of the subject, class of the object, boxes), where predicate 0 is no relation.
 
-    Labels are numbers of `classes`, where 0 is no object and `len(classes)` a class that it does not know.
+    Labels are numbers of `classes`; 0 is not an object, and `len(classes)` is a class that the predictor does not know.
     """
 
     classes: tuple[str, ...]
@@ -58,7 +58,10 @@ class Predictor:
     def probabilities(
         self, boxes: Float[Tensor, "image region 4"], labels: Int[Tensor, "image region"]
     ) -> Float[Tensor, "image region region predicate"]:
-        """Of every (subject, object); they sum to one. All is none where either is no object or both are one region."""
+        """Return the probabilities for each (subject, object); they sum to one.
+
+        The probability of none is one if either is not an object, or if both are the same region.
+        """
         image, subject, target = pairs_of(labels).nonzero(as_tuple=True)
         count, width = labels.shape
         out = boxes.new_zeros(count, width, width, len(self.predicates))
@@ -71,16 +74,16 @@ class Predictor:
     def prior(
         self, subject: Int[Tensor, " pair"], target: Int[Tensor, " pair"]
     ) -> tuple[Float[Tensor, "pair 2"], Float[Tensor, "pair named"]]:
-        """Logarithms of both factors: none or some, and which predicate of those that have a name."""
+        """Return the logarithms of both factors: none or some, and which predicate."""
         return _prior(self._levels(subject, target), self.strengths)
 
     def _levels(self, subject: Tensor, target: Tensor) -> list[Tensor]:
-        """Counts [pair, predicate] of each pair of classes, of its subject's, of its object's, and of all."""
+        """Counts [pair, predicate] for each pair of classes, for its subject, for its object, and for all pairs."""
         as_subject, as_object = self.marginals
         return [self._seen(subject, target), as_subject[subject], as_object[target], as_subject.sum(0, keepdim=True)]
 
     def _seen(self, subject: Tensor, target: Tensor) -> Tensor:
-        """The counts of each pair of classes [pair, predicate], from the sorted keys."""
+        """The counts for each pair of classes [pair, predicate], from the sorted keys."""
         size = len(self.predicates)
         key = (subject * (len(self.classes) + 1) + target) * size
         first, last = torch.searchsorted(self.keys, torch.stack([key, key + size]))
@@ -92,7 +95,7 @@ class Predictor:
 
     @cached_property
     def marginals(self) -> tuple[Tensor, Tensor]:
-        """The counts of each class as a subject and as an object [class, predicate]."""
+        """Return the counts of each class as a subject and as an object [class, predicate]."""
         names, size = len(self.classes) + 1, len(self.predicates)
         pair, predicate = self.keys // size, self.keys % size
         zeros = torch.zeros(names * size)
@@ -110,19 +113,19 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Predictor":
-        """Read what `save` wrote. Raises InputError if the file is something else."""
+        """Read a file that `save` wrote. Raises InputError for other content."""
         try:
             with safe_open(path, "pt") as file:
                 names = file.metadata() or {}
                 if names.get("format") != FORMAT:
-                    raise SafetensorError("it is of another format")
+                    raise SafetensorError("it has another format")
                 found: dict[str, Any] = {name: tuple(json.loads(names[name])) for name in ("classes", "predicates")}
                 return cls(**found, **{name: file.get_tensor(name) for name in _TENSORS})
         except FileNotFoundError:
             raise InputError(f"{path} is not there. `regard relations fit` writes one.") from None
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise InputError(
-                f"{path} is no predictor of relations ({error}): expected what `regard relations fit` wrote."
+                f"{path} is not a predictor of relations ({error}): expected what `regard relations fit` wrote."
             ) from None
 
 
@@ -143,7 +146,7 @@ def _prior(levels: list[Tensor], strengths: Tensor) -> tuple[Tensor, Tensor]:
 def _smoothed(
     pair: Tensor, subject: Tensor, target: Tensor, overall: Tensor, of_pair: Tensor, of_class: Tensor
 ) -> Float[Tensor, "pair outcome"]:
-    """Distributions from counts [pair, outcome]: each level's drawn toward the level above it, the last to uniform."""
+    """Distributions from counts [pair, outcome]; each level is shrunk toward the next, the last toward uniform."""
 
     def toward(base: Tensor, counts: Tensor, strength: Tensor | float) -> Tensor:
         return (counts + strength * base) / (counts.sum(1, keepdim=True) + strength)
@@ -157,12 +160,13 @@ def _smoothed(
 
 
 def fit(images: Annotations, rows: np.ndarray | None = None) -> Predictor:
-    """The predictor of the images at `rows` (default: all). The same images give the same predictor.
+    """Fit a predictor to the images at `rows` (by default all). The same images give the same predictor.
 
-    Strengths and weights are fit in five folds, which the images' ids choose: to each fold, with the others' counts.
+    Strengths and weights are fitted in five folds, chosen by the image ids: to each fold, with the counts of the
+    others.
     """
     rows = np.arange(len(images)) if rows is None else rows
-    fold_of = images.draws()[rows] // 10 % FOLDS  # the last digit may have parted the images before
+    fold_of = images.id_hashes()[rows] // 10 % FOLDS  # the last digit may have selected the held-out images
     folds = [rows[fold_of == fold] for fold in range(FOLDS)]
     tables = [_counted(images, some) for some in folds]
 
@@ -177,7 +181,7 @@ def fit(images: Annotations, rows: np.ndarray | None = None) -> Predictor:
 
 
 def _counted(images: Annotations, rows: np.ndarray) -> Table:
-    """How often each (subject class, object class, predicate) is in the images at `rows`, by its key."""
+    """How often each (subject class, object class, predicate) occurs in the images at `rows`, by its key."""
     names, size, tables = len(images.classes) + 1, len(images.predicates), []
     for block in images.blocks(rows):
         image, subject, target, predicate = block.observations().T
@@ -195,7 +199,7 @@ def _merged(tables: Sequence[Table]) -> Table:
 
 
 def _strengths(others: Sequence[Predictor], tables: Sequence[Table]) -> Float[Tensor, "factor level"]:
-    """Those under which each fold's counts are likeliest, given the other folds'. The factors' are chosen apart."""
+    """The strengths that maximise the likelihood of each fold's counts given the others', per factor."""
     grid = torch.tensor(list(product(STRENGTHS, STRENGTHS)))
     losses = torch.zeros(2, len(grid))
     for other, (keys, counts) in zip(others, tables, strict=True):
@@ -214,9 +218,9 @@ def _strengths(others: Sequence[Predictor], tables: Sequence[Table]) -> Float[Te
 def _weights(
     images: Annotations, folds: Sequence[np.ndarray], others: Sequence[Predictor]
 ) -> tuple[Float[Tensor, " factor"], Float[Tensor, "feature predicate"]]:
-    """Exponents and weights of maximum likelihood, under a unit normal prior of the weights, by L-BFGS.
+    """Maximum-likelihood exponents and weights, with a unit normal prior of the weights, by L-BFGS.
 
-    Where there are more relations or more pairs without one than `SAMPLES`, so many are drawn, and weigh more.
+    If there are more than `SAMPLES` relations or pairs without one, `SAMPLES` of them are drawn, with larger weights.
     """
     size, random = len(images.predicates), torch.Generator().manual_seed(0)
     every = torch.stack([other.marginals[0].sum(0) for other in others]).sum(0) / (FOLDS - 1)

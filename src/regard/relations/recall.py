@@ -1,7 +1,7 @@
-"""How well predicted relations are: recall of the annotated ones, and calibration.
+"""Quality of predicted relations: recall of annotated relations (PredCls), and calibration.
 
-PredCls of the field (Lu et al. 2016, Xu et al. 2017): boxes and classes are given, and all relations of an image's
-pairs are ranked by their probability. Ties count against the model.
+In PredCls (Lu et al. 2016, Xu et al. 2017), boxes and classes are given, and all relations of an image are ranked by
+their probability. Ties count against the model.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from regard.relations.annotations import Annotations, pairs_of
 from regard.relations.predictor import Predictor, fit
 
 TOPS = (20, 50, 100)
-PAIRS = 2**22  # probabilities held at once
+PAIRS = 2**22  # probabilities in memory at a time
 
 
 def found(
@@ -27,9 +27,10 @@ def found(
     tops: Sequence[int],
     constrained: bool = True,
 ) -> Int[Tensor, "image top"]:
-    """How many of each image's annotated relations are among its `tops` best scored ones.
+    """Count each image's annotated relations among its `tops` best scored ones.
 
-    A score below 0 is no candidate. `constrained`: only a pair's best predicate is a candidate (the graph constraint).
+    A score below 0 is not a candidate. `constrained`: only the best predicate of a pair is a candidate (graph
+    constraint).
     """
     if constrained:
         best = scores.amax(-1, keepdim=True)
@@ -42,13 +43,15 @@ def found(
     for top in tops:
         last = best[:, min(top, best.shape[1]) - 1, None]
         level = (scores == last) & (last >= 0)
-        room = top - (scores > last).sum(1) - (level & ~annotated).sum(1)  # of those level, annotated ones come last
+        room = (
+            top - (scores > last).sum(1) - (level & ~annotated).sum(1)
+        )  # among equal scores, annotated relations come last
         out.append((annotated & (scores > last)).sum(1) + room.clamp(min=0).minimum((level & annotated).sum(1)))
     return torch.stack(out, 1)
 
 
 def calibration_error(sure: Float[Tensor, " answer"], right: Bool[Tensor, " answer"], bins: int = 15) -> float:
-    """Expected calibration error (Naeini et al. 2015): between confidence and accuracy, over bins of equal width."""
+    """Return the expected calibration error (Naeini et al. 2015) between confidence and accuracy, with equal bins."""
     bin_of = (sure * bins).long().clamp(max=bins - 1)
     gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, bin_of, sure.double() - right.double())
     return float(gaps.abs().sum() / max(len(sure), 1))
@@ -56,7 +59,7 @@ def calibration_error(sure: Float[Tensor, " answer"], right: Bool[Tensor, " answ
 
 @dataclass(frozen=True)
 class Recall:
-    """In percent, by how many relations of an image are looked at."""
+    """Recall in percent, by the number of top relations per image."""
 
     mean: dict[int, float]  # over images
     total: dict[int, float]  # of all relations together
@@ -64,13 +67,13 @@ class Recall:
 
 @dataclass(frozen=True)
 class PredicateMetrics:
-    """Of a predictor on annotated images; the expected calibration errors are in percent."""
+    """The metrics of a predictor on annotated images. Expected calibration errors are in percent."""
 
     images: int  # that have relations
     relations: int
-    constrained: Recall  # one predicate a pair
+    constrained: Recall  # one predicate per pair
     free: Recall  # any number
-    related_error: float  # of P(some relation), over all pairs
+    related_error: float  # calibration error of P(some relation), over all pairs
     predicate_error: float  # of the best predicate's P given some relation, over related pairs
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,12 +81,12 @@ class PredicateMetrics:
 
 
 def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None = None) -> PredicateMetrics:
-    """PredCls on the images at `rows` (default: all), whose names are numbered as the predictor's.
+    """Measure PredCls on the images at `rows` (by default all), whose names are numbered like those of the predictor.
 
-    Images without relations count for calibration alone. Raises InputError if none has any.
+    Images without relations count for calibration only. Raises InputError if no image has relations.
     """
     if not len(images.relations):
-        raise InputError(f"{images}: expected some that are in the predictor's names.")
+        raise InputError(f"{images}: expected relations whose names the predictor has.")
     rows, parts = np.arange(len(images)) if rows is None else rows, []
     for block in images.blocks(rows, PAIRS // len(predictor.predicates)):
         probabilities, pairs = predictor.probabilities(block.boxes, block.labels), pairs_of(block.labels)
@@ -107,16 +110,19 @@ def measure(predictor: Predictor, images: Annotations, rows: np.ndarray | None =
 
 
 def measure_held_out(images: Annotations) -> dict[str, PredicateMetrics]:
-    """What a predictor fit to nine images of ten reaches on the tenth, by rung. Raises InputError for too few."""
-    rest, held = images.parted()
+    """Fit a predictor to nine tenths of the images and measure it on the rest, with simpler predictors beside it.
+
+    Raises InputError for too few images.
+    """
+    rest, held = images.held_out_rows()
     has = np.isin(images.relations[:, 0], held)
     if not has.any() or has.all():
-        raise InputError(f"{images}: too few to hold one image in ten out. Want some dozens of images.")
-    return {name: measure(rung, images, held) for name, rung in rungs(fit(images, rest)).items()}
+        raise InputError(f"{images}: too few to hold out one image in ten. Expected some dozens of images.")
+    return {name: measure(rung, images, held) for name, rung in simpler_predictors(fit(images, rest)).items()}
 
 
-def rungs(predictor: Predictor) -> dict[str, Predictor]:
-    """The predictor and what it stands on: frequencies of predicates, then of pairs of classes, then its own."""
+def simpler_predictors(predictor: Predictor) -> dict[str, Predictor]:
+    """Return the predictor and simpler ones: frequencies of predicates, and of predicates per pair of classes."""
     frequencies = replace(
         predictor, exponents=torch.ones_like(predictor.exponents), weights=torch.zeros_like(predictor.weights)
     )
@@ -125,12 +131,12 @@ def rungs(predictor: Predictor) -> dict[str, Predictor]:
 
 
 def render(rows: dict[str, PredicateMetrics]) -> str:
-    """A table of recalls and calibration errors, in percent."""
+    """Return a table of recalls and calibration errors, in percent."""
     last = list(rows.values())[-1]
     tops = "".join(f"{f'R@{top}':>7}" for top in TOPS)
     lines = [
         f"PredCls recall in percent on {last.images:,} images with {last.relations:,} relations",
-        f"{'':18}{'one predicate a pair':>21}   {'any number':>21}",
+        f"{'':18}{'one predicate per pair':>21}   {'any number':>21}",
         f"{'':18}{tops}   {tops}",
     ]
     for name, row in rows.items():

@@ -29,7 +29,7 @@ from regard.data import Split
 from regard.data.loader import Loader
 from regard.evaluation.evaluate import evaluate
 from regard.files import InputError, replacing
-from regard.losses import collapsed
+from regard.losses import is_collapsed
 from regard.matcher import Matcher
 from regard.metrics import Recalls
 from regard.training.checkpoint import WEIGHTS, save_model
@@ -130,7 +130,7 @@ class RunFolder:
         if norm is not None:
             event["grad_norm"] = float(norm)
         self.log(event | {"seconds": seconds, "pairs_per_second": matches.numel() / seconds})
-        if not collapsed(scores, matches, self.recipe.train.margin):
+        if not is_collapsed(scores, matches, self.recipe.train.margin):
             self.equal_since = None
             return
         self.equal_since = self.equal_since if self.equal_since is not None else step

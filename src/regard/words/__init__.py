@@ -1,4 +1,4 @@
-"""Captions to the tokens that models encode: words by number, or a pretrained model's word pieces."""
+"""Captions to the tokens that models encode: numbered words, or word pieces of a pretrained model."""
 
 import os
 from collections.abc import Iterable
@@ -29,31 +29,34 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class WordsConfig:
-    """The text encoder and its tokenizer. `gru` reads the second group of options, `pretrained` the first."""
+    """Settings of the text encoder and its tokenizer.
+
+    `gru` uses the second group of settings, `pretrained` the first.
+    """
 
     encoder: Literal["gru", "pretrained"] = "gru"
 
-    path: str = "minilm"  # a model's folder, a name on the Hugging Face hub, or minilm
+    path: str = "minilm"  # the folder of a model, a name on the Hugging Face hub, or minilm
     frozen: bool = True
     head: Literal["linear", "conv"] = "linear"
 
     word_dim: int = 300
     num_layers: int = 1
     dropout: float = 0.0  # of the word vectors
-    min_count: int = 4  # how often a word must occur in the training captions
+    min_count: int = 4  # a word needs this many occurrences in the training captions
     boundaries: bool = True  # <start> and <end> around each caption
     vectors: str | None = None  # a text file of word vectors (GloVe, word2vec)
 
 
 def build_tokenizer(config: WordsConfig, captions: Iterable[str]) -> Vocabulary | Pieces:
-    """The tokenizer that `config` asks for; `captions` are the training split's, and only a vocabulary reads them."""
+    """Build the tokenizer of `config`. A vocabulary is built from `captions`, those of the training split."""
     if config.encoder == "pretrained":
         return Pieces(config.path)
     return Vocabulary.build(captions, config.min_count, config.boundaries)
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Vocabulary | Pieces:
-    """Whichever tokenizer was saved in a folder. Raises InputError if none was."""
+    """Load the tokenizer that was saved in a folder. Raises InputError if there is none."""
     if (Path(folder) / vocabulary.FILE_NAME).exists():
         return Vocabulary.load(folder)
     if (Path(folder) / pieces.FILE_NAME).exists():

@@ -1,8 +1,8 @@
-"""Caption -> which word is said of which: who does what to whom, and what it is like.
+"""The parser of sentences: relations between the words of a caption.
 
-An edge goes from a head word to a dependent one. A predicate (a verb, a preposition) is the head of its subject and of
-its object; a thing is the head of its attributes; a modifier is another part of its head's name ("tennis racket", "in
-front of"). Roles are those of the picture, not of grammar: in "a hat is worn by a man" the man is the subject.
+An edge goes from a head word to a dependent word. A predicate (a verb, a preposition) is the head of its subject and of
+its object. A thing is the head of its attributes. A modifier is another part of the name of its head ("tennis racket",
+"in front of"). Roles are those in the picture, not in the grammar: in "a hat is worn by a man" the man is the subject.
 """
 
 import zlib
@@ -25,23 +25,24 @@ ROLES = ("none", "subject", "object", "attribute", "modifier")
 SUBJECT, OBJECT, ATTRIBUTE, MODIFIER = range(1, 5)
 KINDS = ("other", "thing", "predicate")
 PREDICATE = 2
-RELUCTANCE = 1.0  # log odds against a role below which a predicate is left without: chosen on FACTUAL's dev
+RELUCTANCE = 1.0  # log odds against a role beyond which a predicate stays without it; chosen on FACTUAL's dev split
 MEANT = {"of": "have", "'s": "have"}  # "the leg of the man": the man has a leg
 
 
 @dataclass(frozen=True)
 class Parse:
-    """One caption's words and the relations between them."""
+    """The words of one caption and the relations between them."""
 
     words: tuple[str, ...]
     kinds: tuple[int, ...]  # of each word: KINDS
     edges: tuple[tuple[int, int, int], ...]  # (head, dependent, role), places of words; role as in ROLES
 
     def dependents(self, head: int, role: int) -> list[int]:
+        """Return the dependents of a head word with a role."""
         return [dependent for of, dependent, kind in self.edges if of == head and kind == role]
 
     def name(self, word: int) -> str:
-        """The word with its modifiers, in the order of the caption."""
+        """Return the word with its modifiers, in the order of the caption."""
         places = sorted({word, *self.dependents(word, MODIFIER)})
         return " ".join(self.words[place] for place in places)
 
@@ -51,32 +52,32 @@ class Parse:
 
     @property
     def places(self) -> list[int]:
-        """Where the things stand."""
+        """The positions of the things."""
         return [word for word, kind in enumerate(self.kinds) if KINDS[kind] == "thing"]
 
     @property
     def attributes(self) -> list[tuple[str, str]]:
-        """(thing, what it is like)."""
+        """Pairs of a thing and one of its attributes."""
         pairs = [(head, word) for head, word, role in self.edges if role == ATTRIBUTE]
         return [(self.name(head), self.name(word)) for head, word in pairs if not self.possessor(word)]
 
     @property
     def noun_phrases(self) -> list[str]:
-        """Each thing with what belongs to it just before it, as the caption has it: "black and white dog"."""
+        """Each thing with the words before it that belong to it, as in the caption: "black and white dog"."""
         phrases = []
         for thing in self.places:
             own = {*self.dependents(thing, ATTRIBUTE), *self.dependents(thing, MODIFIER)}
             own |= {part for word in own for part in self.dependents(word, MODIFIER)}
             first = thing
             for place in range(thing - 1, -1, -1):
-                if place in own and first - place <= 2:  # one word may stand between: "a black and white dog"
+                if place in own and first - place <= 2:  # with at most one word between: "a black and white dog"
                     first = place
             phrases.append(" ".join(self.words[first : thing + 1]))
         return phrases
 
     @property
     def links(self) -> list[tuple[int, str, int]]:
-        """(subject, predicate, object): the places of the two, and what is said of them."""
+        """Triples of the position of the subject, the predicate, and the position of the object."""
         found = []
         for word, said in enumerate(self.words):
             for subject in self.dependents(word, SUBJECT):
@@ -86,18 +87,18 @@ class Parse:
 
     @property
     def triples(self) -> list[tuple[str, str, str]]:
-        """(subject, predicate, object)."""
+        """Triples (subject, predicate, object)."""
         return [(self.thing(one), said, self.thing(other)) for one, said, other in self.links]
 
     def thing(self, word: int) -> str:
-        """The name of a subject or an object: of "the man's", man."""
+        """Return the name of a subject or an object: man for "the man's"."""
         return self.words[word].removesuffix("'s").removesuffix("'") if self.possessor(word) else self.name(word)
 
     def possessor(self, word: int) -> bool:
         return self.words[word].endswith(("'s", "'"))
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it for JSON: words and their kinds, edges by places of words with the names of their roles."""
+        """Return everything for JSON: words and their kinds, edges by positions of words and names of roles."""
         return {
             "tokens": list(self.words),
             "kinds": [KINDS[kind] for kind in self.kinds],
@@ -109,12 +110,12 @@ class Parse:
         }
 
 
-# A parse of each caption, over the words that `regard.words.tokenize` gives.
+# A parse of each caption, over the words that `regard.words.tokenize` returns.
 Parser = Callable[[Sequence[str]], list[Parse]]
 
 
 def parser(name: Literal["own", "spacy"] = "own") -> Parser:
-    """The parser of that name. Raises InputError for spaCy where it, or its English model, is not installed."""
+    """Return a parser by its name. Raises InputError for spacy if it, or its English model, is not installed."""
     return own_parser() if name == "own" else SpacyParser()
 
 
@@ -123,14 +124,14 @@ def own_parser() -> "OwnParser":
     weights = resources.files("regard.words") / "parser.safetensors"
     with resources.as_file(weights) as path, safe_open(path, "pt") as file:
         vocabulary = (file.metadata() or {})["vocabulary"].split(" ")
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # a file is no mapping
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a mapping
     tagger = Tagger(len(vocabulary))
     tagger.load_state_dict(state)
     return OwnParser(tagger.eval(), vocabulary)
 
 
 class OwnParser:
-    """The parser that comes with Regard: small, and fit on region phrases (FACTUAL, Li et al. 2023) and Scenes.
+    """The parser that is part of Regard: small, fitted to region phrases (FACTUAL, Li et al. 2023) and Scenes.
 
     benchmarks/parser.py fits and measures it.
     """
@@ -167,7 +168,7 @@ class OwnParser:
     def numbers(
         self, sentences: Sequence[Sequence[str]]
     ) -> tuple[Int[Tensor, "text word"], Int[Tensor, "text word"], Bool[Tensor, "text word"]]:
-        """Words and endings by number, and which are real."""
+        """Return words and word endings by number, and the mask of real words."""
         width = max(map(len, sentences))
         numbers = torch.zeros(len(sentences), width, dtype=torch.long)
         endings = torch.zeros(len(sentences), width, dtype=torch.long)
@@ -182,7 +183,10 @@ def _roles(
     is_predicate: Bool[Tensor, "text word"],
     mask: Bool[Tensor, "text word"],
 ) -> Int[Tensor, "text head dependent"]:
-    """The likeliest role of each pair; a predicate without subject or object takes the likeliest that there is."""
+    """The likeliest role of each pair.
+
+    A predicate without subject or object gets the likeliest one, down to RELUCTANCE.
+    """
     apart = ~torch.eye(mask.shape[1], dtype=torch.bool)
     real = mask[:, :, None] & mask[:, None, :] & apart
     roles = logits.argmax(1) * real
@@ -204,11 +208,11 @@ def _ending(word: str) -> int:
 
 
 class Tagger(nn.Module):
-    """A bidirectional GRU over words and endings; each pair of words gets a role, each word a kind."""
+    """A bidirectional GRU over words and endings. Each pair of words gets a role, each word a kind."""
 
     def __init__(self, num_words: int, word_dim: int = 48, ending_dim: int = 16, dim: int = 64, dropout: float = 0.3):
         super().__init__()
-        self.words = nn.Embedding(num_words, word_dim, padding_idx=0)  # 0: padding, 1: a word it does not know
+        self.words = nn.Embedding(num_words, word_dim, padding_idx=0)  # 0: padding, 1: an unknown word
         self.endings = nn.Embedding(NUM_ENDINGS, ending_dim)
         self.dropout = nn.Dropout(dropout)
         self.read = nn.GRU(word_dim + ending_dim, dim, batch_first=True, bidirectional=True)
@@ -219,7 +223,7 @@ class Tagger(nn.Module):
     def forward(
         self, words: Int[Tensor, "text word"], endings: Int[Tensor, "text word"], mask: Bool[Tensor, "text word"]
     ) -> tuple[Float[Tensor, "text role head dependent"], Float[Tensor, "text word kind"]]:
-        """Logits of the role of each (head, dependent), and of each word's kind."""
+        """Return the logits of the role of each (head, dependent), and of the kind of each word."""
         read = self.dropout(torch.cat([self.words(words), self.endings(endings)], -1))
         packed = nn.utils.rnn.pack_padded_sequence(
             read, mask.sum(1).clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
@@ -233,7 +237,7 @@ class Tagger(nn.Module):
 
 
 class SpacyParser:
-    """spaCy's dependencies as roles, where the user has spaCy and an English model."""
+    """spaCy's dependencies as roles, for users who have spaCy and an English model."""
 
     def __init__(self, model: str = "en_core_web_sm") -> None:
         try:
@@ -255,7 +259,7 @@ class SpacyParser:
 
 
 def roles_of(doc: Any) -> Parse:
-    """What the dependencies of a spaCy Doc (ClearNLP's labels) say of things, attributes and predicates."""
+    """Return the parse of a spaCy Doc, from its dependencies (labels of ClearNLP)."""
     tokens = list(doc)
     edges: set[tuple[int, int, int]] = set()
     kinds = [0] * len(tokens)
@@ -286,7 +290,7 @@ def roles_of(doc: Any) -> Parse:
 
 
 def _of_preposition(token: Any) -> set[tuple[int, int, int]]:
-    """`sits on a bench`: the verb's, of which the preposition is a part; `a man on a bench`: the preposition's own."""
+    """`sits on a bench` belongs to the verb with its preposition; `a man on a bench` to the preposition itself."""
     preposition = token.head
     governor = preposition.head
     if governor.pos_ in ("VERB", "AUX"):

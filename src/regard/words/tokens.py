@@ -1,8 +1,8 @@
-"""Caption -> words, the one way in every part: what becomes fragments, what relations point at, what a picture prints.
+"""Captions to words. This is the only tokenization: of fragments, of relations between words, and of pictures.
 
-A word is a run of letters, digits and their accents, lower-cased, with apostrophes and hyphens kept inside it
-(`t-shirt`, `man's`). All else is dropped: punctuation, symbols, emoji. The field's loaders keep punctuation as words,
-so that a full stop takes part in matching; here a fragment is always something that a region could answer.
+A word is a run of letters, digits and their accents in lower case, with apostrophes and hyphens inside it (`t-shirt`,
+`man's`). Everything else is dropped: punctuation, symbols, emoji. Common loaders keep punctuation as words, so that a
+full stop takes part in matching; here, a fragment is always something that a region can match.
 """
 
 import re
@@ -10,18 +10,18 @@ import unicodedata
 
 _SPLIT_POSSESSIVE = re.compile(r"\s+(?='s(?:\s|$))")  # "a man 's hat", as Flickr8k writes it
 _WORD = re.compile(r"[^\s'-]+(?:['-][^\s'-]+)*")
-_VARIATION_SELECTORS = range(0xFE00, 0xFE10)  # marks, but of emoji: they belong to no word
+_VARIATION_SELECTORS = range(0xFE00, 0xFE10)  # marks of emoji, which belong to no word
 
 
 class _Kept(dict[int, str]):
-    """What each character becomes, worked out when first met: itself, a plain apostrophe or hyphen, nothing, a gap."""
+    """The replacement of each character, computed on first use: itself, an apostrophe or hyphen, nothing, a space."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         kind = unicodedata.category(character)
         if character in "'’ʼ＇":
             self[code] = "'"
-        elif kind == "Pd" and character not in "–—―":  # an en dash or an em dash parts words
+        elif kind == "Pd" and character not in "–—―":  # an en dash or an em dash separates words
             self[code] = "-"
         elif kind == "Cf" or code in _VARIATION_SELECTORS:  # a soft hyphen, a joiner, a byte order mark
             self[code] = ""

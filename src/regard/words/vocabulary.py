@@ -1,4 +1,4 @@
-"""A numbered list of words, made from training captions, and word vectors (GloVe and similar files) for it."""
+"""A vocabulary made from training captions, and word vectors for it (GloVe and similar files)."""
 
 import json
 import math
@@ -25,10 +25,10 @@ FILE_NAME = "vocabulary.json"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words by number; captions to numbers. A word that is not listed becomes `<unk>`, or its stem where it ends in 's.
+    """Numbered words, and captions as numbers. An unlisted word becomes `<unk>`, or its stem if it ends in 's.
 
-    `boundaries` puts `<start>` and `<end>` around every caption, as SCAN and its line do. A caption is cut after
-    `max_words` words. A caption without words is its boundaries, or one `<unk>`: no text is without fragments.
+    `boundaries` puts `<start>` and `<end>` around every caption, as SCAN and its successors do. A caption is cut after
+    `max_words` words. A caption without words becomes its boundaries, or one `<unk>`, so that each text has a fragment.
     """
 
     entries: tuple[str, ...] = field(repr=False)
@@ -45,9 +45,9 @@ class Vocabulary:
 
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int = 4, boundaries: bool = True) -> "Vocabulary":
-        """Of the words that occur at least `min_count` times in the (training) captions, read once; the frequent first.
+        """Build from the words that occur at least `min_count` times in the captions; the most frequent come first.
 
-        Raises InputError if no word does.
+        The captions are read once. Raises InputError if no word occurs often enough.
         """
         counts = Counter(word for caption in captions for word in tokenize(caption))
         kept = [word for word, count in counts.items() if count >= min_count]
@@ -63,7 +63,7 @@ class Vocabulary:
 
     @property
     def offset(self) -> int:
-        """How many fragments come before a caption's first word."""
+        """The number of fragments before a caption's first word."""
         return int(self.boundaries)
 
     @cached_property
@@ -72,23 +72,23 @@ class Vocabulary:
 
     @property
     def unknown_number(self) -> int:
-        """The number of `<unk>`, which also stands for a word that training hides."""
+        """The number of `<unk>`, which also replaces words that training hides."""
         return self.number_of[UNKNOWN]
 
     def number(self, word: str) -> int:
-        """The word's number: its own, else that of its stem before 's, else that of `<unk>`."""
+        """Return the number of a word, otherwise that of its stem before 's, otherwise that of `<unk>`."""
         numbers = self.number_of
         return numbers.get(word) or numbers.get(word.removesuffix("'s")) or self.unknown_number
 
     def words(self, caption: str) -> list[str]:
-        """The words that become the caption's fragments, boundaries included."""
+        """Return the words that become the caption's fragments, boundaries included."""
         words = tokenize(caption)[: self.max_words]
         if self.boundaries:
             return [START, *words, END]
         return words or [UNKNOWN]
 
     def __call__(self, captions: Sequence[str]) -> Texts:
-        """The captions' words as numbers [text word], padded with zero."""
+        """Return the words of captions as numbers [text word], padded with zero."""
         numbers = [[self.number(word) for word in self.words(caption)] for caption in captions]
         lengths = np.array([len(row) for row in numbers], dtype=np.int64)
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
@@ -97,7 +97,7 @@ class Vocabulary:
         return Texts(torch.from_numpy(tokens), torch.from_numpy(mask))
 
     def unknown(self, captions: Iterable[str]) -> float:
-        """The fraction of the captions' words that become `<unk>` (0 where there are no words)."""
+        """Return the fraction of words in captions that become `<unk>` (0 if there are no words)."""
         known = Counter(self.number(word) != self.unknown_number for text in captions for word in tokenize(text))
         return known[False] / max(known.total(), 1)
 
@@ -108,9 +108,9 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Vocabulary":
-        """Read what `save` wrote, or a published JSON vocabulary with `word2idx` (SCAN's order of specials, or NAAF's).
+        """Read what `save` wrote, or a published JSON vocabulary with `word2idx` (special tokens as in SCAN or NAAF).
 
-        Raises InputError for a pickle, for a file that is neither, and for numbers with gaps.
+        Raises InputError for a pickle, for other content, and for numbers with gaps.
         """
         path = _file(path)
         try:
@@ -153,11 +153,11 @@ def _in_order(number_of: dict[str, int], path: Path) -> tuple[str, ...]:
 
 
 def word_vectors(path: str | os.PathLike[str], vocabulary: Vocabulary) -> tuple[Float[Tensor, "word dim"], int]:
-    """Vectors of the vocabulary's words from a text file of `word number number …` lines, and how many were found.
+    """Read the vectors of the vocabulary's words from a text file; return them and the number of words found.
 
-    Reads GloVe's form and word2vec's (a first line `count dim`), a line at a time. A word that the file lacks gets
-    uniform numbers in +-0.1, the same every time; `<pad>` gets zeros. Raises InputError, with the line's number,
-    where a line has another dimension than the first or contains something that is no finite number.
+    Lines are `word number number …` (GloVe), perhaps after a first line `count dim` (word2vec), and are read one at a
+    time. A word that is not in the file gets the same uniform numbers in +-0.1 every time; `<pad>` gets zeros. Raises
+    InputError, with the line number, for a line of another dimension and for numbers that are not finite.
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file: expected a text file of words and their numbers, as GloVe's are.")
