@@ -26,7 +26,7 @@ from regard.bench.machine import hardware
 from regard.extract.extraction import extract
 from regard.extract.onnx import OnnxModel
 from regard.extract.options import Options
-from regard.photographs import opened, photographs_in
+from regard.photographs import decode_photograph, list_photographs
 
 
 @contextmanager
@@ -95,14 +95,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    names = photographs_in(given.photographs)[: given.count]
+    names = list_photographs(given.photographs)[: given.count]
     yolox, mobilenet = (str(given.models / f"{name}.onnx") for name in ("yolox_nano_coco80", "mobilenet_v2_float"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "photos").mkdir()
         for number, name in enumerate(names):
             (folder / "photos" / f"{number}-{Path(name).name}").symlink_to((given.photographs / name).resolve())
-        pictures = [opened(name, (given.photographs / name).read_bytes(), 1024)[0] for name in names]
+        pictures = [decode_photograph(name, (given.photographs / name).read_bytes(), 1024)[0] for name in names]
         hub = hub_models(folder)
         small = {"detector": yolox, "features": mobilenet, "pixels": "raw"}
         chosen = {

@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from regard import photographs
 from regard.files import InputError
-from regard.photographs import opened, photographs_in
+from regard.photographs import decode_photograph, list_photographs
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -40,19 +40,19 @@ def test_photographs_of_a_folder(tmp_path):
     (tmp_path / "a" / "again").symlink_to(tmp_path / "a")  # a loop
     (tmp_path / "link.jpg").symlink_to(tmp_path / "b.JPG")
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
-    assert photographs_in(tmp_path) == ["a/b/é 東京.webp", "a/c.png", "b.JPG", "broken.jpg", "link.jpg"]
+    assert list_photographs(tmp_path) == ["a/b/é 東京.webp", "a/c.png", "b.JPG", "broken.jpg", "link.jpg"]
 
 
 def test_a_folder_without_photographs_is_told(tmp_path):
     with pytest.raises(InputError, match=r"contains no photographs: expected files that end in .jpg, .jpeg, .png"):
-        photographs_in(tmp_path)
+        list_photographs(tmp_path)
     with pytest.raises(InputError, match=r"is not a folder"):
-        photographs_in(tmp_path / "gone")
+        list_photographs(tmp_path / "gone")
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_kinds_of_file(form):
-    image, size = opened("a", encoded(halves(), form))
+    image, size = decode_photograph("a", encoded(halves(), form))
     assert (image.mode, image.size, size) == ("RGB", (40, 20), (40, 20))
     assert near(colour(image, 0.2, 0.5), (255, 0, 0))
     assert near(colour(image, 0.8, 0.5), (0, 0, 255))
@@ -61,7 +61,7 @@ def test_kinds_of_file(form):
 def test_heic():
     heif = pytest.importorskip("pillow_heif", reason="pillow-heif, which writes the test's file, is not installed")
     heif.register_heif_opener()
-    image, size = opened("a.HEIC", encoded(halves(64, 64), "HEIF"))
+    image, size = decode_photograph("a.HEIC", encoded(halves(64, 64), "HEIF"))
     assert size == (64, 64)
     assert near(colour(image, 0.2, 0.5), (255, 0, 0))
 
@@ -73,14 +73,14 @@ def test_exif_orientation(form, orientation, turned, red):
     exif = Image.Exif()
     exif[0x0112] = orientation
     for side in (0, 20):
-        image, size = opened("a", encoded(halves(), form, exif=exif), side)
+        image, size = decode_photograph("a", encoded(halves(), form, exif=exif), side)
         assert size == ((20, 40) if turned else (40, 20))
         assert max(image.size) == (side or 40)
         assert near(colour(image, *red), (255, 0, 0))
 
 
 def test_a_large_jpeg_is_scaled_down_as_it_is_decoded():
-    image, size = opened("a.jpg", encoded(halves(2000, 1000), "JPEG"), side=100)
+    image, size = decode_photograph("a.jpg", encoded(halves(2000, 1000), "JPEG"), side=100)
     assert (image.size, size) == ((100, 50), (2000, 1000))
     assert near(colour(image, 0.4, 0.5), (255, 0, 0))
 
@@ -88,18 +88,18 @@ def test_a_large_jpeg_is_scaled_down_as_it_is_decoded():
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB"])
 def test_modes_of_eight_bits(mode):
     grey = Image.new("L", (8, 8), 255).convert(mode) if mode != "LAB" else Image.new("LAB", (8, 8), (255, 128, 128))
-    image, _ = opened("a", encoded(grey, "TIFF"))
+    image, _ = decode_photograph("a", encoded(grey, "TIFF"))
     assert near(colour(image, 0.5, 0.5), (255, 255, 255))
 
 
 def test_cmyk_jpeg():
-    image, _ = opened("a.jpg", encoded(halves().convert("CMYK"), "JPEG"))
+    image, _ = decode_photograph("a.jpg", encoded(halves().convert("CMYK"), "JPEG"))
     assert near(colour(image, 0.2, 0.5), (255, 0, 0))
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped():
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    image, _ = opened("a.png", encoded(Image.fromarray(ramp)))
+    image, _ = decode_photograph("a.png", encoded(Image.fromarray(ramp)))
     assert np.abs(np.asarray(image)[..., 0].astype(float) - ramp / 257).max() <= 1
 
 
@@ -107,18 +107,18 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
 def test_transparency_lies_on_white(mode):
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     form = "PNG" if mode != "PA" else "GIF"
-    image, _ = opened("a", encoded(clear.convert(mode) if mode != "PA" else clear, form))
+    image, _ = decode_photograph("a", encoded(clear.convert(mode) if mode != "PA" else clear, form))
     assert colour(image, 0.5, 0.5) == (255, 255, 255)
 
 
 def test_of_an_animation_the_first_frame_counts():
     frames = [Image.new("RGB", (8, 8), shade) for shade in ("red", "green")]
-    image, _ = opened("a.gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    image, _ = decode_photograph("a.gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert near(colour(image, 0.5, 0.5), (255, 0, 0))
 
 
 def test_one_pixel():
-    image, size = opened("a.png", encoded(Image.new("RGB", (1, 1), "red")), 1024)
+    image, size = decode_photograph("a.png", encoded(Image.new("RGB", (1, 1), "red")), 1024)
     assert (image.size, size) == ((1, 1), (1, 1))
 
 
@@ -127,8 +127,8 @@ def test_twenty_thousand_pixels_square():
     with pytest.raises(
         InputError, match=r"a.png has 20000 x 20000 pixels: expected at most 180 million, unless it is a JP"
     ):
-        opened("a.png", encoded(huge, compress_level=1), 1024)
-    image, size = opened("a.jpg", encoded(huge, "JPEG"), 1024)
+        decode_photograph("a.png", encoded(huge, compress_level=1), 1024)
+    image, size = decode_photograph("a.jpg", encoded(huge, "JPEG"), 1024)
     assert (max(image.size), size) == (1024, (20_000, 20_000))
     assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's own limit is as it was
 
@@ -138,19 +138,19 @@ def test_what_cannot_be_read_is_told_in_a_line():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     for data, said in [
         (b"", "is empty: copy it again"),
-        (b"hello", "cannot be read: it is no image of a known kind"),
+        (b"hello", "cannot be read: it is not an image of a known format"),
         (whole[: len(whole) // 2], "cannot be read: "),
         (encoded(Image.fromarray(noise))[:2000], "cannot be read: "),
     ]:
         with pytest.raises(InputError, match=rf"^a.jpg {said}[^\n]*$"):
-            opened("a.jpg", data)
+            decode_photograph("a.jpg", data)
 
 
 def test_a_bomb_of_compressed_text_is_told():
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 10), zip=True)
     with pytest.raises(InputError, match=r"a.png cannot be read"):
-        opened("a.png", encoded(halves(), pnginfo=text))
+        decode_photograph("a.png", encoded(halves(), pnginfo=text))
 
 
 def test_links_of_folders_that_may_not_be_read(tmp_path):
@@ -158,7 +158,7 @@ def test_links_of_folders_that_may_not_be_read(tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0)
-    assert photographs_in(tmp_path) == ["a.jpg"]
+    assert list_photographs(tmp_path) == ["a.jpg"]
     locked.chmod(0o755)
     assert os.path.isdir(locked)
     assert photographs.MAX_PIXELS < 20_000**2

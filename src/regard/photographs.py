@@ -1,4 +1,4 @@
-"""Photographs: which a folder holds, and one file's bytes as an upright RGB image."""
+"""List the photographs of a folder, and decode a file to an upright RGB image."""
 
 import io
 import os
@@ -15,60 +15,61 @@ from regard.files import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff")
 HEIF = (".heic", ".heif")
-MAX_PIXELS = 180_000_000  # held at once; a JPEG is scaled down while it is decoded, so that far larger ones are read
-ORIENTATION = 0x0112  # EXIF's tag
-_opening = threading.Lock()
+MAX_PIXELS = 180_000_000  # of a decoded image; JPEGs are scaled down while they are decoded, so they may be far larger
+ORIENTATION = 0x0112  # the EXIF tag
+_open_lock = threading.Lock()
 
 
-def photographs_in(folder: str | os.PathLike[str]) -> list[str]:
-    """The photographs under a folder as paths relative to it, with "/", in order. Links are followed, loops are not.
+def list_photographs(folder: str | os.PathLike[str]) -> list[str]:
+    """List the photographs under a folder: sorted paths relative to the folder, with "/" as separator.
 
-    Hidden files and folders are left out; a folder that may not be read is there too, with "/" at its end. Raises
-    InputError where there is not a folder, or no photograph in it.
+    Symbolic links are followed, except in loops. Hidden files and folders are skipped. A folder without read permission
+    is listed with a "/" at the end. Raises InputError if the folder does not exist or contains no photographs.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder. Give the folder that contains the photographs.")
-    found = sorted(_walk(folder, "", frozenset()))
-    if "" in found:
-        raise InputError(f"{folder} may not be read.")
-    if not found:
+        raise InputError(f"{folder} is not a folder: expected the folder that contains the photographs.")
+    names = sorted(_walk(folder, "", frozenset()))
+    if "" in names:
+        raise InputError(f"{folder} is a folder without read permission.")
+    if not names:
         raise InputError(
-            f"{folder} contains no photographs: expected files that end in {', '.join(SUFFIXES[:5])} or the like."
+            f"{folder} contains no photographs: expected files that end in {', '.join(SUFFIXES[:5])} and so on."
         )
-    return found
+    return names
 
 
-def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
+def _walk(folder: Path, prefix: str, parents: frozenset[str]) -> Iterator[str]:
     real = os.path.realpath(folder)
-    if real in above:
+    if real in parents:
         return
     try:
         entries = list(os.scandir(folder))
     except PermissionError:
-        yield prefix  # which cannot be read, and will be told
+        yield prefix  # so that the caller can report it
         return
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", above | {real})
+            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", parents | {real})
         elif entry.name.lower().endswith(SUFFIXES):
             yield prefix + entry.name
 
 
-def opened(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[int, int]]:
-    """The file's bytes as an RGB image, upright as its EXIF says, and its true width and height.
+def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode the bytes of a file to an upright RGB image. Return the image, and its width and height before scaling.
 
-    With `side`, an image that is larger is scaled down until its longer side has so many pixels. Transparency lies on
-    white, of an animation the first frame counts, 16 bits become 8. Raises InputError if it cannot be read.
+    If `side` is not 0, a larger image is scaled down to a longer side of `side` pixels. The image is rotated as its
+    EXIF orientation says. Transparent pixels become white, of an animation the first frame is used, and 16 bits are
+    scaled to 8. `name` is the file to name in errors. Raises InputError if the image cannot be decoded.
     """
     if not data:
         raise InputError(f"{name} is empty: copy it again.")
     if name.lower().endswith(HEIF):
-        _learn_heif(name)
+        _register_heif(name)
     try:
-        with _header(data) as image:
+        with _open(data) as image:
             size = image.size
             if side and max(size) > side:
                 image.draft("RGB", _within(size, side))
@@ -76,7 +77,7 @@ def opened(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[in
                 limit = f"expected at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
                 raise InputError(f"{name} has {size[0]} x {size[1]} pixels: {limit}")
             upright = ImageOps.exif_transpose(image)
-            turned = image.getexif().get(ORIENTATION, 1) >= 5  # by a quarter
+            is_rotated = image.getexif().get(ORIENTATION, 1) >= 5  # by 90 degrees, so width and height are swapped
             photograph = _rgb(upright)
             if side and max(photograph.size) > side:
                 smaller = _within(photograph.size, side)
@@ -84,18 +85,21 @@ def opened(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[in
     except InputError:
         raise
     except MemoryError:
-        raise InputError(f"{name} is too large for the memory that is left: scale it down.") from None
-    except Exception as error:  # decoders raise whatever they please on bytes that are no image
-        said = " ".join(str(error).split()) or type(error).__name__
-        if "cannot identify image file" in said:
-            said = "it is no image of a known kind"
-        raise InputError(f"{name} cannot be read: {said}.") from None
-    return photograph, (size[::-1] if turned else size)
+        raise InputError(f"{name} does not fit into the free memory: scale it down.") from None
+    except Exception as error:  # decoders raise exceptions of many types for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "cannot identify image file" in reason:
+            reason = "it is not an image of a known format"
+        raise InputError(f"{name} cannot be read: {reason}.") from None
+    return photograph, (size[::-1] if is_rotated else size)
 
 
-def _header(data: bytes) -> Image.Image:
-    """The image, not yet decoded. Pillow's limit goes by the pixels of the file, ours by those in memory."""
-    with _opening:
+def _open(data: bytes) -> Image.Image:
+    """Open an image without decoding it.
+
+    Pillow's limit is lifted meanwhile, because it counts the pixels in the file. MAX_PIXELS counts those in memory.
+    """
+    with _open_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(io.BytesIO(data))
@@ -111,21 +115,21 @@ def _within(size: tuple[int, int], side: int) -> tuple[int, int]:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel, which a conversion would clip
+    if image.mode.startswith(("I", "F")):  # more than 8 bits per pixel, which Pillow would clip
         values = np.asarray(image, np.float32)
-        highest = values.max(initial=0)
-        top = 65535.0 if highest > 255 else 255.0 if highest > 1 or image.mode[0] == "I" else 1.0
-        return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
+        largest = values.max(initial=0)
+        white = 65535.0 if largest > 255 else 255.0 if largest > 1 or image.mode[0] == "I" else 1.0
+        return Image.fromarray((values.clip(0, white) * (255 / white)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        background = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(background, image).convert("RGB")
     return image.convert("RGB")
 
 
-def _learn_heif(name: str) -> None:
-    """Teach Pillow HEIC, by a library that the user may have: their licences keep them out of Regard's own needs."""
+def _register_heif(name: str) -> None:
+    """Register a HEIC decoder with Pillow. Regard does not require one because of the decoders' licences."""
     for library in ("pi_heif", "pillow_heif"):
         with suppress(ImportError):
             return import_module(library).register_heif_opener()
-    raise InputError(f"{name} is HEIC, which takes another library: pip install pi-heif.")
+    raise InputError(f"{name} is a HEIC file, which needs another library: pip install pi-heif.")

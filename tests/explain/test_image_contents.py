@@ -17,7 +17,7 @@ from regard.explain.image_contents import (
     select_relations,
 )
 from regard.files import InputError
-from regard.relations.from_boxes import relate
+from regard.relations.from_boxes import write_box_relations
 from regard.words.parser import ATTRIBUTE, OBJECT, SUBJECT, own_parser
 
 APART = np.eye(9, dtype=np.float32)  # no boxes overlap
@@ -120,7 +120,7 @@ def test_without_relations_they_are_computed_from_the_boxes(data):
     assert not kept.is_geometric
     assert len(found.relations) == len(found.regions) - 1
     assert "computed from the boxes" in found.summary()
-    relate(data, "test")  # what `regard data relations` writes is computed from the boxes too
+    write_box_relations(data, "test")  # what `regard data relations` writes is computed from the boxes too
     assert ImageContents.of(Split.open(data, "test"), 0).relations == found.relations
     assert ImageContents.of(Split.open(data, "test"), 0).is_geometric
 

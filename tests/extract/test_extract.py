@@ -19,12 +19,12 @@ import made
 from regard.boxes import RELATION_CLASSES
 from regard.data import Split, check
 from regard.data.rows import Shards
-from regard.extract.extraction import extract, told
-from regard.extract.extractor import Composed, Regions
+from regard.extract.extraction import extract, render_report
+from regard.extract.extractor import ComposedExtractor, Regions
 from regard.extract.options import Options, fingerprint
 from regard.extract.store import Store
 from regard.files import InputError
-from regard.photographs import opened
+from regard.photographs import decode_photograph
 from regard.relations.predictor import fit
 
 SHADES = {"red": (200, 20, 20), "green": (20, 160, 40), "blue": (30, 40, 200), "grey": (128, 128, 128)}
@@ -72,13 +72,13 @@ def test_a_folder_becomes_a_split(photos, tmp_path):
     assert images.features.dtype == torch.float16
     for row, name in enumerate(["red", "green"]):
         data = (photos / f"{name}.png").read_bytes()
-        want = Options(regions=9).extractor("cpu")([opened("a", data)[0]])[0]
+        want = Options(regions=9).extractor("cpu")([decode_photograph("a", data)[0]])[0]
         assert np.allclose(images.features[row], want.features, atol=1e-3)
         assert np.allclose(images.boxes[row], want.boxes)
     assert report.skipped == {}
     assert re.fullmatch(
         r"4 photographs extracted in .* s, \d+ ms each\n  test   4 photographs, 0 sentences\nNext: .*",
-        told(report, out),
+        render_report(report, out),
     )
 
 
@@ -134,7 +134,7 @@ def test_a_second_run_extracts_what_is_new_alone(photos, tmp_path, monkeypatch):
     extract(photos, out, {"regions": 5})
     before = files(out)
     made = []
-    monkeypatch.setattr(Options, "extractor", lambda self, device: made.append(self) or Composed(None, None))
+    monkeypatch.setattr(Options, "extractor", lambda self, device: made.append(self) or ComposedExtractor(None, None))
     assert extract(photos, out).extracted == 0
     assert files(out) == before
     assert made == []  # no model is loaded where nothing is new
@@ -187,7 +187,7 @@ def test_relations_that_were_made_otherwise_stay_while_the_photographs_do(photos
     draw(photos / "new.png", "red", 9)
     extract(photos, out)
     assert Split.open(out, "test").predicates == RELATION_CLASSES
-    with pytest.raises(InputError, match="There are no relations 'all': expected boxes, none, or a file of"):
+    with pytest.raises(InputError, match="--relations 'all': expected boxes, none, or a file that"):
         extract(photos, out, relations="all")
     with pytest.raises(InputError, match="is not a predictor of relations"):
         extract(photos, out, relations=str(photos / "red.png"))
@@ -222,17 +222,17 @@ def test_files_that_cannot_be_read_are_reported_and_the_others_extracted(photos,
     report = extract(photos, out)
     assert report.splits == {"test": (6, 0)}
     assert report.skipped["empty.jpg"] == "empty.jpg is empty: copy it again."
-    assert report.skipped["text.png"] == "text.png cannot be read: it is no image of a known kind."
+    assert report.skipped["text.png"] == "text.png cannot be read: it is not an image of a known format."
     assert report.skipped["dangling.jpg"] == "dangling.jpg cannot be read: No such file or directory."
     assert report.skipped["two\nlines.png"] == (
-        r"'two\nlines.png': expected a name in UTF-8, of one line, no spaces around it. Rename it."
+        r"'two\nlines.png': expected a name in UTF-8, of one line, without spaces around it. Rename the file."
     )
     assert len(report.skipped) == 6
     lines = (out / "skipped.tsv").read_text("utf-8").splitlines()
     assert len(lines) == 6
     assert "empty.jpg\tempty.jpg is empty: copy it again." in lines
     assert "東京 é.png" in list(Split.open(out, "test").ids)
-    assert "6 files left out" in told(report, out)
+    assert "6 files skipped" in render_report(report, out)
     (photos / "empty.jpg").write_bytes((photos / "dot.png").read_bytes() + b"\0")  # mended
     assert extract(photos, out).extracted == 1
     assert not check(out).errors
@@ -241,7 +241,7 @@ def test_files_that_cannot_be_read_are_reported_and_the_others_extracted(photos,
 def test_where_nothing_can_be_read_nothing_is_made(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(InputError, match=r"None of 1 photographs could be read; of the first: a.jpg is empty"):
+    with pytest.raises(InputError, match=r"None of 1 photographs could be read. The first: a.jpg is empty"):
         extract(tmp_path / "photos", tmp_path / "data")
 
 
@@ -249,11 +249,11 @@ def test_what_does_not_fit_the_folder_is_told(photos, table, tmp_path):
     out = tmp_path / "data"
     extract(photos, out, {"regions": 5})
     with pytest.raises(
-        InputError, match="was extracted with --regions 5, not 6: leave the option out to go on with it"
+        InputError, match="was extracted with --regions 5, not 6: leave the option out, or use a new folder"
     ):
         extract(photos, out, {"regions": 6})
     extract(photos, out, {"regions": 5})
-    with pytest.raises(InputError, match="exists and contains something else: give a new folder"):
+    with pytest.raises(InputError, match="exists and contains something else: expected a new folder"):
         extract(photos, photos)
     table.write_text("file,sentence\nother.png,one\n")
     with pytest.raises(InputError, match="none of them is a photograph of the folder"):
@@ -266,11 +266,11 @@ def test_what_does_not_fit_the_folder_is_told(photos, table, tmp_path):
 
 def test_models_that_are_not_there_are_told(photos, tmp_path):
     for given, said in [
-        ({"detector": "gone.onnx"}, "gone.onnx is not there: give a model's file"),
-        ({"features": "gone.onnx"}, "gone.onnx is not there: give a model's file"),
+        ({"detector": "gone.onnx"}, "gone.onnx is not there: expected the path of a file"),
+        ({"features": "gone.onnx"}, "gone.onnx is not there: expected the path of a file"),
         ({"project": "gone.npz"}, "gone.npz is not there"),
         ({"classes": "gone.txt"}, "gone.txt is not there"),
-        ({"regions": 200}, "200 regions a photograph: expected 1 to 100"),
+        ({"regions": 200}, r"num_regions \(--regions\) is 200: expected 1 to 100"),
         ({"side": 3}, "--side 3: expected 64 pixels or more"),
         ({"detector": str(tmp_path)}, "is not a complete model"),
     ]:
@@ -295,7 +295,7 @@ def test_a_projection(photos, tmp_path):
         extract(photos, tmp_path / "new", {"project": str(tmp_path / "p.npz")})
     draw(photos / "new.png", "red", 9)
     np.savez(tmp_path / "p.npz", mean=mean + 1, components=components)
-    with pytest.raises(InputError, match=r"is not what .* was begun with"):
+    with pytest.raises(InputError, match=r"has changed since .* was started: restore it"):
         extract(photos, tmp_path / "data")
 
 
@@ -360,7 +360,7 @@ def test_an_interrupted_run_goes_on(tmp_path, sent):
     err = process.communicate(timeout=60)[1].decode()
     if sent == signal.SIGINT:
         assert process.returncode == 2
-        assert err == f"regard: Stopped; what was extracted is kept in {out}. The same command goes on.\n"
+        assert err == f"regard: Stopped. What was extracted is kept in {out}; run the same command to continue.\n"
     kept = len(Store(out / "photographs").row_of)
     assert 128 <= kept < 220
     assert not list(out.glob("*_rows.npy"))
@@ -400,7 +400,7 @@ def test_another_folder_is_extracted_like_the_first(photos, tmp_path):
     assert not (tmp_path / "other" / "test_relations.npz").exists()
     with pytest.raises(InputError, match="was extracted with --regions 5, not 6"):
         extract(photos, tmp_path / "third", {"regions": 6}, like=tmp_path / "data")
-    with pytest.raises(InputError, match="that is not a folder that `regard extract` wrote"):
+    with pytest.raises(InputError, match="expected a folder that `regard extract` wrote"):
         extract(photos, tmp_path / "third", like=photos)
     assert not (tmp_path / "third").exists()
 
@@ -408,7 +408,7 @@ def test_another_folder_is_extracted_like_the_first(photos, tmp_path):
 def test_two_commands_at_once_do_not_mix(photos, tmp_path):
     store = Store(tmp_path / "data" / "photographs")
     with (
-        store.alone(),
+        store.locked(),
         pytest.raises(InputError, match=r"Another process is extracting into .*: wait"),
     ):
         extract(photos, tmp_path / "data")
@@ -434,7 +434,7 @@ def test_of_what_several_processes_saw_of_a_file_the_latest_counts(photos, tmp_p
     draw(photos / "red.png", "green", 6)
     assert extract(photos, out).extracted == 2
     assert extract(photos, out).skipped == {}
-    want = Options().extractor("cpu")([opened("a", (photos / "red.png").read_bytes())[0]])[0]
+    want = Options().extractor("cpu")([decode_photograph("a", (photos / "red.png").read_bytes())[0]])[0]
     assert np.allclose(Split.open(out, "test").images([3]).features[0], want.features, atol=1e-3)
 
 
@@ -446,7 +446,10 @@ def test_a_bad_photographs_sentences_go_to_no_other(photos, table, tmp_path):
     report = extract(photos, tmp_path / "data", captions=table, split="test")
     assert Split.open(tmp_path / "data", "test").captions[:] == ["a dog runs"]
     assert report.unmatched == ["cats/1.png", "birds/1.png"]
-    assert "2 sentences are of no photograph that could be read, the first of cats/1.png" in told(report, tmp_path)
+    assert (
+        "2 sentences skipped, because their photograph is missing or cannot be read, such as cats/1.png"
+        in render_report(report, tmp_path)
+    )
 
 
 def test_relations_named_anew_are_finished_by_the_next_run(photos, table, tmp_path, monkeypatch):
@@ -457,7 +460,7 @@ def test_relations_named_anew_are_finished_by_the_next_run(photos, table, tmp_pa
     def fails(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["regard.extract.gather"], "_write", fails)
+    monkeypatch.setattr(sys.modules["regard.extract.split_writer"], "_write_split", fails)
     with pytest.raises(KeyboardInterrupt):
         extract(photos, out, relations="none")
     monkeypatch.undo()
@@ -471,7 +474,7 @@ def test_a_predictor_that_knows_none_of_the_classes_spoils_nothing(photos, tmp_p
     extract(photos, out)
     fit(made.annotated(60)).save(tmp_path / "predicates.safetensors")
     before = files(out)
-    with pytest.raises(InputError, match=r"knows no class of these regions, but .* Take --relations boxes"):
+    with pytest.raises(InputError, match=r"knows no class of these regions: expected .* Use --relations boxes"):
         extract(photos, out, relations=str(tmp_path / "predicates.safetensors"))
     assert files(out) == before
     extract(photos, out)
@@ -487,7 +490,9 @@ def test_a_photograph_whose_features_are_not_finite_is_left_out(photos, tmp_path
             return [Regions(box, none.astype(int), none, np.array([[each, 1.0]])) for each in value]
 
     report = extract(photos, tmp_path / "data", extractor=lambda _: Sometimes())
-    assert report.skipped == {"red.png": "red.png: its features hold NaN, infinity or values beyond float16 (65,504)."}
+    assert report.skipped == {
+        "red.png": "red.png: its features contain NaN, infinity or values beyond float16 (65,504)."
+    }
     assert report.splits == {"test": (3, 0)}
 
 
@@ -518,7 +523,7 @@ def test_what_is_no_file_and_what_is_no_place_for_data(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [({"pool": "map"}, "--pool map is for"), ({"pixels": "raw"}, "--pixels raw")]
+    ("given", "said"), [({"pool": "map"}, "--pool map applies to"), ({"pixels": "raw"}, "--pixels raw")]
 )
 def test_options_that_mean_nothing_are_told(photos, tmp_path, given, said):
     with pytest.raises(InputError, match=said):

@@ -31,7 +31,7 @@ def test_extract_says_what_it_did_and_what_is_next(photos, tmp_path):
     assert (told.code, told.err) == (0, "")
     pattern = r"""12 photographs extracted in [\d.]+ s, \d+ ms each
   test   12 photographs, 0 sentences
-1 files left out \(.*skipped.tsv lists them\):
+1 files skipped \(.*skipped.tsv lists them\):
   empty.jpg is empty: copy it again.
 Next: regard data check .*data
 """
@@ -57,7 +57,7 @@ def test_bad_input_is_one_line(photos, tmp_path):
     (tmp_path / "none").mkdir()
     assert "none contains no photographs: expected files that" in refused("extract", tmp_path / "none", "--out", out)
     assert "gone.csv is not there" in refused("extract", photos, "--out", out, "--captions", tmp_path / "gone.csv")
-    assert "give --detector too" in refused("extract", photos, "--out", out, "--classes", __file__)
+    assert "pass --detector too" in refused("extract", photos, "--out", out, "--classes", __file__)
     assert not out.exists() or not list(out.glob("*.npy"))
     regard("extract", photos, "--out", out, "--regions", 3)
     said = refused("extract", photos, "--out", out, "--regions", 4)
@@ -71,7 +71,7 @@ def test_heic_without_its_library_is_told(photos, tmp_path, monkeypatch):
     for library in ("pi_heif", "pillow_heif"):
         monkeypatch.setitem(sys.modules, library, None)
     told = regard("extract", photos, "--out", tmp_path / "data", "--regions", 1)
-    assert "a.heic is HEIC, which takes another library: pip install pi-heif." in told.out
+    assert "a.heic is a HEIC file, which needs another library: pip install pi-heif." in told.out
 
 
 def test_a_full_disk_leaves_what_is_whole_and_the_same_command_goes_on(photos, tmp_path):

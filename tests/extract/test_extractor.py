@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from regard.extract.colours import Colours
-from regard.extract.extractor import Composed, Detections, multi_scale_windows, suppressed
-from regard.extract.pixels import NAMED, Pixels, crops, letterboxed, squashed
+from regard.extract.extractor import ComposedExtractor, Detections, filter_detections, multi_scale_windows
+from regard.extract.pixels import NAMED, Pixels, crop_boxes, letterbox, stretch
 from regard.files import InputError
 
 WHOLE = [0, 0, 1, 1]
@@ -48,7 +48,7 @@ def test_windows_lie_within_and_go_from_coarse_to_fine():
 def test_suppression_is_by_class_and_weak_or_broken_boxes_go():
     box, same, other = [0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.52], [0.6, 0.6, 1.4, 0.9]
     boxes = np.array([same, box, box, other, box, [np.nan, 0, 1, 1], [0.5, 0.5, 0.5, 0.9]], np.float32)
-    found = suppressed(
+    found = filter_detections(
         boxes, np.array([1, 1, 2, 1, 1, 1, 1]), np.array([0.6, 0.9, 0.5, 0.4, 0.01, 0.9, 0.9], np.float32)
     )
     assert found.labels.tolist() == [1, 2, 1]
@@ -57,20 +57,20 @@ def test_suppression_is_by_class_and_weak_or_broken_boxes_go():
 
 
 def test_the_order_of_regions():
-    sure, unsure = [0.0, 0.0, 0.2, 0.3], [0.5, 0.5, 0.62, 0.6]
-    found = Finds((unsure, 2, 0.1), (sure, 1, 0.8), ([0, 0, 0.21, 0.3], 1, 0.7))  # the last is the second again
-    regions = Composed(found, Colours(), num_regions=40)(grey())[0]
+    likely, unlikely = [0.0, 0.0, 0.2, 0.3], [0.5, 0.5, 0.62, 0.6]
+    found = Finds((unlikely, 2, 0.1), (likely, 1, 0.8), ([0, 0, 0.21, 0.3], 1, 0.7))  # the last is the second again
+    regions = ComposedExtractor(found, Colours(), num_regions=40)(grey())[0]
     assert regions.features.shape == (40, Colours.dim)
     assert regions.boxes[0].tolist() == WHOLE
-    assert np.allclose(regions.boxes[1], sure)
+    assert np.allclose(regions.boxes[1], likely)
     assert np.allclose(regions.boxes[2:16], multi_scale_windows()[:14])
-    assert np.allclose(regions.boxes[16], unsure)
+    assert np.allclose(regions.boxes[16], unlikely)
     assert regions.labels[[0, 1, 2, 16]].tolist() == [0, 1, 0, 2]
     assert np.allclose(regions.scores[[0, 1, 2, 16]], [0, 0.8, 0, 0.1])
 
 
 def test_where_nothing_is_found_the_whole_image_is_the_region():
-    regions = Composed(Finds(), Colours(), windows=False)(grey(2))
+    regions = ComposedExtractor(Finds(), Colours(), windows=False)(grey(2))
     assert [found.boxes.tolist() for found in regions] == [[WHOLE], [WHOLE]]
     assert not np.array_equal(regions[0].features, regions[1].features)
 
@@ -79,17 +79,19 @@ def test_where_nothing_is_found_the_whole_image_is_the_region():
 def test_as_many_regions_as_are_wanted(count):
     many = Finds(*(([x / 40, 0.0, x / 40 + 0.02, 0.3], 1, 0.9 - x / 100) for x in range(39)))
     for detector in (None, many):
-        extractor = Composed(detector, Colours(), num_regions=count)
+        extractor = ComposedExtractor(detector, Colours(), num_regions=count)
         regions = extractor(grey())[0]
         assert len(regions.boxes) == min(count, 1 + 91 + (39 if detector else 0))
         assert (regions.labels > 0).sum() <= max(1, 7 * count // 10)
     assert extractor.classes == ("none", "man", "dog")
 
 
-@pytest.mark.parametrize("wrong", [{"num_regions": 0}, {"num_regions": 101}, {"sure": 0.0}, {"overlap": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_regions": 0}, {"num_regions": 101}, {"confidence_threshold": 0.0}, {"overlap_threshold": 1.5}]
+)
 def test_numbers_out_of_range_are_told(wrong):
-    with pytest.raises(InputError, match=rf"{next(iter(wrong.values()))}.*: expected"):
-        Composed(None, Colours(), **wrong)
+    with pytest.raises(InputError, match=rf"{next(iter(wrong.values()))}: expected"):
+        ComposedExtractor(None, Colours(), **wrong)
 
 
 def test_colours_tell_colours_and_edges_apart():
@@ -118,19 +120,19 @@ def test_colours_tell_colours_and_edges_apart():
 def test_crops_are_the_parts_of_the_photograph():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     boxes = np.array([[0, 0, 1, 1], [0.25, 0.5, 0.5, 1], [0.5, 0.5, 0.5, 0.5], [-0.5, 0.9, 2, 1.5]], np.float32)
-    found = crops(Image.fromarray(pixels), boxes, 60, 40)
+    found = crop_boxes(Image.fromarray(pixels), boxes, 60, 40)
     assert found.shape == (4, 3, 40, 60)
     assert np.array_equal(found[0], pixels.transpose(2, 0, 1))
     quarter = Image.fromarray(pixels[20:40, 15:30]).resize((60, 40), Image.Resampling.BILINEAR)
     inner = np.s_[:, 2:-2, 3:-3]  # at its edges a crop's neighbours count too
     assert np.abs(found[1] - np.asarray(quarter).transpose(2, 0, 1))[inner].max() <= 1
     assert np.abs(found[2][:, 20, 30] - pixels[20, 30]).max() <= 4  # a pixel at least
-    assert np.array_equal(squashed(Image.fromarray(pixels), 60, 40), found[0])
+    assert np.array_equal(stretch(Image.fromarray(pixels), 60, 40), found[0])
 
 
 def test_a_letterbox_keeps_the_shape():
     photograph = Image.new("RGB", (80, 20), (200, 0, 0))
-    pixels, scale = letterboxed(photograph, 40, 40)
+    pixels, scale = letterbox(photograph, 40, 40)
     assert scale == 0.5
     assert (pixels[:, :10] == np.array([200, 0, 0])[:, None, None]).all()
     assert (pixels[:, 10:] == 114).all()
@@ -142,20 +144,20 @@ def test_pixels_as_models_read_them():
     assert np.allclose(NAMED["unit"](grey), 0.5)
     channels = np.arange(3, dtype=np.float32).reshape(3, 1, 1)
     assert Pixels(bgr=True)(channels).ravel().tolist() == [2, 1, 0]
-    told = Pixels.of_config({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255})
-    assert np.allclose(told(grey), 0)
+    pixels = Pixels.of_config({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 255})
+    assert np.allclose(pixels(grey), 0)
     assert np.allclose(Pixels.of_config({"do_normalize": False})(grey), 0.5)
-    with pytest.raises(InputError, match=r"no pixels 'imagnet'. Did you mean 'imagenet'?"):
+    with pytest.raises(InputError, match=r"--pixels 'imagnet' is not known. Did you mean 'imagenet'?"):
         Pixels.named("imagnet")
 
 
 def test_what_fills_the_image_keeps_its_name():
-    regions = Composed(Finds(([0, 0.05, 1, 1], 1, 0.9)), Colours(), windows=False)(grey())[0]
+    regions = ComposedExtractor(Finds(([0, 0.05, 1, 1], 1, 0.9)), Colours(), windows=False)(grey())[0]
     assert regions.labels.tolist() == [0, 1]
 
 
 def test_sure_detections_go_before_weak_ones():
     many = [([x / 40, 0.0, x / 40 + 0.02, 0.3], 1, 0.9) for x in range(34)]
     weak = [([x / 40, 0.5, x / 40 + 0.02, 0.8], 2, 0.06) for x in range(30)]
-    regions = Composed(Finds(*weak, *many), Colours(), windows=False)(grey())[0]
+    regions = ComposedExtractor(Finds(*weak, *many), Colours(), windows=False)(grey())[0]
     assert regions.labels.tolist() == [0] + [1] * 34 + [2]

@@ -8,8 +8,8 @@ import torch
 import transformers as tf
 from PIL import Image
 
-from regard.extract.extractor import Composed
-from regard.extract.huggingface import HubBackbone, HubDetector, pooled
+from regard.extract.extractor import ComposedExtractor
+from regard.extract.huggingface import HubBackbone, HubDetector, pool_regions
 from regard.files import InputError
 
 CLASSES = ["man", "red hat", "dog"]
@@ -152,17 +152,19 @@ def test_owlv2_sees_the_photograph_in_the_corner_of_a_square(saved):
 
 
 def test_a_detector_makes_regions(saved):
-    regions = Composed(HubDetector(saved("rt_detr")), HubBackbone(saved("dinov2"), "map"), num_regions=9)(photographs())
+    regions = ComposedExtractor(HubDetector(saved("rt_detr")), HubBackbone(saved("dinov2"), "map"), num_regions=9)(
+        photographs()
+    )
     assert [own.features.shape for own in regions] == [(9, 16), (9, 16)]
     assert (regions[0].labels > 0).any()
 
 
 def test_classes_are_asked_for_and_counted(saved):
-    with pytest.raises(InputError, match=r"finds what it is told to look for: give --classes FILE"):
+    with pytest.raises(InputError, match=r"needs the classes to look for: pass --classes FILE"):
         HubDetector(saved("owlv2"))
-    with pytest.raises(InputError, match=r"tells 3 classes apart, and 2 are named"):
+    with pytest.raises(InputError, match=r"has 3 classes: expected a name for each, got 2"):
         HubDetector(saved("detr"), ["man", "dog"])
-    with pytest.raises(InputError, match=r"The names of 30 classes are 62 tokens, of 32 at most: name fewer"):
+    with pytest.raises(InputError, match=r"The names of the 30 classes are 62 tokens: expected at most 32. Pass fewer"):
         HubDetector(saved("grounding_dino"), ["dog"] * 30)(photographs())
 
 
@@ -222,7 +224,7 @@ def test_a_map_of_the_whole_is_the_models_own(saved, name):
     side, cells = BACKBONES[name]
     pictures = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
     with torch.no_grad():
-        maps = backbone._maps(pictures)
+        maps = backbone._feature_maps(pictures)
         states = backbone.model(pixel_values=torch.from_numpy(pictures)).last_hidden_state
     assert maps.shape == (2, 16, cells, cells)
     if states.ndim == 3:  # patches are the last tokens, row by row
@@ -236,7 +238,7 @@ def test_a_map_of_the_whole_is_the_models_own(saved, name):
 def test_pooling_is_the_mean_of_a_plain_loop():
     map_ = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     boxes = np.array([[0, 0, 1, 1], [0.2, 0.1, 0.5, 0.9], [0.7, 0.7, 0.7, 0.7]])
-    found = pooled(map_, boxes.astype(np.float32), points=4)
+    found = pool_regions(map_, boxes.astype(np.float32), points=4)
 
     def value(x: float, y: float) -> torch.Tensor:
         """Between the centres of cells; beyond the outermost, those."""

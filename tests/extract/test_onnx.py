@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from regard.extract.coco_classes import COCO80
-from regard.extract.extractor import Composed
+from regard.extract.extractor import ComposedExtractor
 from regard.extract.onnx import OnnxBackbone, OnnxDetector, OnnxModel
 from regard.extract.pixels import NAMED
 from regard.files import InputError
@@ -162,22 +162,22 @@ def test_a_backbone_of_maps_is_averaged_and_read_as_its_settings_say(tmp_path):
 def test_what_is_no_model_is_told(tmp_path):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"no model")
-    with pytest.raises(InputError, match=r"a.onnx is no ONNX model that can be run \(.*\)\.$"):
+    with pytest.raises(InputError, match=r"a.onnx is not an ONNX model that can be run \(.*\)\.$"):
         OnnxModel(path, "cpu", 64)
     write(path, {"out": np.zeros((1, 5, 7))})
-    with pytest.raises(InputError, match=r"gives out \[1, 5, 7\]: no detector of a family that is known"):
+    with pytest.raises(InputError, match=r"returns out \[1, 5, 7\]: expected the outputs of a known detector"):
         OnnxDetector(path)
     write(path, {"output": yolox(False)})
-    with pytest.raises(InputError, match="tells 3 classes apart, and 2 are named"):
+    with pytest.raises(InputError, match="has 3 classes: expected a name for each, got 2"):
         OnnxDetector(path, ["man", "dog"])
     write(path, {"out": np.zeros((1, 2, 3, 4, 5))})
-    with pytest.raises(InputError, match=r"gives out \[1, 2, 3, 4, 5\]: expected a vector for each picture"):
+    with pytest.raises(InputError, match=r"returns out \[1, 2, 3, 4, 5\]: expected a vector for each image"):
         OnnxBackbone(path)
     write(path, {"out": np.zeros((1, 5))}, shape=(1, 9))
-    with pytest.raises(InputError, match=r"reads images, tensor\(float\) \[1, 9\]: expected float pictures"):
+    with pytest.raises(InputError, match=r"reads images, tensor\(float\) \[1, 9\]: expected float images"):
         OnnxBackbone(path)
     write(path, {"out": np.zeros((1, 5))}, more=[("words", (1, 9))])
-    with pytest.raises(InputError, match="also reads words: expected a model of pictures alone"):
+    with pytest.raises(InputError, match="also reads words: expected a model that reads only images"):
         OnnxBackbone(path)
 
 
@@ -209,6 +209,6 @@ def test_real_models_find_what_people_marked():
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/real")
 def test_the_real_backbone_describes_every_region():
     backbone = OnnxBackbone(REAL / "models" / "mobilenet_v2_float.onnx", NAMED["raw"])
-    regions = Composed(None, backbone, num_regions=3)([photograph()])[0]
+    regions = ComposedExtractor(None, backbone, num_regions=3)([photograph()])[0]
     assert regions.features.shape == (3, 1280)
     assert np.isfinite(regions.features).all()

@@ -9,7 +9,7 @@ import pytest
 import made
 from regard.data import Split
 from regard.files import InputError
-from regard.relations.annotation_readers import annotations, images
+from regard.relations.annotation_readers import read_annotations, read_images
 from regard.relations.recall import measure_held_out
 
 GRAPHS = Path(__file__).parents[2].parent / "shared" / "real" / "scenegraph" / "f30k_val.json"
@@ -45,15 +45,16 @@ def written(path, content):
     return path
 
 
-def told(source, split="train"):
-    """Each image's id, boxes, classes and relations by name."""
-    return [(each.id, each.boxes.tolist(), list(each.classes), list(each.relations)) for each in images(source, split)]
+def contents(source, split="train"):
+    """Return the id, boxes, classes and relations of each image, with names."""
+    images = read_images(source, split)
+    return [(each.id, each.boxes.tolist(), list(each.classes), list(each.relations)) for each in images]
 
 
 def test_visual_genome_is_read_with_the_sizes_beside_it(tmp_path):
     path = written(tmp_path / "relationships.json", GENOME)
     written(tmp_path / "image_data.json", [{"image_id": 3, "width": 200, "height": 100}])
-    first, second = told(path)
+    first, second = contents(path)
     assert first[0] == "3"
     np.testing.assert_allclose(first[1], [[0.05, 0.2, 0.2, 0.6], [0, 0.4, 0.4, 1], [0, 0.8, 0.5, 1]], rtol=1e-6)
     assert first[2] == ["Man", "horse", "grass"]
@@ -62,12 +63,12 @@ def test_visual_genome_is_read_with_the_sizes_beside_it(tmp_path):
 
 
 def test_an_image_of_unknown_size_is_as_large_as_its_boxes(tmp_path):
-    (first, _) = told(written(tmp_path / "relationships.json", GENOME))
+    (first, _) = contents(written(tmp_path / "relationships.json", GENOME))
     np.testing.assert_allclose(first[1], [[0.1, 0.2, 0.4, 0.6], [0, 0.4, 0.8, 1], [0, 0.8, 1, 1]], rtol=1e-6)
 
 
 def test_images_become_numbers(tmp_path):
-    found = annotations([written(tmp_path / "relationships.json", GENOME)], "train")
+    found = read_annotations([written(tmp_path / "relationships.json", GENOME)], "train")
     assert (found.ids, found.bounds.tolist()) == (("3",), [0, 3])  # without relations, it is not annotated
     assert found.classes == ("none", "man", "horse", "grass")
     assert found.predicates == ("none", "riding", "on")
@@ -76,11 +77,11 @@ def test_images_become_numbers(tmp_path):
 
 
 def test_scene_graphs_are_read_with_their_boxes(tmp_path):
-    found = told(written(tmp_path / "graphs.json", [GRAPH | {"size_estimate": [100, 200]}]))
+    found = contents(written(tmp_path / "graphs.json", [GRAPH | {"size_estimate": [100, 200]}]))
     np.testing.assert_allclose(found[0][1], [[0.1, 0.1, 0.4, 0.3], [0, 0.2, 0.8, 0.5], [0.5, 0, 0.6, 0.25]], rtol=1e-6)
     assert found[0][2:] == (["man", "horse", "man"], [(0, "riding", 1), (2, "near", 0)])  # 0.3 is not sure enough
     fractions = (np.array(GRAPH["boxes"]) / 100).tolist()
-    (found,) = told(written(tmp_path / "graphs.json", [GRAPH | {"boxes": fractions}]))
+    (found,) = contents(written(tmp_path / "graphs.json", [GRAPH | {"boxes": fractions}]))
     np.testing.assert_allclose(found[1], fractions, rtol=1e-6)
 
 
@@ -88,7 +89,7 @@ def test_a_data_folder_is_read(tmp_path):
     folder = made.folder(tmp_path / "data")
     split = Split.open(folder, "dev")
     batch = split.images(range(12))
-    found = told(folder, "dev")
+    found = contents(folder, "dev")
     assert [each[0] for each in found] == list(split.ids)
     for row, (_, boxes, classes, relations) in enumerate(found):
         count = int(batch.mask[row].sum())
@@ -107,16 +108,16 @@ def test_regions_without_a_label_are_no_objects(tmp_path):
     labels = np.load(folder / "dev_labels.npy")
     labels[0, 1] = 0
     np.save(folder / "dev_labels.npy", labels)
-    found = annotations([folder], "dev")
+    found = read_annotations([folder], "dev")
     assert found.labels[1] == 0
-    kept = found.named(found.classes, found.predicates)
+    kept = found.renumbered(found.classes, found.predicates)
     gone = set(map(tuple, found.relations.tolist())) - set(map(tuple, kept.relations.tolist()))
     assert gone == {row for row in map(tuple, found.relations.tolist()) if row[0] == 0 and 1 in row[1:3]} != set()
 
 
 def test_several_sources_share_their_names(tmp_path):
     graphs = written(tmp_path / "graphs.json", {"a.jpg": GRAPH})
-    found = annotations([written(tmp_path / "relationships.json", GENOME), graphs], "train")
+    found = read_annotations([written(tmp_path / "relationships.json", GENOME), graphs], "train")
     assert found.ids == ("3", "a.jpg")
     assert found.classes == ("none", "man", "horse", "grass")
     assert found.predicates == ("none", "riding", "on", "near")
@@ -134,10 +135,10 @@ def test_several_sources_share_their_names(tmp_path):
         (
             "a.json",
             [GENOME[0], {"image_id": 1}],
-            r"a\.json, image 1 is not a file of Visual Genome \(KeyError: 'relationships",
+            r"a\.json, image 1: not in the format of Visual Genome \(KeyError: 'relationships",
         ),
         ("a.json", [GRAPH | {"boxes": GRAPH["boxes"][:2]}], r"a\.json, a\.jpg: ValueError, cannot reshape"),
-        ("a.json", [GRAPH | {"size": [1, 2, 3]}], r"a\.json, a\.jpg: ValueError, .*perhaps `size`, width and height\."),
+        ("a.json", [GRAPH | {"size": [1, 2, 3]}], r"a\.json, a\.jpg: ValueError, .*optionally `size`, width and"),
         ("a.json", {"a": 3}, r"a\.json is not a list of scene graphs"),
         ("a.json", "nothing", r"a\.json is not a list of scene graphs"),
     ],
@@ -145,14 +146,14 @@ def test_several_sources_share_their_names(tmp_path):
 def test_what_is_no_source_is_refused(name, content, message, tmp_path):
     path = written(tmp_path / name, content)
     with pytest.raises(InputError, match=message):
-        annotations([path], "train")
+        read_annotations([path], "train")
 
 
 def test_sizes_of_another_form_are_refused(tmp_path):
     path = written(tmp_path / "relationships.json", GENOME)
     written(tmp_path / "image_data.json", [{"id": 3}])
-    with pytest.raises(InputError, match=r"image_data\.json is not a file of Visual Genome \(KeyError: 'image_id'\)"):
-        annotations([path], "train")
+    with pytest.raises(InputError, match=r"image_data\.json is not in the format of Visual Genome \(KeyError: 'image_"):
+        read_annotations([path], "train")
 
 
 def test_a_folder_that_lacks_something_is_refused(tmp_path):
@@ -160,24 +161,24 @@ def test_a_folder_that_lacks_something_is_refused(tmp_path):
     with pytest.raises(
         InputError, match="absent is not there: expected a data folder, or a JSON file of annotated relations"
     ):
-        annotations([tmp_path / "absent"], "dev")
+        read_annotations([tmp_path / "absent"], "dev")
     for name, message in (
         ("relations.npz", "dev has no relations:"),
         ("boxes.npy", "dev has no boxes and no relations"),
     ):
         (folder / f"dev_{name}").unlink()
         with pytest.raises(InputError, match=message):
-            annotations([folder], "dev")
+            read_annotations([folder], "dev")
     folder = made.folder(tmp_path / "other")
     (folder / "labels.txt").write_text("one\ntwo\n")
-    with pytest.raises(InputError, match="other dev has the label 3, of 2 class names"):
-        annotations([folder], "dev")
+    with pytest.raises(InputError, match="other dev has the label 3: expected 0 to 2, the number of class names"):
+        read_annotations([folder], "dev")
 
 
 @pytest.mark.real
 @pytest.mark.skipif(not GRAPHS.exists(), reason="needs ../shared/real")
 def test_geometry_adds_to_classes_on_predicted_graphs_of_flickr30k():
-    found = annotations([GRAPHS], "train").frequent(None, 10)
+    found = read_annotations([GRAPHS], "train").most_frequent(None, 10)
     assert len(found) == 986
     assert found.boxes.min() >= 0
     assert found.boxes.max() < 1.1

@@ -8,7 +8,7 @@ from regard.boxes import RELATION_CLASSES
 from regard.data import Split
 from regard.data.relation_files import IMAGE_FILE, Triples
 from regard.files import InputError
-from regard.relations.from_boxes import relate
+from regard.relations.from_boxes import write_box_relations
 
 # A small box inside a large one, one to the right of both, and one in the far corner.
 BOXES = [[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.3, 0.3], [0.6, 0.1, 0.9, 0.5], [0.9, 0.9, 1.0, 1.0]]
@@ -32,7 +32,7 @@ def said(folder, image):
 
 
 def test_each_near_pair_has_the_class_of_its_boxes(folder):
-    degree = relate(folder, "dev")
+    degree = write_box_relations(folder, "dev")
     assert said(folder, 0) == {
         (0, 1): "covers",
         (1, 0): "inside",
@@ -53,7 +53,7 @@ def test_each_near_pair_has_the_class_of_its_boxes(folder):
 def test_a_region_without_a_label_is_no_object(folder):
     np.save(folder / "dev_labels.npy", np.array([[1, 0, 1, 1], [1, 1, 0, 0]], np.int16))
     (folder / "labels.txt").write_text("thing\n")
-    relate(folder, "dev")
+    write_box_relations(folder, "dev")
     assert set(said(folder, 0)) == {(0, 2), (2, 0), (2, 3), (3, 2)}
 
 
@@ -68,7 +68,7 @@ def test_many_images_are_those_of_one_after_another(tmp_path):
         (folder / f"dev_{name}.txt").write_text("".join(f"{row}\n" for row in range(600)))
     for name in ("relations", "text_relations"):
         (folder / f"dev_{name}.npz").unlink()
-    relate(folder, "dev")
+    write_box_relations(folder, "dev")
     found = Triples.load(folder / "dev_relations.npz", 600, 5).dense(np.arange(600), 5)
     assert found.any()
     for start in range(12, 600, 12):
@@ -76,15 +76,15 @@ def test_many_images_are_those_of_one_after_another(tmp_path):
 
 
 def test_relations_that_are_there_are_kept(folder):
-    relate(folder, "dev")
+    write_box_relations(folder, "dev")
     before = (folder / "dev_relations.npz").read_bytes()
-    with pytest.raises(InputError, match=r"dev_relations\.npz is there already: remove it to make relations from the"):
-        relate(folder, "dev")
+    with pytest.raises(InputError, match=r"dev_relations\.npz already exists: remove it to make relations from the"):
+        write_box_relations(folder, "dev")
     assert (folder / "dev_relations.npz").read_bytes() == before
 
 
 def test_without_boxes_there_is_nothing_to_make_them_of(folder):
     (folder / "dev_boxes.npy").unlink()
-    with pytest.raises(InputError, match="data dev has no boxes, from which relations would be made"):
-        relate(folder, "dev")
+    with pytest.raises(InputError, match="data dev has no boxes to make relations from"):
+        write_box_relations(folder, "dev")
     assert not (folder / "dev_relations.npz").exists()

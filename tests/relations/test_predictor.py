@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 import made
 from regard.data.names import renumbering
 from regard.files import InputError
-from regard.relations.predictor import Predictor, _counted, _merged, fit
+from regard.relations.predictor import Predictor, _count, _merge, fit
 from regard.relations.recall import measure, measure_held_out
 
 
@@ -61,15 +61,15 @@ def test_the_prior_is_that_of_plain_loops(images, predictor):
     strengths = predictor.strengths.tolist()
     classes = range(1, len(images.classes) + 1)  # the last is unknown
     pairs = torch.tensor([(a, b) for a in classes for b in classes])
-    some, which = (part.exp().numpy() for part in predictor.prior(*pairs.T))
+    related, predicate = (part.exp().numpy() for part in predictor.prior(*pairs.T))
     for row, (a, b) in enumerate(pairs.tolist()):
         expected = plain_prior(counts, a, b, strengths)
-        np.testing.assert_allclose(some[row], expected[0], rtol=1e-4)
-        np.testing.assert_allclose(which[row], expected[1], rtol=1e-4)
+        np.testing.assert_allclose(related[row], expected[0], rtol=1e-4)
+        np.testing.assert_allclose(predicate[row], expected[1], rtol=1e-4)
 
 
 def test_counts_of_parts_are_those_of_the_whole(images):
-    keys, counts = _counted(images, np.arange(len(images)))
+    keys, counts = _count(images, np.arange(len(images)))
     size, names = len(images.predicates), len(images.classes) + 1
     expected = plain_counts(images)
     found = {}
@@ -79,7 +79,7 @@ def test_counts_of_parts_are_those_of_the_whole(images):
     assert found.keys() == expected.keys()
     for pair, row in expected.items():
         np.testing.assert_array_equal(found[pair], row)
-    parts = _merged([_counted(images, rows) for rows in np.array_split(np.arange(len(images)), 4)])
+    parts = _merge([_count(images, rows) for rows in np.array_split(np.arange(len(images)), 4)])
     assert torch.equal(parts[0], keys)
     assert torch.equal(parts[1], counts)
 
@@ -107,9 +107,9 @@ def test_an_image_beside_others_changes_nothing(images, predictor):
 
 def test_a_pair_of_classes_never_seen_backs_off_to_each(images, predictor):
     bare = replace(predictor, keys=torch.zeros(0, dtype=torch.long), counts=torch.zeros(0))
-    some, which = bare.prior(torch.tensor([1]), torch.tensor([3]))
-    torch.testing.assert_close(some.exp(), torch.full((1, 2), 0.5))
-    torch.testing.assert_close(which.exp(), torch.full((1, 4), 0.25))
+    related, predicate = bare.prior(torch.tensor([1]), torch.tensor([3]))
+    torch.testing.assert_close(related.exp(), torch.full((1, 2), 0.5))
+    torch.testing.assert_close(predicate.exp(), torch.full((1, 4), 0.25))
 
     names, size = len(images.classes) + 1, len(images.predicates)
     pair = predictor.keys // size
@@ -193,15 +193,15 @@ def test_images_are_in_blocks_whole(images):
 
 
 def test_the_most_frequent_names_stay(images):
-    kept = images.frequent(2, 1)
+    kept = images.most_frequent(2, 1)
     counts = np.bincount(images.labels, minlength=5)
     assert set(kept.classes[1:]) == {images.classes[place] for place in np.argsort(-counts)[:2]}
     assert len(kept.predicates) == 2
     labels = [kept.classes[label] for label in kept.labels]
     assert labels == [name if name in kept.classes else "none" for name in (images.classes[k] for k in images.labels)]
     assert (kept.relations[:, 3] == 1).all()
-    assert images.frequent(None, None, at_least=len(images.labels)).classes == ("none",)
-    assert len(images.frequent(None, None).relations) == len(images.relations)
+    assert images.most_frequent(None, None, at_least=len(images.labels)).classes == ("none",)
+    assert len(images.most_frequent(None, None).relations) == len(images.relations)
 
 
 def test_names_of_other_lists_are_found_whatever_their_case():

@@ -7,10 +7,10 @@ import torch
 import made
 from regard.files import InputError
 from regard.relations.predictor import fit
-from regard.relations.recall import TOPS, calibration_error, found, measure, render, simpler_predictors
+from regard.relations.recall import TOPS, calibration_error, count_recalled, measure, predictor_variants, render
 
 
-def plain_found(scores, annotated, top, constrained):
+def plain_count(scores, annotated, top, constrained):
     """One image: of all candidates, in the order that is worst where scores are level, those annotated in the top."""
     listed = []
     regions, _, predicates = scores.shape
@@ -31,9 +31,9 @@ def test_recall_is_that_of_plain_loops(constrained, levels):
     scores[4] = 0.5
     annotated = (random.random(scores.shape) < 0.15) & (scores >= 0)
     tops = (1, 5, 20, 100)
-    out = found(torch.from_numpy(scores).float(), torch.from_numpy(annotated), tops, constrained)
+    out = count_recalled(torch.from_numpy(scores).float(), torch.from_numpy(annotated), tops, constrained)
     expected = [
-        [plain_found(own, true, top, constrained) for top in tops] for own, true in zip(scores, annotated, strict=True)
+        [plain_count(own, true, top, constrained) for top in tops] for own, true in zip(scores, annotated, strict=True)
     ]
     assert out.tolist() == expected
 
@@ -45,8 +45,8 @@ def test_recall_by_hand():
     scores[0, 1, 0] = torch.tensor([0.1, 0.2, 0.4])
     annotated = torch.zeros(1, 2, 2, 3, dtype=torch.bool)
     annotated[0, 0, 1, 0] = annotated[0, 0, 1, 1] = annotated[0, 1, 0, 2] = True
-    assert found(scores, annotated, (1, 2, 3, 4), constrained=True).tolist() == [[1, 2, 2, 2]]
-    assert found(scores, annotated, (1, 2, 3, 4), constrained=False).tolist() == [[1, 2, 3, 3]]
+    assert count_recalled(scores, annotated, (1, 2, 3, 4), constrained=True).tolist() == [[1, 2, 2, 2]]
+    assert count_recalled(scores, annotated, (1, 2, 3, 4), constrained=False).tolist() == [[1, 2, 3, 3]]
 
 
 def test_a_constant_score_gets_the_last_places():
@@ -54,13 +54,13 @@ def test_a_constant_score_gets_the_last_places():
     scores[0, range(4), range(4)] = -1
     annotated = torch.zeros(1, 4, 4, 2, dtype=torch.bool)
     annotated[0, 0, 1, 0] = True
-    assert found(scores, annotated, (1, 23, 24), constrained=False).tolist() == [[0, 0, 1]]
-    assert found(scores, annotated, (1, 12, 100), constrained=True).tolist() == [[0, 0, 0]]
+    assert count_recalled(scores, annotated, (1, 23, 24), constrained=False).tolist() == [[0, 0, 1]]
+    assert count_recalled(scores, annotated, (1, 12, 100), constrained=True).tolist() == [[0, 0, 0]]
 
 
 def test_calibration_error_by_hand():
-    sure, right = torch.tensor([0.9, 0.9, 0.1, 0.1]), torch.tensor([True, False, False, False])
-    assert calibration_error(sure, right) == pytest.approx((0.8 + 0.2) / 4)
+    confidence, correct = torch.tensor([0.9, 0.9, 0.1, 0.1]), torch.tensor([True, False, False, False])
+    assert calibration_error(confidence, correct) == pytest.approx((0.8 + 0.2) / 4)
     assert calibration_error(torch.ones(3), torch.ones(3, dtype=torch.bool)) == 0
     assert calibration_error(torch.zeros(0), torch.zeros(0, dtype=torch.bool)) == 0
 
@@ -73,9 +73,9 @@ def test_measures_are_those_of_each_image_alone(images):
         (block,) = images.blocks(np.array([row]))
         probabilities = predictor.probabilities(block.boxes, block.labels)[0, ..., 1:].numpy()
         probabilities[range(len(probabilities)), range(len(probabilities))] = -1
-        annotated = block.answers(len(images.predicates) - 1)[0].numpy()
+        annotated = block.relation_masks(len(images.predicates) - 1)[0].numpy()
         if annotated.any():
-            hits.append([[plain_found(probabilities, annotated, top, way) for top in TOPS] for way in (True, False)])
+            hits.append([[plain_count(probabilities, annotated, top, way) for top in TOPS] for way in (True, False)])
             counts.append(annotated.sum())
     hits, counts = np.array(hits), np.array(counts)
     assert (whole.images, whole.relations) == (len(counts), counts.sum()) == (len(counts), len(images.relations))
@@ -86,9 +86,10 @@ def test_measures_are_those_of_each_image_alone(images):
 
 def test_frequency_alone_knows_no_pair_from_another(images):
     predictor = fit(images)
-    alone = simpler_predictors(predictor)["predicates alone"]
+    frequencies = predictor_variants(predictor)["predicates alone"]
     (block,) = images.blocks(np.arange(20))
-    found = alone.probabilities(block.boxes, block.labels)[block.labels[:, :, None].mul(block.labels[:, None]) > 0]
+    is_pair = block.labels[:, :, None].mul(block.labels[:, None]) > 0
+    found = frequencies.probabilities(block.boxes, block.labels)[is_pair]
     counts = np.bincount(images.relations[:, 3], minlength=5)[1:]
     pairs = found[found[:, 0] < 1]  # not a region with itself
     torch.testing.assert_close(pairs, pairs[:1].expand_as(pairs))
@@ -98,7 +99,7 @@ def test_frequency_alone_knows_no_pair_from_another(images):
 
 def test_the_table_says_what_was_measured(images):
     lines = render({"some": measure(fit(images), images)}).splitlines()
-    assert "one predicate per pair" in lines[1]
+    assert "1 predicate per pair" in lines[1]
     assert lines[2].split() == ["R@20", "R@50", "R@100"] * 2
     assert len(lines[3].split()) == 1 + 6
     assert "Expected calibration error" in lines[-1]

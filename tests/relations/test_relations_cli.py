@@ -50,7 +50,7 @@ def test_fit_tells_of_each_rung_on_images_held_out(world, predictor):
     for rung in ("predicates alone", "pairs of classes", "with the boxes"):
         assert re.search(rf"^{rung}{NUMBERS} {NUMBERS}$\n^  all together{NUMBERS} {NUMBERS}$", said, re.M)
     assert re.search(
-        r"Expected calibration error: \d+\.\d of whether a pair is related, \d+\.\d of which predicate", said
+        r"Expected calibration error in percent: \d+\.\d for whether a pair is related, \d+\.\d for its predicate", said
     )
     assert said.endswith(f"Wrote {predictor}. Next: regard relations predict {predictor} DATA\n")
     rows = json.loads((world / "fit.json").read_text())
@@ -80,7 +80,7 @@ def test_predict_writes_what_splits_lack(world, predictor, data):
     assert re.fullmatch(
         rf"train: keeps {data}/train_relations\.npz\n"
         r"dev: \d\.\d\d relations per image, predicted from labels and boxes; "
-        r"\d+% of them have a confidence of at least 0\.5, .*\n"
+        r"\d+% have a confidence of at least 0\.5, and only those are read\n"
         r"test: [12]\.\d\d relations per image, .*\n",
         told.out,
     )
@@ -136,7 +136,7 @@ def test_a_split_without_boxes_is_passed_over(predictor, data):
     (data / "dev_labels.npy").unlink()
     told = regard("relations", "predict", predictor, data)
     assert told.code == 0, told.err
-    assert "dev: has no boxes and no labels, so none are predicted\n" in told.out
+    assert "dev: has no boxes and no labels, so no relations are predicted\n" in told.out
     assert (data / "test_relations.npz").exists()
     assert not (data / "dev_relations.npz").exists()
 
@@ -162,9 +162,7 @@ def test_a_folder_that_it_cannot_use_is_refused(predictor, data, tmp_path):
         path.unlink()
     told = regard("relations", "predict", predictor, data)
     assert told.code == 2
-    assert told.err.endswith(
-        "data has no split with boxes and labels, from which relations are predicted: see docs/data.md.\n"
-    )
+    assert told.err.endswith("data has no split with boxes and labels to predict relations from: see docs/data.md.\n")
     assert not (data / "test_relations.npz").exists()
 
 

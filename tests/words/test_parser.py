@@ -162,7 +162,7 @@ def test_a_parse_is_stored_beside_the_sentences_and_read_as_roles(data):
     assert dense[0, 3, 5] == OBJECT
     assert not dense[1].any()
     assert dense[2, 3, 2] == ATTRIBUTE
-    with pytest.raises(InputError, match=r"text_relations\.npz is there already: remove it"):
+    with pytest.raises(InputError, match=r"text_relations\.npz already exists: remove it"):
         parse_split(data, "dev")
 
 

@@ -78,12 +78,12 @@ def relations(folder: Path) -> None:
         Data folder with boxes. {split}_relations.npz is written beside them.
     """
     from regard.data.layout import Files, data_folder
-    from regard.relations.from_boxes import relate
+    from regard.relations.from_boxes import write_box_relations
 
     for split in _splits(folder):
         path = Files(data_folder(folder), split).path("relations.npz")
         if not _is_kept(split, path):
-            degree = relate(folder, split)
+            degree = write_box_relations(folder, split)
             console.print(f"{split}: {degree:.2f} relations per region, from boxes only (no scene-graph model)")
 
 

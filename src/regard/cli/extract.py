@@ -84,7 +84,7 @@ def extract(
         Number of threads that read and decode photographs ahead of the model.
     """
     from regard.extract.extraction import extract as run
-    from regard.extract.extraction import told
+    from regard.extract.extraction import render_report
     from regard.runtime import device_named
 
     options = {"detector": detector, "features": features, "pool": pool, "pixels": pixels, "project": project,
@@ -104,4 +104,4 @@ def extract(
             device=device_named(device),
             progress=bar.reach,
         )
-    console.print(told(report, out), markup=False)
+    console.print(render_report(report, out), markup=False)

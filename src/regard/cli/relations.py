@@ -42,14 +42,14 @@ def fit(
         Keep this number of the most frequent predicates (Visual Genome's convention: 50). Default: predicates that
         occur at least 10 times.
     """
-    from regard.relations.annotation_readers import annotations
+    from regard.relations.annotation_readers import read_annotations
     from regard.relations.predictor import fit as run
     from regard.relations.recall import measure_held_out, render
 
     if not sources:
         raise InputError("Expected at least one source of annotated relations: regard relations fit DIR --out FILE.")
     with console.status("reading"):
-        images = annotations(sources, split).frequent(classes, predicates)
+        images = read_annotations(sources, split).most_frequent(classes, predicates)
     console.print(f"{images}", markup=False)
     with console.status("fitting to nine tenths of the images"):
         rows = measure_held_out(images)
@@ -72,16 +72,16 @@ def measure(predictor: PredictorFile, source: Path, *, split: SplitName = "test"
     source
         A source of annotated relations, as for `regard relations fit`.
     """
-    from regard.relations.annotation_readers import annotations
+    from regard.relations.annotation_readers import read_annotations
     from regard.relations.predictor import Predictor
-    from regard.relations.recall import measure, render, simpler_predictors
+    from regard.relations.recall import measure, predictor_variants, render
 
     learned = Predictor.load(predictor)
-    images = annotations([source], split)
-    known = images.named(learned.classes, learned.predicates)
+    images = read_annotations([source], split)
+    known = images.renumbered(learned.classes, learned.predicates)
     skipped = len(images.relations) - len(known.relations)
     console.print(f"{known}; skipped {skipped:,} relations with other names", markup=False)
-    rows = {name: measure(rung, known) for name, rung in simpler_predictors(learned).items()}
+    rows = {name: measure(variant, known) for name, variant in predictor_variants(learned).items()}
     console.print(render(rows), markup=False)
     write_json(json_, {name: row.to_dict() for name, row in rows.items()})
 
@@ -100,8 +100,8 @@ def predict(predictor: PredictorFile, folder: Path, *, keep: Count = None) -> No
         Number of the most probable pairs to keep per image. Default: the expected number of relations of the image, at
         most 25.
     """
-    from regard.relations.from_predictor import predict as run
+    from regard.relations.from_predictor import predict_folder
     from regard.relations.predictor import Predictor
 
-    for line in run(Predictor.load(predictor), folder, keep):
+    for line in predict_folder(Predictor.load(predictor), folder, keep):
         console.print(line, markup=False)

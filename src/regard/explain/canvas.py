@@ -52,7 +52,7 @@ def load_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> 
         data = Path(photograph).read_bytes()
     except OSError as error:
         raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
-    return photographs.opened(f"The photograph {photograph}", data, MAX_SIDE)[0]
+    return photographs.decode_photograph(f"The photograph {photograph}", data, MAX_SIDE)[0]
 
 
 def make_canvas(width: float, height: float) -> Axes:

@@ -1,1 +1,1 @@
-"""Photographs to a data folder: detectors, backbones, and the store of what they found."""
+"""Make a data folder from photographs: detectors, backbones, and the store of extracted regions and features."""

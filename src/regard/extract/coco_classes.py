@@ -1,4 +1,4 @@
-"""COCO's 80 classes, in the order in which detectors of them number them."""
+"""The names of COCO's 80 classes, in the order of the class numbers of detectors."""
 
 COCO80 = tuple(
     """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,

@@ -1,8 +1,9 @@
-"""A folder of photographs -> a data folder: regions, features, relations and sentences. `regard extract`.
+"""Make a data folder from a folder of photographs: regions, features, relations and sentences. `regard extract`.
 
-What is extracted is kept by the hash of a file's bytes, in shards (store.py); the splits are rows of them (gather.py).
-So a run that was killed goes on, photographs that are added later alone are extracted, one that was renamed or moved to
-another split is not extracted again, and one that has gone is left out.
+What was extracted is stored by the hash of a file's bytes, in shards (store.py). The splits are rows of the shards
+(split_writer.py). Therefore an interrupted run can be continued, and a later run extracts only the photographs that
+were added. A photograph that was renamed or moved to another split is not extracted again, and one that was deleted is
+left out.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,23 +27,26 @@ from regard.data.captions import SPLIT_NAME, Captions
 from regard.data.layout import PHOTOGRAPHS, extraction_of
 from regard.data.lines import write_lines
 from regard.extract.extractor import Extractor, Regions
-from regard.extract.gather import ExtractionReport, gather
 from regard.extract.options import Options
-from regard.extract.relating import Relating
+from regard.extract.relation_source import RelationSource
+from regard.extract.split_writer import ExtractionReport, write_splits
 from regard.extract.store import FileRecord, Store, write_settings
 from regard.files import InputError, Stopped, replacing
-from regard.photographs import opened, photographs_in
+from regard.photographs import decode_photograph, list_photographs
 from regard.runtime import stoppable
 
 SKIPPED = "skipped.tsv"
-SHARD = 128  # photographs: what a killed run has to do again, at most
-BATCH = 8  # photographs given to the extractor at once
+SHARD = 128  # photographs per shard: at most these and one batch are lost if the process is killed
+BATCH = 8  # photographs per call of the extractor
+MAX_LISTED = 5  # skipped files that the printed report lists
+
+Progress = Callable[[int, int], None]
 
 
 def extract(
     photographs: Path,
     out: Path,
-    given: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
     *,
     like: Path | None = None,
     captions: Path | None = None,
@@ -51,210 +55,203 @@ def extract(
     workers: int = 2,
     device: str = "cpu",
     extractor: Callable[[Options], Extractor] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ExtractionReport:
-    """Extract the photographs under a folder into the data folder `out`, those alone that it does not have yet.
+    """Extract the photographs under a folder into the data folder `out`. Photographs that it contains are skipped.
 
-    `given` are fields of Options, `captions` a table (Captions.read), `split` as for gather, `relations` "boxes"
-    (geometric), "none", or a file of `regard relations fit`; to name others than before makes them anew. What is not
-    given is as before, else as the data folder `like` was extracted, else the default. `extractor` makes another than
-    the options name. `progress(done, total)` is told of photographs; the report tells of files that cannot be read.
-    Under torchrun the processes divide the work, and the first of them writes the splits. Raises InputError, and
-    Stopped after Ctrl-C or SIGTERM, when what was extracted is kept.
+    A setting that is not passed keeps the value of the earlier run on `out`. In a new folder it is that of the data
+    folder `like`, if there is one, or the default. Under torchrun the processes share the work, and the first process
+    writes the splits. The report lists the files that could not be read. Raises InputError for unusable input, and
+    Stopped after Ctrl-C or SIGTERM; what was extracted until then is kept.
+
+    Parameters
+    ----------
+    photographs
+        Folder of photographs. Subfolders are searched too.
+    out
+        Data folder to create or to continue.
+    options
+        Fields of `Options` by name.
+    like
+        Another extracted data folder, whose options and relations are used.
+    captions
+        Table of sentences (`Captions.read`). "none" clears the earlier choice.
+    split
+        As for `write_splits`. "none" clears the earlier choice.
+    relations
+        "boxes" (geometric relations, the default), "none", or a file that `regard relations fit` wrote. Another choice
+        than before makes the relations anew.
+    workers
+        Number of threads that read and decode photographs.
+    device
+        Device of the models: "cpu" or "cuda".
+    extractor
+        Builds the extractor from the options, in place of the one that the options name.
+    progress
+        Called as `progress(done, total)` after each photograph.
     """
     started = time.monotonic()
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    names = photographs_in(photographs)
-    before = _settings_before(out, like)
-    options = Options.settled(given or {}, before.get("options", {}), like if like and not out.exists() else out)
-    chosen = _chosen(before, captions, split, relations)
-    table = Captions.read(Path(chosen["captions"])) if chosen["captions"] else None
+    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    names = list_photographs(photographs)
+    earlier = _earlier_settings(out, like)
+    resolved = Options.resolve(options or {}, earlier.get("options", {}), like if like and not out.exists() else out)
+    choices = _choices(earlier, captions, split, relations)
+    table = Captions.read(Path(choices["captions"])) if choices["captions"] else None
     if table:
-        table.rows_of(names)  # a table of other photographs is told now, not after the work
-    relating = Relating(chosen["relations"])
-    settings = before | {"photographs": os.path.abspath(photographs), "options": asdict(options)}
+        table.rows_of(names)  # raises InputError for a table of other photographs, before the work rather than after it
+    relation_source = RelationSource(choices["relations"])
+    settings = earlier | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
 
     store = Store(out / PHOTOGRAPHS, rank)
     num_before = len(store.row_of)
-    with store.alone(), stoppable() as asked:
-        if world > 1:
+    with store.locked(), stoppable() as is_stopped:
+        if num_processes > 1:
             torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-        unseen = _unseen(photographs, names[rank::world], store, options.side, max(1, workers), asked, progress)
+        own_names = names[rank::num_processes]
+        new = _new_photographs(photographs, own_names, store, resolved.side, max(1, workers), is_stopped, progress)
         model: Extractor | None = None
-        for batch in _batches(unseen):
-            if model is None:
-                model = extractor(options) if extractor else options.extractor(device)
-                settings |= {"classes": list(model.classes), "models": _same_models(before, options, out)}
-            found = model([photograph for *_, photograph in batch])
-            for (name, hash_, size, _), regions in zip(batch, found, strict=True):
-                if _fits(regions):
-                    store.add(hash_, size, regions)
-                else:
-                    why = f"{name}: its features hold NaN, infinity or values beyond float16 (65,504)."
-                    store.saw(name, replace(store.seen[name], hash="", error=why))
-            if len(store.waiting) >= SHARD:
-                _keep(store, settings, model)
+        for batch in _batches(new):
+            if model is None:  # models are loaded only if there is a new photograph
+                model = extractor(resolved) if extractor else resolved.extractor(device)
+                settings |= {"classes": list(model.classes), "models": _check_models(earlier, resolved, out)}
+            _add(store, batch, model([photograph.image for photograph in batch]))
+            if len(store.pending) >= SHARD:
+                _write_shard(store, settings, model)
         if model:
-            _keep(store, settings, model)
-        if asked():
-            raise Stopped(f"Stopped; what was extracted is kept in {out}. The same command goes on.")
-        if world > 1:
+            _write_shard(store, settings, model)
+        if is_stopped():
+            raise Stopped(f"Stopped. What was extracted is kept in {out}; run the same command to continue.")
+        if num_processes > 1:
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
         report = ExtractionReport()
         if rank == 0:
             store.load()
-            relating.check(settings.get("classes", ()))
-            if before.get("related", relating.made_by) != relating.made_by:
-                for path in set(out.glob("*_relations.npz")) - set(out.glob("*_text_relations.npz")):
-                    path.unlink()
-            # From here on a plain run finishes what this one may leave unfinished.
-            write_settings(store.folder, settings | chosen | {"related": relating.made_by})
-            report = gather(out, store, names, settings.get("classes", ()), table, chosen["split"], relating.make)
+            report = _write_data_folder(out, store, names, settings, choices, table, relation_source)
             report.extracted = len(store.row_of) - num_before
-            with replacing(out / SKIPPED) as temporary:
-                write_lines(temporary, [f"{ascii(name)[1:-1]}\t{why}" for name, why in report.skipped.items()])
     report.seconds = time.monotonic() - started
     return report
 
 
-def _settings_before(out: Path, like: Path | None) -> dict[str, Any]:
-    """How `out` was extracted, else what that has in common with `like`. Raises InputError if either is no such."""
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+def _earlier_settings(out: Path, like: Path | None) -> dict[str, Any]:
+    """The settings of the earlier run on `out`, or those of `like` that a new folder takes over.
+
+    Raises InputError if `out` contains something else, or if `like` was not extracted.
+    """
     if settings := extraction_of(out):
         return settings
-    begun = [path.name for path in (out / PHOTOGRAPHS).glob("*")]
-    ours = all(name.startswith(("lock-", "files-")) or name.endswith((".npz", ".tmp")) for name in begun)
-    others = out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir()))
-    if others or not ours:
+    # A run that was killed early leaves no settings, only these files.
+    stored = [path.name for path in (out / PHOTOGRAPHS).glob("*")]
+    is_ours = all(name.startswith(("lock-", "files-")) or name.endswith((".npz", ".tmp")) for name in stored)
+    has_others = out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir()))
+    if has_others or not is_ours:
         raise InputError(
-            f"{out} exists and contains something else: give a new folder, or one that was extracted before."
+            f"{out} exists and contains something else: expected a new folder, or one that `regard extract` wrote."
         )
     if like is None:
         return {}
     if settings := extraction_of(like):
         return {name: settings[name] for name in ("options", "relations", "models") if name in settings}
-    raise InputError(f"--like {like}: that is not a folder that `regard extract` wrote.")
+    raise InputError(f"--like {like}: expected a folder that `regard extract` wrote.")
 
 
-def _chosen(before: dict[str, Any], captions: Path | None, split: str | None, relations: str | None) -> dict[str, str]:
-    """What may be chosen anew in every run: as given, else as before. "" is none."""
-    given = {"captions": captions, "split": split, "relations": relations}
-    chosen = {name: str((before.get(name) or "") if value is None else value) for name, value in given.items()}
+def _choices(
+    earlier: dict[str, Any], captions: Path | None, split: str | None, relations: str | None
+) -> dict[str, str]:
+    """The settings that every run may change: the value passed, or else the earlier one. "" means none."""
+    passed = {"captions": captions, "split": split, "relations": relations}
+    choices = {name: str((earlier.get(name) or "") if value is None else value) for name, value in passed.items()}
     for name in ("captions", "split"):
-        chosen[name] = "" if chosen[name] == "none" else chosen[name]
-    if chosen["split"] and not SPLIT_NAME.fullmatch(chosen["split"]):
-        raise InputError(f"--split {chosen['split']!r}: expected letters, digits, - and _, such as train, dev or test.")
-    if chosen["captions"]:
-        chosen["captions"] = os.path.abspath(chosen["captions"])
-    relations = chosen["relations"] or "boxes"
-    return chosen | {"relations": os.path.abspath(relations) if Path(relations).is_file() else relations}
+        choices[name] = "" if choices[name] == "none" else choices[name]
+    if choices["split"] and not SPLIT_NAME.fullmatch(choices["split"]):
+        raise InputError(f"--split {choices['split']!r}: expected letters, digits, - and _, such as train or test.")
+    if choices["captions"]:
+        choices["captions"] = os.path.abspath(choices["captions"])
+    relations = choices["relations"] or "boxes"
+    return choices | {"relations": os.path.abspath(relations) if Path(relations).is_file() else relations}
 
 
-def _same_models(before: dict[str, Any], options: Options, out: Path) -> dict[str, str]:
-    """The models' fingerprints. Raises InputError if one is not what the folder was begun with."""
-    now = options.fingerprint()
-    if changed := [path for path, found in before.get("models", {}).items() if found != now.get(path)]:
-        raise InputError(f"{changed[0]} is not what {out} was begun with: give a new folder, or the model as it was.")
+def _check_models(earlier: dict[str, Any], options: Options, out: Path) -> dict[str, str]:
+    """The fingerprints of the models. Raises InputError if a model is not the one that the folder was started with."""
+    now = options.model_fingerprints()
+    if changed := [path for path, fingerprint in earlier.get("models", {}).items() if fingerprint != now.get(path)]:
+        raise InputError(f"{changed[0]} has changed since {out} was started: restore it, or use a new folder.")
     return now
 
 
-def _fits(regions: Regions) -> bool:
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(regions.features.astype(np.float16)).all())
+# Reading --------------------------------------------------------------------------------------------------------------
 
 
-def _keep(store: Store, settings: dict[str, Any], model: Extractor) -> None:
-    if store.waiting:
-        write_settings(store.folder, settings)
-        store.flush(model.num_regions)
+class NewPhotograph(NamedTuple):
+    """A decoded photograph that the store does not contain."""
+
+    name: str
+    hash: str
+    size: tuple[int, int]  # width and height of the file; the image may be scaled down
+    image: Image.Image
 
 
-def told(report: ExtractionReport, out: Path) -> str:
-    """What was made, as lines."""
-    each = report.seconds / max(report.extracted, 1)
-    pace = f" in {report.seconds:.1f} s, {each * 1000:.0f} ms each" if report.extracted else ""
-    lines = [f"{report.extracted:,} photographs extracted{pace}"]
-    for where, (images, texts) in report.splits.items():
-        lines.append(f"  {where:6} {images:,} photographs, {texts:,} sentences")
-    if report.unmatched:
-        lines.append(
-            f"{len(report.unmatched):,} sentences are of no photograph that could be read, the first of "
-            f"{report.unmatched[0]}"
-        )
-    few = list(report.skipped.values())
-    if few:
-        lines.append(f"{len(few):,} files left out ({out / SKIPPED} lists them):")
-        lines += [f"  {why}" for why in few[:5]] + ["  ..."] * (len(few) > 5)
-    lines.append(f"Next: regard data check {out}")
-    return "\n".join(lines)
-
-
-Unseen = tuple[str, str, tuple[int, int], Image.Image]  # name, hash, width and height, photograph
-
-
-def _batches(found: Iterator[Unseen]) -> Iterator[list[Unseen]]:
-    while batch := list(islice(found, BATCH)):
-        yield batch
-
-
-def _unseen(
+def _new_photographs(
     folder: Path,
     names: Sequence[str],
     store: Store,
     side: int,
     workers: int,
-    asked: Callable[[], bool],
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Unseen]:
-    """The photographs that the store does not have, once each, decoded by `workers` threads some steps ahead."""
-    taken: set[str] = set()
+    is_stopped: Callable[[], bool],
+    progress: Progress | None,
+) -> Iterator[NewPhotograph]:
+    """Yield the photographs that the store does not contain, each content once. Threads decode some photographs ahead.
+
+    Ends early if `is_stopped` returns True.
+    """
+    hashes: set[str] = set()
     waiting: deque[tuple[str, Future]] = deque()
-    rest = iter(names)
+    remaining = iter(names)
     with ThreadPoolExecutor(workers) as pool:
         for done in range(len(names)):
-            for name in islice(rest, 2 * BATCH + workers - len(waiting)):
-                waiting.append((name, pool.submit(_read, folder, name, store, side)))
+            for name in islice(remaining, 2 * BATCH + workers - len(waiting)):
+                waiting.append((name, pool.submit(_read_file, folder, name, store, side)))
             name, reading = waiting.popleft()
-            seen, photograph = reading.result()
-            store.saw(name, seen)
+            record, photograph = reading.result()
+            store.record(name, record)
             if progress:
                 progress(done + 1, len(names))
-            if photograph and seen.hash not in taken:
-                taken.add(seen.hash)
-                yield name, seen.hash, *photograph
-            if asked():
+            if photograph and photograph.hash not in hashes:
+                hashes.add(photograph.hash)
+                yield photograph
+            if is_stopped():
                 pool.shutdown(cancel_futures=True)
                 return
 
 
-def _read(
-    folder: Path, name: str, store: Store, side: int
-) -> tuple[FileRecord, tuple[tuple[int, int], Image.Image] | None]:
-    """What a file is, and the photograph where it is one that the store does not have."""
+def _read_file(folder: Path, name: str, store: Store, side: int) -> tuple[FileRecord, NewPhotograph | None]:
+    """The record of a file, and its photograph if the store does not contain it."""
     if name.endswith("/"):
-        return FileRecord(0, 0, error=f"{name} is a folder that may not be read."), None
+        return FileRecord(0, 0, error=f"{name} is a folder without read permission."), None
     if name != " ".join(name.splitlines()).strip() or not _is_utf8(name):
-        return FileRecord(
-            0, 0, error=f"{name!r}: expected a name in UTF-8, of one line, no spaces around it. Rename it."
-        ), None
+        expected = "expected a name in UTF-8, of one line, without spaces around it. Rename the file."
+        return FileRecord(0, 0, error=f"{name!r}: {expected}"), None
     try:
         stat = (folder / name).stat()
         if not S_ISREG(stat.st_mode):
             return FileRecord(0, 0, error=f"{name} is not a file."), None
-        seen, before = FileRecord(stat.st_size, stat.st_mtime_ns), store.seen.get(name)
-        if before and before.hash in store.row_of and (before.bytes, before.time) == (seen.bytes, seen.time):
-            return before, None
+        record, earlier = FileRecord(stat.st_size, stat.st_mtime_ns), store.records.get(name)
+        if earlier and earlier.hash in store.row_of and (earlier.bytes, earlier.time) == (record.bytes, record.time):
+            return earlier, None
         data = (folder / name).read_bytes()
     except OSError as error:
         return FileRecord(0, 0, error=f"{name} cannot be read: {error.strerror}."), None
-    seen = replace(seen, hash=hashlib.blake2b(data, digest_size=16).hexdigest())
-    if seen.hash in store.row_of:
-        return seen, None
+    hash_ = hashlib.blake2b(data, digest_size=16).hexdigest()
+    if hash_ in store.row_of:
+        return replace(record, hash=hash_), None
     try:
-        photograph, size = opened(name, data, side)
+        image, size = decode_photograph(name, data, side)
     except InputError as error:
-        return replace(seen, hash="", error=str(error)), None
-    return seen, (size, photograph)
+        return replace(record, error=str(error)), None
+    return replace(record, hash=hash_), NewPhotograph(name, hash_, size, image)
 
 
 def _is_utf8(name: str) -> bool:
@@ -262,3 +259,71 @@ def _is_utf8(name: str) -> bool:
         return bool(name.encode("utf-8"))
     except UnicodeEncodeError:
         return False
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def _batches(photographs: Iterator[NewPhotograph]) -> Iterator[list[NewPhotograph]]:
+    while batch := list(islice(photographs, BATCH)):
+        yield batch
+
+
+def _add(store: Store, batch: Sequence[NewPhotograph], regions: Sequence[Regions]) -> None:
+    """Add the regions of a batch to the store. A photograph whose features do not fit into float16 is skipped."""
+    for (name, hash_, size, _), own in zip(batch, regions, strict=True):
+        with np.errstate(over="ignore"):
+            is_finite = bool(np.isfinite(own.features.astype(np.float16)).all())
+        if is_finite:
+            store.add(hash_, size, own)
+        else:
+            error = f"{name}: its features contain NaN, infinity or values beyond float16 (65,504)."
+            store.record(name, replace(store.records[name], hash="", error=error))
+
+
+def _write_shard(store: Store, settings: dict[str, Any], model: Extractor) -> None:
+    if store.pending:
+        write_settings(store.folder, settings)
+        store.flush(model.num_regions)
+
+
+def _write_data_folder(
+    out: Path,
+    store: Store,
+    names: Sequence[str],
+    settings: dict[str, Any],
+    choices: dict[str, str],
+    table: Captions | None,
+    relation_source: RelationSource,
+) -> ExtractionReport:
+    """Write the settings, the splits and the list of skipped files."""
+    classes = settings.get("classes", ())
+    relation_source.check_classes(classes)
+    if settings.get("related", relation_source.fingerprint) != relation_source.fingerprint:
+        for path in set(out.glob("*_relations.npz")) - set(out.glob("*_text_relations.npz")):
+            path.unlink()
+    # Written before the splits: if this run is interrupted, a run without options completes it.
+    write_settings(store.folder, settings | choices | {"related": relation_source.fingerprint})
+    report = write_splits(out, store, names, classes, table, choices["split"], relation_source.write)
+    with replacing(out / SKIPPED) as temporary:
+        write_lines(temporary, [f"{ascii(name)[1:-1]}\t{why}" for name, why in report.skipped.items()])
+    return report
+
+
+def render_report(report: ExtractionReport, out: Path) -> str:
+    """Return the lines that `regard extract` prints."""
+    each = report.seconds / max(report.extracted, 1)
+    pace = f" in {report.seconds:.1f} s, {each * 1000:.0f} ms each" if report.extracted else ""
+    lines = [f"{report.extracted:,} photographs extracted{pace}"]
+    for split, (num_photographs, num_sentences) in report.splits.items():
+        lines.append(f"  {split:6} {num_photographs:,} photographs, {num_sentences:,} sentences")
+    if report.unmatched:
+        lines.append(
+            f"{len(report.unmatched):,} sentences skipped, because their photograph is missing or cannot be read, such "
+            f"as {report.unmatched[0]}"
+        )
+    if reasons := list(report.skipped.values()):
+        lines.append(f"{len(reasons):,} files skipped ({out / SKIPPED} lists them):")
+        lines += [f"  {why}" for why in reasons[:MAX_LISTED]] + ["  ..."] * (len(reasons) > MAX_LISTED)
+    lines.append(f"Next: regard data check {out}")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Photograph -> regions: what an extractor is, and the one that a detector, windows and a backbone make together."""
+"""Extractors: from photographs to regions with boxes, labels and features. Composed of a detector and a backbone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,54 +12,64 @@ from regard.boxes import non_maximum_suppression
 from regard.files import InputError
 
 MAX_REGIONS = 100
-WEAK, MOST = 0.05, 300  # detections of a lower score are left out, and those beyond so many
-SAME = 0.45  # of one class, a box that overlaps a better one by a larger IoU is that one again
-# Windows of k x k places and their sides, in fractions of the image; 2 x 2 has a fifth one in the middle.
+MIN_SCORE = 0.05  # of a detection that is kept
+MAX_DETECTIONS = 300  # per photograph
+MAX_SAME_CLASS_IOU = 0.45  # a box with a larger IoU with a better box of its class is a duplicate
+# k: side of the k x k windows, in fractions of the image. 2 x 2 has a fifth window in the middle.
 WINDOWS = {2: 0.65, 3: 0.42, 4: 0.30, 5: 0.24, 6: 0.20}
-COARSE = 14  # the windows of the first two
+NUM_COARSE_WINDOWS = 14  # those of the first two sizes
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in one photograph, in any order; at most some hundreds."""
+    """The detections in one photograph, in any order."""
 
     boxes: Float[np.ndarray, "region 4"]  # x1 y1 x2 y2 as fractions of the photograph
-    labels: Int[np.ndarray, " region"]  # from 1: an index into the detector's classes
+    labels: Int[np.ndarray, " region"]  # index into the detector's classes, from 1
     scores: Float[np.ndarray, " region"]  # 0 to 1
 
     @classmethod
     def none(cls) -> "Detections":
+        """Return no detections."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
     def take(self, index: Shaped[np.ndarray, " index"]) -> "Detections":
+        """Return the detections at `index`."""
         return Detections(self.boxes[index], self.labels[index], self.scores[index])
 
 
 @dataclass(frozen=True)
 class Regions(Detections):
-    """The regions of one photograph, the whole image first; label 0: none; score 0: a window, found by nobody."""
+    """The regions of one photograph. The first is the whole photograph.
+
+    The whole photograph and windows have label 0 (none) and score 0.
+    """
 
     features: Float[np.ndarray, "region feature"]
 
 
-def suppressed(
+def filter_detections(
     boxes: Float[np.ndarray, "candidate 4"],
     labels: Int[np.ndarray, " candidate"],
     scores: Float[np.ndarray, " candidate"],
 ) -> Detections:
-    """Candidates as detections: within the photograph, best first, and of a class none that is an earlier one again."""
-    kept = np.flatnonzero((scores >= WEAK) & np.isfinite(boxes).all(1))
-    best = kept[np.argsort(-scores[kept], kind="stable")][:MOST]
-    found = Detections(boxes[best].clip(0, 1).astype(np.float32), labels[best], scores[best].astype(np.float32))
-    found = found.take(np.flatnonzero((found.boxes[:, 2:] > found.boxes[:, :2]).all(1)))
+    """Return the candidates of a detector that are detections, best first.
+
+    Candidates with a low score, with boxes that are not finite or have no area within the photograph, and duplicates of
+    better candidates of the same class are skipped. Boxes are clipped to the photograph.
+    """
+    valid = np.flatnonzero((scores >= MIN_SCORE) & np.isfinite(boxes).all(1))
+    best = valid[np.argsort(-scores[valid], kind="stable")][:MAX_DETECTIONS]
+    detections = Detections(boxes[best].clip(0, 1).astype(np.float32), labels[best], scores[best].astype(np.float32))
+    detections = detections.take(np.flatnonzero((detections.boxes[:, 2:] > detections.boxes[:, :2]).all(1)))
     # Each class is moved to a place of its own, so that boxes of different classes do not overlap.
-    moved = found.boxes + 2 * found.labels[:, None].astype(np.float32)
-    return found.take(non_maximum_suppression(moved, SAME))
+    moved = detections.boxes + 2 * detections.labels[:, None].astype(np.float32)
+    return detections.take(non_maximum_suppression(moved, MAX_SAME_CLASS_IOU))
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """Finds things. `classes` names its labels, classes[0] being "none"."""
+    """Finds objects in photographs. `classes` are the names of its labels; classes[0] is "none"."""
 
     classes: tuple[str, ...]
 
@@ -68,7 +78,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Describes boxes of photographs, each by `dim` numbers."""
+    """Describes each box of each photograph by `dim` numbers."""
 
     dim: int
 
@@ -79,42 +89,49 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class Extractor(Protocol):
-    """Photographs -> their regions: all that `regard.extract` asks of a model. Write your own as a class like this."""
+    """Returns the regions of photographs. A class with these members can be passed to `extract`."""
 
     @property
-    def classes(self) -> tuple[str, ...]: ...  # names of the labels, the first being "none"; ("none",) without labels
+    def classes(self) -> tuple[str, ...]: ...  # names of the labels; the first is "none", and the only one if no labels
     @property
     def feature_dim(self) -> int: ...
     @property
-    def num_regions(self) -> int: ...  # the most that a photograph gets
+    def num_regions(self) -> int: ...  # largest number of regions per photograph
 
     def __call__(self, photographs: Sequence[Image.Image]) -> list[Regions]: ...
 
 
 @dataclass(frozen=True)
-class Composed:
-    """A detector (or none), windows, and a backbone.
+class ComposedExtractor:
+    """An extractor composed of a detector (or none), windows, and a backbone.
 
-    `num_regions` are taken in this order: the whole image; the detector's boxes of a score of at least `sure`, best
-    first, up to seven tenths of all; the 14 coarse windows; its other boxes; the finer windows. Those that overlap an
-    earlier one by an IoU above `overlap` are left out, but for what fills the image: that has a name, the whole has
-    none. Without `windows` there may be fewer.
-    Raises InputError if a number is out of its range.
+    The first `num_regions` of these are the regions of a photograph:
+
+    1. the whole photograph;
+    2. detections with a score of at least `confidence_threshold`, best first, up to 70 % of `num_regions`;
+    3. the 14 coarse windows;
+    4. the other detections;
+    5. the finer windows.
+
+    A region is skipped if its IoU with an earlier one is above `overlap_threshold`. The whole photograph does not count
+    here, because it has no label, and a detection that fills the photograph has one. If `windows` is False, there may
+    be fewer regions. Raises InputError if a number is out of range.
     """
 
     detector: Detector | None
     backbone: Backbone
     num_regions: int = 36
     windows: bool = True
-    sure: float = 0.25
-    overlap: float = 0.7
+    confidence_threshold: float = 0.25
+    overlap_threshold: float = 0.7
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_regions <= MAX_REGIONS:
-            raise InputError(f"{self.num_regions} regions a photograph: expected 1 to {MAX_REGIONS}.")
-        for name, value in (("sure", self.sure), ("overlap", self.overlap)):
-            if not 0 < value <= 1:
-                raise InputError(f"{name} is {value}: expected a number above 0 and at most 1.")
+            raise InputError(f"num_regions (--regions) is {self.num_regions}: expected 1 to {MAX_REGIONS}.")
+        for name, option in (("confidence_threshold", "--sure"), ("overlap_threshold", "--overlap")):
+            if not 0 < getattr(self, name) <= 1:
+                value = getattr(self, name)
+                raise InputError(f"{name} ({option}) is {value}: expected a number above 0 and at most 1.")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -125,27 +142,29 @@ class Composed:
         return self.backbone.dim
 
     def __call__(self, photographs: Sequence[Image.Image]) -> list[Regions]:
-        found = self.detector(photographs) if self.detector else [Detections.none()] * len(photographs)
-        chosen = [self.choose(detections) for detections in found]
-        features = self.backbone(photographs, [regions.boxes for regions in chosen])
+        detections = self.detector(photographs) if self.detector else [Detections.none()] * len(photographs)
+        selected = [self.select_regions(own) for own in detections]
+        features = self.backbone(photographs, [regions.boxes for regions in selected])
         return [
             Regions(regions.boxes, regions.labels, regions.scores, own)
-            for regions, own in zip(chosen, features, strict=True)
+            for regions, own in zip(selected, features, strict=True)
         ]
 
-    def choose(self, found: Detections) -> Detections:
-        """The whole image, what was found and windows, in the order above and as many as are wanted."""
-        best = found.take(np.argsort(-found.scores, kind="stable")[: 3 * self.num_regions])
-        cut = min(int((best.scores >= self.sure).sum()), max(1, 7 * self.num_regions // 10))
-        sure, unsure = best.take(np.arange(cut)), best.take(np.arange(cut, len(best.scores)))
-        parts = [_unlabelled(np.array([[0, 0, 1, 1]], np.float32)), sure]
+    def select_regions(self, detections: Detections) -> Detections:
+        """Return the regions of a photograph with these detections, in the order above. At most 3 x `num_regions`
+        detections are considered.
+        """
+        best = detections.take(np.argsort(-detections.scores, kind="stable")[: 3 * self.num_regions])
+        num_first = min(int((best.scores >= self.confidence_threshold).sum()), max(1, 7 * self.num_regions // 10))
+        first, others = best.take(np.arange(num_first)), best.take(np.arange(num_first, len(best.scores)))
+        parts = [_unlabelled(np.array([[0, 0, 1, 1]], np.float32)), first]
         if self.windows:
             grid = multi_scale_windows()
-            parts += [_unlabelled(grid[:COARSE]), unsure, _unlabelled(grid[COARSE:])]
+            parts += [_unlabelled(grid[:NUM_COARSE_WINDOWS]), others, _unlabelled(grid[NUM_COARSE_WINDOWS:])]
         else:
-            parts.append(unsure)
+            parts.append(others)
         boxes = np.concatenate([part.boxes for part in parts])
-        kept = np.append(0, 1 + non_maximum_suppression(boxes[1:], self.overlap))[: self.num_regions]
+        kept = np.append(0, 1 + non_maximum_suppression(boxes[1:], self.overlap_threshold))[: self.num_regions]
         labels, scores = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "scores"))
         return Detections(boxes[kept], labels[kept], scores[kept])
 
@@ -155,10 +174,10 @@ def _unlabelled(boxes: Float[np.ndarray, "region 4"]) -> Detections:
 
 
 def multi_scale_windows() -> Float[np.ndarray, "region 4"]:
-    """Square windows (in fractions: of the image's shape) from coarse to fine, each size row by row."""
-    found = []
+    """Return the windows from coarse to fine, each size row by row. They have the aspect ratio of the image."""
+    windows = []
     for count, side in WINDOWS.items():
         starts = np.linspace(0, 1 - side, count, dtype=np.float32)
-        places = [(x, y) for y in starts for x in starts] + [((1 - side) / 2,) * 2] * (count == 2)
-        found += [(x, y, x + side, y + side) for x, y in places]
-    return np.array(found, np.float32)
+        corners = [(x, y) for y in starts for x in starts] + [((1 - side) / 2,) * 2] * (count == 2)
+        windows += [(x, y, x + side, y + side) for x, y in corners]
+    return np.array(windows, np.float32)

@@ -1,4 +1,4 @@
-"""A photograph's pixels as a model reads them: crops, a letterbox, and the values that it was trained with."""
+"""Prepare photographs for a model: crop, scale, and normalize pixels."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from regard.files import InputError, nearest
 
 @dataclass(frozen=True)
 class Pixels:
-    """Values of a model's input: (0..255 - mean) / std, a number a colour of RGB; or of BGR."""
+    """Normalization of pixels for a model: (value - mean) / std for each RGB channel, where values are 0 to 255.
+
+    With `bgr`, the channels are reversed first.
+    """
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -28,14 +31,17 @@ class Pixels:
 
     @classmethod
     def named(cls, name: str) -> "Pixels":
-        """raw: 0 to 255; unit: 0 to 1; symmetric: -1 to 1; imagenet and clip: by the mean and deviation of those."""
+        """Return a normalization by its name. Raises InputError for an unknown name.
+
+        raw: 0 to 255; unit: 0 to 1; symmetric: -1 to 1; imagenet, clip: the mean and standard deviation of these.
+        """
         if name not in NAMED:
-            raise InputError(f"There are no pixels {name!r}. {nearest(name, NAMED)}")
+            raise InputError(f"--pixels {name!r} is not known. {nearest(name, NAMED)}")
         return NAMED[name]
 
     @classmethod
     def of_config(cls, config: dict[str, Any]) -> "Pixels":
-        """The values that an image processor of transformers makes."""
+        """Return the normalization of the configuration of a transformers image processor."""
         unit = 1.0 / config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
         if not config.get("do_normalize", True):
             return cls(std=(unit,) * 3)
@@ -53,38 +59,38 @@ NAMED = {
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON file of settings beside a model; empty where there is none. Raises InputError if it is broken."""
+    """Read a JSON file of settings beside a model. Empty if there is no file. Raises InputError if it is not JSON."""
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text("utf-8"))
+        config = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}). Copy it again.") from None
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
-def crops(
+def crop_boxes(
     photograph: Image.Image, boxes: Float[np.ndarray, "region 4"], width: int, height: int
 ) -> Float[np.ndarray, "region 3 height width"]:
-    """Each box of the photograph, scaled to `width` x `height`: RGB, 0 to 255."""
+    """Cut out each box and scale it to `width` x `height`. Values are RGB, 0 to 255. A crop has at least one pixel."""
     out = np.empty((len(boxes), 3, height, width), np.float32)
     size = np.tile(photograph.size, 2)
-    for place, box in zip(out, boxes * size, strict=True):
+    for target, box in zip(out, boxes * size, strict=True):
         x1, y1, x2, y2 = box.clip(0, size).tolist()
-        x1, y1 = min(x1, size[0] - 1.0), min(y1, size[1] - 1.0)  # a pixel at least
+        x1, y1 = min(x1, size[0] - 1.0), min(y1, size[1] - 1.0)  # at least one pixel
         part = (x1, y1, max(x2, x1 + 1.0), max(y2, y1 + 1.0))
         crop = photograph.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
-        place[:] = np.asarray(crop).transpose(2, 0, 1)
+        target[:] = np.asarray(crop).transpose(2, 0, 1)
     return out
 
 
-def squashed(photograph: Image.Image, width: int, height: int) -> Float[np.ndarray, "3 height width"]:
-    """The whole photograph, its shape given up: RGB, 0 to 255."""
-    return crops(photograph, np.array([[0, 0, 1, 1]], np.float32), width, height)[0]
+def stretch(photograph: Image.Image, width: int, height: int) -> Float[np.ndarray, "3 height width"]:
+    """Scale the photograph to `width` x `height` without keeping its aspect ratio. Values are RGB, 0 to 255."""
+    return crop_boxes(photograph, np.array([[0, 0, 1, 1]], np.float32), width, height)[0]
 
 
-def letterboxed(photograph: Image.Image, width: int, height: int) -> tuple[Float[np.ndarray, "3 height width"], float]:
-    """The photograph at the top left of a grey (114) canvas, as large as fits: RGB, 0 to 255; and its scale."""
+def letterbox(photograph: Image.Image, width: int, height: int) -> tuple[Float[np.ndarray, "3 height width"], float]:
+    """Scale the photograph to fit into the top left of a grey (114) canvas. Return RGB, 0 to 255, and the scale."""
     scale = min(width / photograph.width, height / photograph.height)
     size = max(1, round(photograph.width * scale)), max(1, round(photograph.height * scale))
     canvas = np.full((3, height, width), 114, np.float32)

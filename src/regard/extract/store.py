@@ -1,9 +1,11 @@
-"""What has been extracted, in shards: `DIR/photographs/`. A shard is whole or not there, and is never changed.
+"""The store of extracted photographs: shards in `DIR/photographs/`.
 
-00000-0.npy      float16 [photograph, region, feature]: a shard of process 0
-00000-0.npz      of the same photographs: hash, sizes, counts, boxes, labels, scores
-files-0.jsonl    what process 0 saw of each file, a line a file: its size and time, and its hash or what was wrong
-settings.json    how it was extracted
+A shard is written whole or not at all, and is never changed.
+
+00000-0.npy      float16 [photograph, region, feature]: the features of a shard that process 0 wrote
+00000-0.npz      hash, sizes, counts, boxes, labels and scores of the same photographs
+files-0.jsonl    the record of each file that process 0 read, one per line: size, time, and hash or error
+settings.json    the settings of the extraction
 """
 
 import fcntl
@@ -26,35 +28,38 @@ from regard.files import InputError, replacing
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What is known of a file: as it was when it was read, and its hash, or why it could not be read."""
+    """The state of a file when it was read, and its hash or the reason why it could not be read."""
 
     bytes: int
-    time: int  # of its last change, in nanoseconds
+    time: int  # of the last change, in nanoseconds
     hash: str = ""
     error: str = ""
 
 
 class Store:
-    """The photographs that were extracted so far, by the hash of their files; this process adds shards of its own."""
+    """The photographs that were extracted so far, by the hash of their files. Each process adds its own shards.
+
+    `row_of` is the row of each hash in the shards one after another, in the order of their file names. `arrays` are the
+    arrays of the .npz files in the same order. `records` is the latest record of each file.
+    """
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         self.folder, self.rank = folder, rank
-        self.waiting: list[tuple[str, tuple[int, int], Regions]] = []
+        self.pending: list[tuple[str, tuple[int, int], Regions]] = []  # hash, width and height, regions
         self.load()
 
     def load(self) -> None:
-        """Read what every process has written."""
+        """Read the shards and records of all processes."""
         self.shards = sorted(self.folder.glob("*.npy"))
-        parts = [_arrays(path) for path in self.shards]
+        parts = [_read_shard(path) for path in self.shards]
         self.arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
         self.row_of = {hash_: row for row, hash_ in enumerate(self.arrays.get("hash", np.zeros(0, str)).tolist())}
-        # Of several processes' lines of one file the latest counts.
-        lines = [line for path in self.folder.glob("files-*.jsonl") for line in _lines(path)]
-        self.seen = {name: seen for _, name, seen in sorted(lines, key=lambda line: line[0])}
+        lines = [line for path in self.folder.glob("files-*.jsonl") for line in _read_records(path)]
+        self.records = {name: record for _, name, record in sorted(lines, key=lambda line: line[0])}
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """While the block runs no other process of this rank writes here. Raises InputError if one does already."""
+    def locked(self) -> Iterator[None]:
+        """Keep other processes of the same rank from writing during the block. Raises InputError if one is writing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"lock-{self.rank}", "w") as file:
             try:
@@ -65,27 +70,28 @@ class Store:
                 ) from None
             yield
 
-    def saw(self, name: str, seen: FileRecord) -> None:
-        """Keep what was seen of a file; it is read again only when its size or time change."""
-        if self.seen.get(name) == seen:
+    def record(self, name: str, record: FileRecord) -> None:
+        """Write the record of a file. The file is read again only if its size or time changes."""
+        if self.records.get(name) == record:
             return
-        self.seen[name] = seen
+        self.records[name] = record
         with open(self.folder / f"files-{self.rank}.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"at": time_ns(), "file": name, **vars(seen)}) + "\n")
+            file.write(json.dumps({"at": time_ns(), "file": name, **vars(record)}) + "\n")
 
     def add(self, hash_: str, size: tuple[int, int], regions: Regions) -> None:
-        self.waiting.append((hash_, size, regions))
+        """Add a photograph to the next shard. `size` is width and height in pixels."""
+        self.pending.append((hash_, size, regions))
 
     def flush(self, num_regions: int) -> None:
-        """Write what waits as a shard, padded with zeros to `num_regions`."""
-        if not self.waiting:
+        """Write the pending photographs as a shard, padded with zeros to `num_regions`."""
+        if not self.pending:
             return
-        hashes, sizes, found = zip(*self.waiting, strict=True)
-        taken = [int(path.name[:5]) for path in self.folder.glob("*.np[yz]")]
-        path = self.folder / f"{max(taken, default=-1) + 1:05d}-{self.rank}.npy"
+        hashes, sizes, regions = zip(*self.pending, strict=True)
+        numbers = [int(path.name[:5]) for path in self.folder.glob("*.np[yz]")]
+        path = self.folder / f"{max(numbers, default=-1) + 1:05d}-{self.rank}.npy"
 
         def padded(name: str, dtype: str) -> np.ndarray:
-            values = [getattr(regions, name) for regions in found]
+            values = [getattr(own, name) for own in regions]
             out = np.zeros((len(values), num_regions, *values[0].shape[1:]), dtype)
             with np.errstate(over="ignore"):
                 for row, own in zip(out, values, strict=True):
@@ -96,7 +102,7 @@ class Store:
         arrays: dict[str, Any] = {
             "hash": np.array(hashes),
             "sizes": np.array(sizes, np.int32),
-            "counts": np.array([len(regions.boxes) for regions in found], np.int16),
+            "counts": np.array([len(own.boxes) for own in regions], np.int16),
             "boxes": padded("boxes", "<f4"),
             "labels": padded("labels", "<i2"),
             "scores": padded("scores", "<f2"),
@@ -105,33 +111,36 @@ class Store:
             np.savez(file, **arrays)
         with replacing(path) as temporary, NpyWriter(temporary, features.shape, "<f2") as writer:
             writer.write(features)
-        self.waiting = []
+        self.pending = []
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """What lies beside a shard's features. Raises InputError if either file is broken, or they are not of one."""
+def _read_shard(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the .npz beside a shard's features. Raises InputError if either is damaged or they do not match."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            found = dict(file)
-        if len(found["hash"]) == len(Rows(path)):
-            return found
+            arrays = dict(file)
+        if len(arrays["hash"]) == len(Rows(path)):
+            return arrays
         why = "they differ in length"
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         why = str(error).rstrip(".")
     raise InputError(
-        f"{path} and its .npz are not a complete shard ({why}): remove both, and those are extracted again."
+        f"{path} and its .npz are not a complete shard ({why}): remove both files and run the command again, which "
+        f"extracts their photographs."
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, FileRecord]]:
+def _read_records(path: Path) -> Iterator[tuple[int, str, FileRecord]]:
+    """Yield the time of writing, the name of the file and the record of each line."""
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
-            found = json.loads(line)
-            yield found.pop("at"), found.pop("file"), FileRecord(**found)
+            values = json.loads(line)
+            yield values.pop("at"), values.pop("file"), FileRecord(**values)
         except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # the last line of a process that was killed
+            continue  # the incomplete last line of a process that was killed
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of the extraction to `settings.json` in the store's folder."""
     with replacing(folder / SETTINGS) as temporary:
         temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")

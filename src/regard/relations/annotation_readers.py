@@ -1,4 +1,4 @@
-"""Read annotated relations of Visual Genome, of data folders, or of scene graphs with boxes."""
+"""Readers of annotated relations: Visual Genome, data folders, and scene graphs with boxes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from regard.files import InputError
 from regard.relations.annotations import Annotations
 
 
-class Image(NamedTuple):
+class AnnotatedImage(NamedTuple):
     """The annotations of one image. A region of class "none" is not an object."""
 
     id: str
@@ -24,17 +24,18 @@ class Image(NamedTuple):
     relations: Sequence[tuple[int, str, int]]  # subject, predicate, object
 
 
-def annotations(sources: Sequence[Path], split: str) -> Annotations:
-    """Return the images of all sources that have relations, with one numbering of classes and of predicates.
+def read_annotations(sources: Sequence[Path], split: str) -> Annotations:
+    """Read the images of all sources that have relations, with one numbering of classes and of predicates.
 
-    Raises InputError if no image has relations, and as `images` does.
+    Relations of a region with itself are skipped. Raises InputError if no image has relations, or if a source cannot be
+    read.
     """
     classes: dict[str, int] = defaultdict(lambda: len(classes))
     predicates: dict[str, int] = defaultdict(lambda: len(predicates))
-    classes["none"], predicates["none"]  # both are number 0
+    classes["none"], predicates["none"]  # a look-up adds a name: "none" is number 0 in both
     ids: list[str] = []
     boxes, labels, relations, sizes = [], [], [], [0]
-    for image in (image for source in sources for image in images(source, split)):
+    for image in (image for source in sources for image in read_images(source, split)):
         triples = {(s, predicates[normalize_name(p)], o) for s, p, o in image.relations if s != o}
         if not triples:
             continue
@@ -56,26 +57,27 @@ def annotations(sources: Sequence[Path], split: str) -> Annotations:
     )
 
 
-def images(source: Path, split: str) -> Iterator[Image]:
+def read_images(source: Path, split: str) -> Iterator[AnnotatedImage]:
     """Yield the images of a split of a data folder, or of a JSON file: Visual Genome's relationships, or scene graphs.
 
-    A JSON file is read as a whole (0.7 GB of Visual Genome take some GB of memory) and has no splits. Raises
-    InputError.
+    A JSON file is read as a whole (the 0.7 GB of Visual Genome take some GB of memory) and has no splits. Raises
+    InputError if the source is missing or malformed.
     """
     if source.is_dir():
-        yield from _of_folder(source, split)
+        yield from _read_folder(source, split)
         return
     if not source.is_file():
         raise InputError(f"{source} is not there: expected a data folder, or a JSON file of annotated relations.")
     records = read_json(source) if source.suffix == ".json" else None
     if isinstance(records, list) and records and isinstance(records[0], dict) and "relationships" in records[0]:
-        yield from _of_visual_genome(source, records)
+        yield from _read_visual_genome(source, records)
     else:
         del records
-        yield from _of_graphs(source)
+        yield from _read_scene_graphs(source)
 
 
-def _of_folder(folder: Path, split: str) -> Iterator[Image]:
+def _read_folder(folder: Path, split: str) -> Iterator[AnnotatedImage]:
+    """Relations below the split's threshold of confidence are skipped."""
     opened = Split.open(folder, split)
     if missing := [name for name in ("boxes", "labels", "relations") if name not in opened.fields]:
         raise InputError(f"{folder} {split} has no {' and no '.join(missing)}: expected regions with all three.")
@@ -90,17 +92,17 @@ def _of_folder(folder: Path, split: str) -> Iterator[Image]:
             at = slice(*triples.bounds[row : row + 2])
             columns = (triples.source[at], triples.label[at], triples.target[at], triples.confidence[at])
             relations = [
-                (s, triples.names[p], o)
-                for s, p, o, sure in zip(*(column.tolist() for column in columns), strict=True)
-                if sure >= opened.relation_threshold and max(s, o) < count
+                (s, triples.names[p], o)  # subject, predicate, object
+                for s, p, o, confidence in zip(*(column.tolist() for column in columns), strict=True)
+                if confidence >= opened.relation_threshold and max(s, o) < count
             ]
-            yield Image(opened.ids[row], box[:count], [opened.classes[k] for k in label[:count]], relations)
+            yield AnnotatedImage(opened.ids[row], box[:count], [opened.classes[k] for k in label[:count]], relations)
 
 
 def read_labels(split: Split, rows: np.ndarray) -> np.ndarray:
-    """Return labels, int64 [image, region], zero beyond an image's regions.
+    """Read the class numbers of the images at `rows`: int64 [image, region], zero in padding.
 
-    Raises InputError for a number without a name.
+    Raises InputError for a number without a class name.
     """
     assert split.labels is not None
     labels = split.labels.read(rows).astype(np.int64)
@@ -108,14 +110,15 @@ def read_labels(split: Split, rows: np.ndarray) -> np.ndarray:
         labels *= np.arange(split.num_regions) < split.region_counts[rows, None]
     if wrong := sorted(set(labels.ravel().tolist()) - set(range(len(split.classes)))):
         raise InputError(
-            f"{split.folder} {split.name} has the label {wrong[0]}, of {len(split.classes) - 1} class names."
+            f"{split.folder} {split.name} has the label {wrong[0]}: expected 0 to {len(split.classes) - 1}, the number "
+            f"of class names."
         )
     return labels
 
 
-def _of_visual_genome(path: Path, records: list[dict[str, Any]]) -> Iterator[Image]:
-    """Regions are the subjects and objects of relations; `image_data.json` beside the file has the sizes of images."""
-    sizes = _sizes(path.with_name("image_data.json"))
+def _read_visual_genome(path: Path, records: list[dict[str, Any]]) -> Iterator[AnnotatedImage]:
+    """Regions are the subjects and objects of relations. `image_data.json` beside the file has the image sizes."""
+    sizes = _read_sizes(path.with_name("image_data.json"))
     for place, record in enumerate(records):
         try:
             things: dict[int, tuple[int, str, list[float]]] = {}
@@ -128,43 +131,44 @@ def _of_visual_genome(path: Path, records: list[dict[str, Any]]) -> Iterator[Ima
                     ends.append(things.setdefault(thing["object_id"], (len(things), name, corner))[0])
                 relations.append((ends[0], relation["predicate"], ends[1]))
             boxes = np.array([corner for _, _, corner in things.values()], np.float32).reshape(-1, 4)
-            name = record["image_id"]
+            image_id = record["image_id"]
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise InputError(
-                f"{path}, image {place} is not a file of Visual Genome ({type(error).__name__}: {error}). "
-                f"Copy it again."
+                f"{path}, image {place}: not in the format of Visual Genome ({type(error).__name__}: {error}). Copy "
+                "the file again."
             ) from None
-        yield Image(str(name), _fractions(boxes, sizes.get(name)), [name for _, name, _ in things.values()], relations)
+        classes = [name for _, name, _ in things.values()]
+        yield AnnotatedImage(str(image_id), _to_fractions(boxes, sizes.get(image_id)), classes, relations)
 
 
-def _sizes(path: Path) -> dict[int, Sequence[Any]]:
-    """Width and height by image id, if there is such a file."""
+def _read_sizes(path: Path) -> dict[int, Sequence[Any]]:
+    """Width and height by image id. Empty if there is no such file."""
     try:
         return {each["image_id"]: (each["width"], each["height"]) for each in read_json(path)} if path.exists() else {}
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is not a file of Visual Genome ({type(error).__name__}: {error}). Copy it again."
+            f"{path} is not in the format of Visual Genome ({type(error).__name__}: {error}). Copy the file again."
         ) from None
 
 
-def _of_graphs(path: Path) -> Iterator[Image]:
+def _read_scene_graphs(path: Path) -> Iterator[AnnotatedImage]:
     for name, record in SceneGraphs.load([path]).records.items():
         graph = SceneGraph(record)
         if not graph.relations:
             continue
-        relations = [(s, p, o) for s, p, o, sure in graph.relations if sure >= Split.relation_threshold]
+        relations = [(s, p, o) for s, p, o, confidence in graph.relations if confidence >= Split.relation_threshold]
         try:
             boxes = np.array(record["boxes"], np.float32).reshape(len(graph.labels), 4)
-            boxes = _fractions(boxes, record.get("size") or record.get("size_estimate"))
+            boxes = _to_fractions(boxes, record.get("size") or record.get("size_estimate"))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}, {name}: {type(error).__name__}, {error}. Expected `boxes`, x1 y1 x2 y2 of each label, and "
-                "perhaps `size`, width and height."
+                "optionally `size`, width and height."
             ) from None
-        yield Image(name, boxes, graph.labels, relations)
+        yield AnnotatedImage(name, boxes, graph.labels, relations)
 
 
-def _fractions(boxes: np.ndarray, size: Sequence[Any] | None) -> np.ndarray:
+def _to_fractions(boxes: np.ndarray, size: Sequence[Any] | None) -> np.ndarray:
     """Boxes as fractions. Pixels of an image of unknown size are divided by the extent of its boxes."""
     if not boxes.size or (size is None and boxes.max() <= PIXELS):
         return boxes

@@ -1,4 +1,4 @@
-"""Annotated regions and relations as numbers: the training data of a predictor of relations."""
+"""Annotated regions and relations of images, as arrays: the training data of the relation predictor."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,22 +16,22 @@ BLOCK = 2**20  # pairs of regions in memory at a time, padding included
 
 @dataclass(frozen=True)
 class AnnotationBlock:
-    """Some images, padded with regions of class 0. A relation is image, subject, object, predicate."""
+    """A few images, padded with regions of class 0. A relation is (image, subject, object, predicate)."""
 
     boxes: Float[Tensor, "image region 4"]
     labels: Int[Tensor, "image region"]
     relations: Int[Tensor, "relation 4"]
 
     def observations(self) -> Int[Tensor, "observation 4"]:
-        """Return the relations, and the pairs of two objects without one as relations of predicate 0."""
-        free = pairs_of(self.labels)
+        """Return the relations, and each pair of two objects without a relation as one of predicate 0."""
+        unrelated = pairs_of(self.labels)
         image, subject, target, _ = self.relations.T
-        free[image, subject, target] = False
-        none = free.nonzero()
-        return torch.cat([self.relations, torch.cat([none, none.new_zeros(len(none), 1)], 1)])
+        unrelated[image, subject, target] = False
+        pairs = unrelated.nonzero()
+        return torch.cat([self.relations, torch.cat([pairs, pairs.new_zeros(len(pairs), 1)], 1)])
 
-    def answers(self, num_predicates: int) -> Bool[Tensor, "image region region predicate"]:
-        """Return which relations are annotated, for the predicates from 1."""
+    def relation_masks(self, num_predicates: int) -> Bool[Tensor, "image region region predicate"]:
+        """Return whether each relation is annotated. The last axis starts at predicate 1."""
         count, width = self.labels.shape
         out = torch.zeros(count, width, width, num_predicates, dtype=torch.bool)
         image, subject, target, predicate = self.relations.T
@@ -41,13 +41,13 @@ class AnnotationBlock:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The regions of all images one after another, and their relations sorted by image.
+    """The regions of all images in one list, and their relations sorted by image.
 
-    Classes and predicates count from 1. Number 0 is "none": a region of class 0 is not an object and has no relations.
+    Class 0 and predicate 0 are "none". A region of class 0 is not an object and has no relations.
     """
 
     ids: tuple[str, ...]
-    bounds: np.ndarray  # int64 [image + 1]: image i has the regions from bounds[i] to bounds[i + 1]
+    bounds: np.ndarray  # int64 [image + 1]: the regions of image i are bounds[i] to bounds[i + 1] - 1
     boxes: np.ndarray  # float32 [region, 4], fractions of the image
     labels: np.ndarray  # int64 [region]
     relations: np.ndarray  # int64 [relation, 4]: image, subject and object (regions of that image), predicate
@@ -61,19 +61,21 @@ class Annotations:
         relations, predicates, classes = len(self.relations), len(self.predicates) - 1, len(self.classes) - 1
         return f"{len(self):,} images, {relations:,} relations of {predicates:,} predicates between {classes:,} classes"
 
-    def frequent(self, classes: int | None, predicates: int | None, at_least: int = 10) -> "Annotations":
-        """Return the annotations of the most frequent classes and predicates only.
+    def most_frequent(self, classes: int | None, predicates: int | None, at_least: int = 10) -> "Annotations":
+        """Return the annotations with only the `classes` and `predicates` most frequent names.
 
-        By default these are the ones that occur `at_least` times. Predicates are counted between the classes that are
-        kept.
+        If a number is None, the names that occur at least `at_least` times are kept. Predicates are counted between the
+        classes that are kept.
         """
-        kept = self.named(_frequent(self.labels, self.classes, classes, at_least), self.predicates)
-        return kept.named(kept.classes, _frequent(kept.relations[:, 3], self.predicates, predicates, at_least))
+        kept = self.renumbered(_most_frequent(self.labels, self.classes, classes, at_least), self.predicates)
+        names = _most_frequent(kept.relations[:, 3], self.predicates, predicates, at_least)
+        return kept.renumbered(kept.classes, names)
 
-    def named(self, classes: Sequence[str], predicates: Sequence[str]) -> "Annotations":
-        """Return the annotations renumbered to other lists of names.
+    def renumbered(self, classes: Sequence[str], predicates: Sequence[str]) -> "Annotations":
+        """Return the annotations with the numbers that the names have in other lists.
 
-        Regions and relations with a name that is not on the lists are left out.
+        A region whose class is not in the list gets class 0. Its relations, and those whose predicate is not in the
+        list, are left out.
         """
         labels = renumbering(self.classes, classes)[self.labels]
         image, subject, target, predicate = self.relations.T
@@ -84,16 +86,19 @@ class Annotations:
         return replace(self, labels=labels, relations=relations, classes=tuple(classes), predicates=tuple(predicates))
 
     def held_out_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the images to train on and the tenth of them to measure on, chosen by a hash of their ids."""
-        held = self.id_hashes() % 10 == 0
-        return np.flatnonzero(~held), np.flatnonzero(held)
+        """Return the rows of nine tenths of the images and of the held-out tenth, chosen by a hash of the image ids."""
+        held_out = self.id_hashes() % 10 == 0
+        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def id_hashes(self) -> np.ndarray:
-        """Return int64 [image]: a hash of each image id, for splits that are always the same."""
+        """Return int64 [image]: a hash of each image id, for deterministic splits."""
         return np.array([zlib.crc32(name.encode()) for name in self.ids], np.int64)
 
     def blocks(self, rows: np.ndarray, pairs: int = BLOCK) -> Iterator[AnnotationBlock]:
-        """Yield the images at `rows` in blocks of about `pairs` pairs of regions, by number of regions."""
+        """Yield the images at `rows`, sorted by number of regions, in blocks of at most `pairs` pairs of regions.
+
+        A block has at least one image, so a single image may exceed `pairs`.
+        """
         sizes = np.diff(self.bounds)
         rows = rows[np.argsort(sizes[rows], kind="stable")]
         starts = np.searchsorted(self.relations[:, 0], np.arange(len(self) + 1))
@@ -102,14 +107,14 @@ class Annotations:
             last = len(rows)
             while last - first > 1 and (last - first) * int(sizes[rows[last - 1]]) ** 2 > pairs:
                 last = first + (last - first) // 2
-            some = rows[first:last]
+            chosen = rows[first:last]
             first = last
-            place = np.arange(sizes[some].max(initial=0))
-            real = place < sizes[some, None]
-            region = np.where(real, self.bounds[some, None] + place, 0)
-            counts = starts[some + 1] - starts[some]
-            image = np.repeat(np.arange(len(some)), counts)
-            at = np.arange(len(image)) + np.repeat(starts[some] - np.cumsum(counts) + counts, counts)
+            position = np.arange(sizes[chosen].max(initial=0))
+            real = position < sizes[chosen, None]
+            region = np.where(real, self.bounds[chosen, None] + position, 0)
+            counts = starts[chosen + 1] - starts[chosen]
+            image = np.repeat(np.arange(len(chosen)), counts)
+            at = np.arange(len(image)) + np.repeat(starts[chosen] - np.cumsum(counts) + counts, counts)
             relations = np.concatenate([image[:, None], self.relations[at, 1:]], 1)
             boxes = np.where(real[..., None], self.boxes[region], 0)
             labels = np.where(real, self.labels[region], 0)
@@ -117,14 +122,14 @@ class Annotations:
 
 
 def pairs_of(labels: Int[Tensor, "image region"]) -> Bool[Tensor, "image region region"]:
-    """Return which pairs consist of two different objects."""
+    """Return whether each pair consists of two different objects."""
     objects = labels > 0
     return objects[:, :, None] & objects[:, None, :] & ~torch.eye(labels.shape[1], dtype=torch.bool)
 
 
-def _frequent(seen: np.ndarray, names: Sequence[str], most: int | None, at_least: int) -> tuple[str, ...]:
-    counts = np.bincount(seen, minlength=len(names))
+def _most_frequent(numbers: np.ndarray, names: Sequence[str], limit: int | None, at_least: int) -> tuple[str, ...]:
+    counts = np.bincount(numbers, minlength=len(names))
     counts[0] = 0
     order = np.argsort(-counts, kind="stable")
-    order = order[counts[order] >= at_least] if most is None else order[: min(most, int((counts > 0).sum()))]
-    return ("none", *(names[place] for place in order))
+    order = order[counts[order] >= at_least] if limit is None else order[: min(limit, int((counts > 0).sum()))]
+    return ("none", *(names[number] for number in order))

@@ -1,4 +1,4 @@
-"""Relations that a learnt predictor finds between labelled boxes: `regard relations predict FILE DIR`."""
+"""Relations between labelled boxes from a learnt predictor: `regard relations predict FILE DIR`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,15 +16,16 @@ from regard.relations.annotation_readers import read_labels
 from regard.relations.annotations import pairs_of
 from regard.relations.predictor import Predictor
 
-MOST = 25  # relations per image by default, as in published graphs
+MAX_RELATIONS = 25  # per image by default, as in published graphs
 BLOCK = 2**22  # probabilities in memory at a time
 
 
-def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iterator[str]:
-    """Write `{split}_relations.npz` for each split that has boxes and labels and no relations; yields a line per split.
+def predict_folder(predictor: Predictor, folder: Path, keep: int | None = None) -> Iterator[str]:
+    """Write `{split}_relations.npz` for each split that has boxes and labels but no relations. Yields a line per split.
 
-    `keep` is that of `predicted`. The splits share one list of predicates. Raises InputError if there is nothing to
-    predict for, or if the relations of a split have predicates that the predictor does not have.
+    `keep` is passed to `predict_relations`. All splits use one list of predicates: that of the splits that have
+    relations, if there are any. Raises InputError if no split has boxes and labels, or if that list lacks a predicate
+    of the predictor.
     """
     if not (splits := splits_of(folder)):
         raise InputError(
@@ -47,29 +48,27 @@ def predict(predictor: Predictor, folder: Path, keep: int | None = None) -> Iter
         opened = Split.open(folder, split)
         if without := [name for name in ("boxes", "labels") if name not in opened.fields]:
             lacking += 1
-            yield f"{split}: has no {' and no '.join(without)}, so none are predicted"
+            yield f"{split}: has no {' and no '.join(without)}, so no relations are predicted"
             continue
-        found = predicted(predictor, opened, keep)
-        places = renumbering(predictor.predicates, names)
-        replace(found, label=places[found.label], names=names).save(path, IMAGE_FILE)
-        sure = float((found.confidence >= opened.relation_threshold).mean()) if len(found.label) else 0.0
+        triples = predict_relations(predictor, opened, keep)
+        numbers = renumbering(predictor.predicates, names)
+        replace(triples, label=numbers[triples.label], names=names).save(path, IMAGE_FILE)
+        is_read = triples.confidence >= opened.relation_threshold
+        share = float(is_read.mean()) if len(is_read) else 0.0
         yield (
-            f"{split}: {len(found.label) / opened.num_images:.2f} relations per image, predicted from "
-            f"labels and boxes; "
-            f"{sure:.0%} of them have a confidence of at least {opened.relation_threshold}, and only those are read"
+            f"{split}: {len(is_read) / opened.num_images:.2f} relations per image, predicted from labels and boxes; "
+            f"{share:.0%} have a confidence of at least {opened.relation_threshold}, and only those are read"
         )
     if lacking == len(splits):
-        raise InputError(
-            f"{folder} has no split with boxes and labels, from which relations are predicted: see docs/data.md."
-        )
+        raise InputError(f"{folder} has no split with boxes and labels to predict relations from: see docs/data.md.")
 
 
-def predicted(predictor: Predictor, split: Split, keep: int | None = None) -> Triples:
-    """Return the `keep` most probable pairs of each image, by P(predicate, some relation) of their best predicate.
+def predict_relations(predictor: Predictor, split: Split, keep: int | None = None) -> Triples:
+    """Return the `keep` most probable pairs of each image, ranked by P(predicate, related) of their best predicate.
 
-    By default, an image gets the expected number of its relations (the sum of P(some relation), rounded), 25 at most.
-    Confidence is P(predicate | some relation). No features are read. Raises InputError if the predictor knows none of
-    the classes.
+    By default, the expected number of relations of the image is kept (the sum of P(related) over its pairs, rounded),
+    but at most 25. The confidence of a relation is P(predicate | related). Features are not read. Raises InputError if
+    the predictor knows none of the classes.
     """
     assert split.boxes is not None
     classes = renumbering(split.classes, predictor.classes, unknown=len(predictor.classes))
@@ -84,17 +83,18 @@ def predicted(predictor: Predictor, split: Split, keep: int | None = None) -> Tr
         rows = np.arange(start, min(start + step, split.num_images))
         labels = torch.from_numpy(classes[read_labels(split, rows)])
         boxes = torch.from_numpy(split.boxes.read(rows).astype(np.float32))
-        named = predictor.probabilities(boxes, labels)[..., 1:].flatten(1, 2)  # [image, pair, predicate]
-        best, which = named.max(-1)
-        related = named.sum(-1).clamp(min=1e-30)  # certain of none, it may be 0
-        room = related.sum(1).round().clamp(max=MOST) if keep is None else torch.full((len(rows),), float(keep))
+        probabilities = predictor.probabilities(boxes, labels)[..., 1:].flatten(1, 2)  # [image, pair, predicate]
+        best, predicate = probabilities.max(-1)
+        related = probabilities.sum(-1).clamp(min=1e-30)  # 0 if the predictor is certain that there is no relation
+        expected = related.sum(1).round().clamp(max=MAX_RELATIONS)
+        num_kept = expected if keep is None else torch.full_like(expected, float(keep))
         scores = best.masked_fill(~pairs_of(labels).flatten(1), -1)
         ranked, order = torch.sort(scores, dim=1, descending=True, stable=True)
-        taken = (ranked >= 0) & (torch.arange(width**2) < room[:, None])
-        image, pair = taken.nonzero()[:, 0], order[taken]
-        sure = best[image, pair] / related[image, pair]
-        parts.append((image + start, pair // width, pair % width, which[image, pair] + 1, sure))
-    item, source, target, label, confidence = (torch.cat(columns).numpy() for columns in zip(*parts, strict=True))
+        kept = (ranked >= 0) & (torch.arange(width**2) < num_kept[:, None])
+        image, pair = kept.nonzero()[:, 0], order[kept]
+        certainty = best[image, pair] / related[image, pair]
+        parts.append((image + start, pair // width, pair % width, predicate[image, pair] + 1, certainty))
+    item, source, target, label, confidence = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Triples.of(
         item, source, target, label, predictor.predicates, split.num_images, confidence.astype(np.float16)
     )

@@ -1,4 +1,4 @@
-"""Relations between words from parsed sentences, stored beside the sentences: `regard data parse DIR`."""
+"""Relations between words from parsed sentences, written beside the sentences: `regard data parse DIR`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,30 +17,34 @@ CHUNK = 4096  # sentences parsed at a time
 def parse_split(
     folder: Path, split: str, parser: Parser | None = None, progress: Callable[[int], None] | None = None
 ) -> float:
-    """Write `{split}_text_relations.npz` with the roles that `parser` finds; return the mean edges per sentence.
+    """Parse the sentences of a split and write `{split}_text_relations.npz`.
 
-    By default, `parser` is our own. Raises InputError for a split that has relations between words already.
+    `parser` is by default the parser that comes with Regard. `progress(n)` is called after every `n` sentences. Returns
+    the mean number of relations per sentence. Raises InputError if the split already has relations between words.
     """
     files = Files(data_folder(folder), split)
     path = files.path("text_relations.npz")
     if path.exists():
-        raise InputError(f"{path} is there already: remove it to parse the sentences instead.")
+        raise InputError(f"{path} already exists: remove it to parse the sentences instead.")
     captions = Lines(files.path("caps.txt"))
-    found = parsed(captions, parser, progress)
-    found.save(path, TEXT_FILE)
-    return len(found.label) / max(len(captions), 1)
+    triples = parse_sentences(captions, parser, progress)
+    triples.save(path, TEXT_FILE)
+    return len(triples.label) / max(len(captions), 1)
 
 
-def parsed(
+def parse_sentences(
     captions: Sequence[str], parser: Parser | None = None, progress: Callable[[int], None] | None = None
 ) -> Triples:
-    """Return the roles that `parser` (by default our own) finds in sentences."""
+    """Return the relations between words that `parser` (by default the one of Regard) finds in sentences.
+
+    `progress(n)` is called after every `n` sentences.
+    """
     parse, columns = parser or own_parser(), [np.zeros((0, 4), np.int32)]
     for start in range(0, len(captions), CHUNK):
-        some = [captions[row] for row in range(start, min(start + CHUNK, len(captions)))]
-        edges = [(start + row, *edge) for row, found in enumerate(parse(some)) for edge in found.edges]
+        chunk = [captions[row] for row in range(start, min(start + CHUNK, len(captions)))]
+        edges = [(start + row, *edge) for row, sentence in enumerate(parse(chunk)) for edge in sentence.edges]
         columns.append(np.array(edges, np.int32).reshape(-1, 4))
         if progress:
-            progress(len(some))
+            progress(len(chunk))
     text, head, dependent, role = np.concatenate(columns).T
     return Triples.of(text, head, dependent, role, ROLES, len(captions))

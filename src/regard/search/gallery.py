@@ -13,7 +13,7 @@ from regard.data.split import with_relations
 from regard.encode import check_inputs, encode_images
 from regard.files import InputError
 from regard.matcher import Matcher
-from regard.relations.from_sentences import parsed
+from regard.relations.from_sentences import parse_sentences
 from regard.runtime import inner
 from regard.score import score_all
 
@@ -71,5 +71,5 @@ class Gallery:
         tokenizer = self.model.tokenizer
         texts = tokenizer(list(sentences))
         if self.model.needs() & {"text_relations", "roles"}:
-            texts = with_relations(texts, parsed(sentences), np.arange(len(sentences)), tokenizer.offset)
+            texts = with_relations(texts, parse_sentences(sentences), np.arange(len(sentences)), tokenizer.offset)
         return self.search(texts, k, shortlist)
