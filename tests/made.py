@@ -64,7 +64,7 @@ def texts(count: int = 7, words: int = 9, seed: int = 0) -> Texts:
 def model(name: str, seed: int = 0, **options: Any) -> Matcher:
     """A small model in eval mode in which every part has an effect: no scale is zero, no running mean is trivial.
 
-    Options of tables within the configuration have dotted names, such as `graph.spatial`.
+    Options in nested tables have dotted names, such as `graph.spatial`.
     """
     torch.manual_seed(seed)
     settings = override({}, [f"{key}={json.dumps(value)}" for key, value in {"dim": DIM, **options}.items()])
@@ -86,7 +86,7 @@ def model(name: str, seed: int = 0, **options: Any) -> Matcher:
 def exact(name: str, options: dict[str, Any], count: int = 5, sentences: int = 7) -> tuple[Matcher, Images, Texts]:
     """`model`, `images` and `texts` in float64, where rounding differs between processors by 1e-15, not by 1e-6.
 
-    The model is built once and shared: a test may not change it, and one that trains makes its own.
+    The model is built once and shared, so a test must not change it. A test that trains builds its own.
     """
     inputs = images(count).to(torch.float64), texts(sentences).to(torch.float64)
     return _shared(MODELS[name], name, tuple(options.items())), *inputs
@@ -94,18 +94,18 @@ def exact(name: str, options: dict[str, Any], count: int = 5, sentences: int = 7
 
 @cache
 def _shared(kind: type[Matcher], name: str, options: tuple[tuple[str, Any], ...]) -> Matcher:
-    """`kind` is in the key because a test may give a name to a class of its own."""
+    """`kind` is part of the key because a test may register its own class under a name."""
     return model(name, **dict(options)).double().requires_grad_(False)
 
 
-# Tolerances for numbers of order 1 held in float64. The errors measured are below 1e-13, and a missing or a wrong term
-# is above 1e-6.
+# Tolerances for float64 numbers of order 1. Measured rounding errors are below 1e-13; a missing or wrong term changes a
+# number by more than 1e-6.
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
 # For float64 numbers that were rounded to float32 once, as `score_all` returns them: twice the largest rounding error.
 ROUNDED = {"atol": 1e-10, "rtol": torch.finfo(torch.float32).eps}
 
 
-# One option of each configuration at a time, away from its default; every one must pass the laws and its oracle.
+# Configurations in which mostly one option differs from its default. Each must pass the laws and equal its oracle.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     (name, options) for name in MODELS for options in import_module(f"reference.{name}").VARIANTS
 ]
@@ -113,10 +113,10 @@ NAMES = ["-".join([name, *(f"{key}={value}" for key, value in options.items())])
 
 
 def folder(path: Path, seed: int = 0) -> Path:
-    """A data folder of train and dev, 12 images each, in the compact form, with everything optional there.
+    """A data folder with splits train and dev of 12 images each, in the compact form, with all optional files.
 
-    An image has 2 to 5 regions x 8 features of 8 classes, and its two sentences name some of them: it can be learnt.
-    Images 0 and 7 pass for twins, and 3 and 4.
+    An image has 2 to 5 regions of 8 classes, with 8 features each, and two sentences that name some of the classes, so
+    that a model can learn to match them. Images 0 and 7, and images 3 and 4, are declared as twins.
     """
     path.mkdir(parents=True)
     random = np.random.default_rng(seed)
@@ -171,8 +171,11 @@ ANNOTATED_PREDICATES = ("none", "left of", "right of", "wearing", "near")
 
 
 def annotated(count: int, seed: int = 0, regions: tuple[int, int] = (2, 5), parts: float = 0.4) -> Annotations:
-    """Boxes and classes at random. A part of the pairs that are not far apart in y are related: a man to a hat by
-    `wearing`, and perhaps by `near` besides, any others by `left of` or `right of`, as their centres lie."""
+    """Images with random boxes and classes. A share of the pairs that are close in y are related.
+
+    A man is related to a hat by `wearing`, and sometimes also by `near`; any other pair is related by `left of` or
+    `right of`, according to the centres.
+    """
     random = np.random.default_rng(seed)
     sizes = random.integers(regions[0], regions[1] + 1, count)
     total = int(sizes.sum())
@@ -201,14 +204,15 @@ PLAIN = ["train.precision=32-true", "train.warmup_steps=0", "train.schedule=cons
 
 
 def recipe(name: str = "scan-f8k", *settings: str) -> Recipe:
-    """A recipe of the package, small and in float32, with `settings` over that."""
+    """A recipe of the package, made small and in float32, then changed by `settings`."""
     return Recipe.read(name, [f"{Recipe.read(name).model}.dim={DIM}", *SMALL, *PLAIN, *settings])
 
 
 def command(arguments: list[str], errors: Path, dies_at: int = 0) -> None:
-    """The command line in this process, its errors in a file; with `dies_at`, kill -9 around that rename of a file.
+    """Run the command line in this process, with its errors in a file. `dies_at` kills the process at a file's rename.
 
-    An even `dies_at` is before the rename, an odd one after it: the places between which a run's files may disagree.
+    An even `dies_at` kills it before that rename, an odd one after it. Between these moments, the files of a run may be
+    inconsistent.
     """
     torch.set_num_threads(1)
     rename, renames = os.replace, 0

@@ -8,7 +8,7 @@ from regard.files import InputError
 
 
 def same(a, b):
-    """Whether two batches hold the same fields with the same values."""
+    """Whether two batches have the same fields with the same values."""
     first, second = a.tensors(), b.tensors()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
@@ -46,7 +46,7 @@ def test_parts_join_to_the_whole_padded_to_the_widest():
 
 
 def test_parts_with_different_fields_do_not_join():
-    """Else boxes would be lost, or an image get those of another, without a word."""
+    """Otherwise boxes would be lost, or an image would silently get the boxes of another."""
     images = made.images(2)
     bare = Images(images.features, images.mask)
     for parts in ([images, bare], [bare, images]):
@@ -68,7 +68,7 @@ def test_a_batch_comes_back_from_disk(batch, tmp_path):
     assert same(type(batch).load(tmp_path / "batch.safetensors"), batch)
 
 
-def test_what_is_not_on_disk_or_of_another_class_is_refused(tmp_path):
+def test_files_that_are_absent_damaged_or_of_another_kind_are_refused(tmp_path):
     path = tmp_path / "batch.safetensors"
     made.images(3).save(path)
     with pytest.raises(InputError, match=r"has class 'Images', expected 'Texts': encode the items again"):
@@ -98,7 +98,7 @@ def test_what_is_not_on_disk_or_of_another_class_is_refused(tmp_path):
 
 
 def test_trimming_cuts_the_fragment_axis_and_no_other():
-    """Also where the vectors are as wide as there are fragments, and where a hole lies before the last real one."""
+    """Also if vectors are as wide as the number of fragments, and if the mask has a hole before the last real one."""
     mask = torch.tensor([[True, False, True, False], [True, False, False, False]])
     vectors = torch.randn(2, 4, 4)
     trimmed = Pooled(vectors, mask, torch.randn(2, 4)).trimmed()

@@ -1,6 +1,6 @@
 """The laws, for every model and each of its options.
 
-Held in float64: there no processor's order of summation comes near a tolerance.
+They are tested in float64, where differences between processors in the order of summation are far below a tolerance.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ every_model = pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=ma
 
 
 def wider(batch: Batch, garbage: bool) -> Batch:
-    """The same batch with three more places of padding, zero or filled with values that no one may read."""
+    """The same batch with three more positions of padding, zero or filled with values that must not be read."""
     random = torch.Generator().manual_seed(5)
     mask = batch.mask
     places = mask.shape[1]
@@ -44,20 +44,20 @@ def _real(mask: torch.Tensor, tensor: torch.Tensor, axes: int) -> torch.Tensor:
     return both.reshape(*both.shape, *[1] * (tensor.ndim - both.ndim)).expand(tensor.shape)
 
 
-def same_gradients(found: dict[str, torch.Tensor | None], want: dict[str, torch.Tensor | None]) -> None:
-    """To a part of each gradient's largest number: what cancels within it may leave a rounding error of that size."""
-    assert found.keys() == want.keys()
+def same_gradients(gradients: dict[str, torch.Tensor | None], want: dict[str, torch.Tensor | None]) -> None:
+    """Compare relative to the largest number of each gradient: terms that cancel leave rounding errors of that size."""
+    assert gradients.keys() == want.keys()
     for key, gradient in want.items():
         if gradient is None:  # of a loss of its own
-            assert found[key] is None, key
+            assert gradients[key] is None, key
             continue
         scale = float(gradient.abs().max())
-        torch.testing.assert_close(found[key], gradient, atol=1e-9 * scale + 1e-9, rtol=1e-9, msg=key)
+        torch.testing.assert_close(gradients[key], gradient, atol=1e-9 * scale + 1e-9, rtol=1e-9, msg=key)
 
 
 @every_model
 @torch.no_grad()
-def test_1_a_score_depends_on_its_pair_alone(name, options):
+def test_1_a_score_depends_only_on_its_pair(name, options):
     model, images, texts = made.exact(name, options, 3, 4)
     scores = model(images, texts)
     encoded = [model.encode_images(images[[i]]) for i in range(len(images))]
@@ -77,7 +77,7 @@ def test_2_and_3_padding_changes_nothing(name, options, garbage):
 
 @every_model
 def test_3_padding_changes_no_training_step(name, options):
-    """In training mode too: batch normalisation must count neither what lies in the padding nor how much there is."""
+    """In training mode, batch normalisation must depend neither on values in the padding nor on its amount."""
     images, texts, gradients = made.images(), made.texts(), []
     for some_images, some_texts in ((images, texts), (wider(images, True), wider(texts, True))):
         model = made.model(name, **options).double().train()
@@ -88,7 +88,7 @@ def test_3_padding_changes_no_training_step(name, options):
 
 @every_model
 @torch.no_grad()
-def test_4_encoding_in_parts_is_encoding_at_once(name, options):
+def test_4_encoding_in_parts_equals_encoding_at_once(name, options):
     model, images, texts = made.exact(name, options)
     whole = model.score(model.encode_images(images), model.encode_texts(texts))
     # A name for one expression: a def would be four lines.
@@ -118,7 +118,7 @@ def test_6_every_parameter_gets_a_gradient(name, options):
     scores = model.score(images, texts)
     matches = torch.arange(5)[:, None] == torch.tensor([0, 1, 2, 3, 4, 0, 1])
     (scores.square().sum() + sum(model.extra_losses(images, texts, scores, matches).values())).backward()
-    # torch leaves an embedding's padding row alone; everything else must move.
+    # torch gives the padding row of an embedding no gradient; every parameter as a whole must have one.
     idle = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert idle == []
 
@@ -135,7 +135,7 @@ def test_7_an_encoding_comes_back_from_disk(name, options, tmp_path):
         model.image_encoding.load(tmp_path / "images.safetensors", "abc"),
         model.text_encoding.load(tmp_path / "texts.safetensors", "abc"),
     )
-    # A file's tensors lie at other addresses, where some products are summed in another order.
+    # Tensors from a file have another alignment in memory, which changes the order of some sums.
     torch.testing.assert_close(model.score(*loaded), model.score(images, texts), **made.EXACT)
 
 
@@ -156,8 +156,8 @@ def test_7b_the_scored_part_of_an_encoding_comes_back_from_disk(name, options, t
 
 @every_model
 @torch.no_grad()
-def test_5b_evaluation_blocks_are_the_whole(name, options):
-    """Sorted, cut and trimmed, in a given array: the same scores in the same places."""
+def test_5b_evaluation_in_blocks_equals_the_whole(name, options):
+    """Items are sorted, cut into blocks and trimmed; the scores in the given array are those of the whole."""
     model, images, texts = made.exact(name, options, 3, 4)
     images, texts = model.encode_images(images), model.encode_texts(texts)
     whole = model.score(images, texts)
@@ -177,18 +177,18 @@ def test_8_search_is_the_sorted_matrix(name, options):
     scores = model.score(encoded, model.encode_texts(texts))
     index = Gallery(model, model.for_scoring(encoded), "abcde")
     for shortlist in (None, 5):
-        found = index.search(texts, 4, shortlist)
-        ranked = torch.tensor([[hit.score for hit in hits] for hits in found], dtype=torch.float64)
+        results = index.search(texts, 4, shortlist)
+        ranked = torch.tensor([[hit.score for hit in hits] for hits in results], dtype=torch.float64)
         torch.testing.assert_close(ranked, scores.T.topk(4).values, **made.ROUNDED)
-        for text, hits in enumerate(found):
+        for text, hits in enumerate(results):
             assert [hit.id for hit in hits] == ["abcde"[hit.image] for hit in hits]
-            told = scores[[hit.image for hit in hits], text]
-            torch.testing.assert_close(ranked[text], told, **made.ROUNDED)
+            expected = scores[[hit.image for hit in hits], text]
+            torch.testing.assert_close(ranked[text], expected, **made.ROUNDED)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_10_it_learns_a_small_split(name):
-    """From chance to near all right on eight pairs: far above what a broken gradient reaches."""
+    """From chance to at least 14 of 16 correct on eight pairs: far above what a broken gradient reaches."""
     torch.manual_seed(0)
     model = made.model(name).train()
     images, texts = made.images(8), made.texts(8)
@@ -219,7 +219,7 @@ def test_11_alignments_are_finite_and_zero_on_padding(name, options):
 @every_model
 @torch.no_grad()
 def test_12_the_order_of_regions_does_not_matter(name, options):
-    """But to a model that reads them one after another: there another order must be another score."""
+    """Except in a model that reads regions one after another: there, another order must give another score."""
     model, images, texts = made.exact(name, options)
     order = torch.tensor([3, 5, 0, 1, 4, 2])
     moved = Images(
@@ -241,14 +241,14 @@ def test_12_the_order_of_regions_does_not_matter(name, options):
 
 
 def test_one_image_and_one_word_is_a_pair():
-    """The field's bare squeezes crash here."""
+    """A `squeeze` without an axis, common in the authors' code, fails here."""
     for name in MODELS:
         scores = made.model(name)(made.images(1, 1), made.texts(1, 1))
         assert scores.shape == (1, 1)
         assert scores.isfinite().all()
 
 
-def test_texts_are_what_the_tests_think():
+def test_the_longest_text_has_nine_words():
     texts = made.texts()
     assert isinstance(texts, Texts)
     assert texts.mask.sum(1).max() == 11  # nine words between <start> and <end>

@@ -19,8 +19,8 @@ from regard.models import MODELS
 
 
 def items(vectors: torch.Tensor, mask: torch.Tensor, batch: Images | Texts) -> list[Item]:
-    """Each image or text alone, without padding, in float64; `mask` says which of `vectors` are real."""
-    found = []
+    """Each image or text on its own, without padding; `mask` says which of `vectors` are real."""
+    result = []
     for row, real in enumerate(mask):
         count = int(real.sum())
         rows = {name: tensor[row, :count].double().numpy() for name, tensor in batch.tensors().items()}
@@ -28,17 +28,17 @@ def items(vectors: torch.Tensor, mask: torch.Tensor, batch: Images | Texts) -> l
         labels = None if "labels" not in rows else rows["labels"].astype(int)
         features = list(rows.get("features", []))
         some = list(vectors[row, :count].double().numpy())
-        found.append(Item(some, features, rows.get("boxes"), labels, relations))
-    return found
+        result.append(Item(some, features, rows.get("boxes"), labels, relations))
+    return result
 
 
 def oracle(model: Matcher, name: str, images: Images, texts: Texts) -> np.ndarray:
     """The reference score of every pair, from each side's projected fragments."""
     words = model.words(texts)
-    seen = items(model.project(images.features), images.mask, images)
-    told = items(words.vectors, words.mask, texts)
+    image_items = items(model.project(images.features), images.mask, images)
+    text_items = items(words.vectors, words.mask, texts)
     score = import_module(f"reference.{name}").score
-    return np.array([[score(model, image, text) for text in told] for image in seen])
+    return np.array([[score(model, image, text) for text in text_items] for image in image_items])
 
 
 @pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES)
@@ -47,7 +47,7 @@ def test_a_model_equals_its_oracle(name, options):
     model, images, texts = made.exact(name, options, 4, 5)
     scores = model(images, texts).numpy()
     assert scores.shape == (4, 5)
-    # The equations have no guard of a norm against 0 (1e-16 under the root): short vectors show it, up to 1e-9.
+    # Models add 1e-16 under the root of a norm; the equations do not. Scores of short vectors differ by up to 1e-9.
     np.testing.assert_allclose(scores, oracle(model, name, images, texts), atol=1e-8, rtol=0)
 
 
@@ -56,16 +56,16 @@ def test_a_model_equals_its_oracle(name, options):
 )
 @torch.no_grad()
 def test_each_option_changes_the_score(name, options):
-    """With the same seed: an option that changes nothing is not wired in."""
+    """Both models have the same seed, so an option that changes no score has no effect."""
     (plain, images, texts), (other, *_) = made.exact(name, {}), made.exact(name, options)
     assert (plain(images, texts) - other(images, texts)).abs().max() > 1e-4
 
 
-ALL_OF_RESG = [field.name for field in fields(MODELS["resg"].Config)]  # its losses are tried in test_resg.py
+ALL_OF_RESG = [field.name for field in fields(MODELS["resg"].Config)]  # test_resg.py tests its losses
 
 
 def option_names(config: type, prefix: str = "") -> set[str]:
-    """The names of all options, those of tables within the configuration with their table: `graph.spatial`."""
+    """The names of all options; those of a nested table contain its name, as in `graph.spatial`."""
     names = set()
     for field in fields(config):
         nested = is_dataclass(field.type)
@@ -75,11 +75,11 @@ def option_names(config: type, prefix: str = "") -> set[str]:
 
 def test_every_option_is_among_the_variants():
     for name, model in MODELS.items():
-        tried = {key for other, options in made.VARIANTS if other == name for key in options}
+        tested = {key for other, options in made.VARIANTS if other == name for key in options}
         numbers = {"dim", "iou_threshold", "graph.iou_threshold", "graph.num_kernels"}
         numbers |= {"interaction.region_temperature", "interaction.word_temperature"}
         of_training = {"dropout", *(option for option in ALL_OF_RESG if option.startswith(("center", "margin")))}
-        assert option_names(model.Config) - tried - numbers - of_training == set()
+        assert option_names(model.Config) - tested - numbers - of_training == set()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -103,7 +103,7 @@ def test_relations_and_boxes_reach_the_score_of_cmsei():
 
 
 @torch.no_grad()
-def test_only_directed_relations_tell_the_subject_from_the_object():
+def test_only_directed_relations_distinguish_subject_and_object():
     images, texts = made.images(), made.texts()
     swapped = Images(**{**images.tensors(), "relations": images.relations.mT})
     undirected, directed = made.model("cmsei"), made.model("cmsei", **{"graph.directed": True})
@@ -111,7 +111,7 @@ def test_only_directed_relations_tell_the_subject_from_the_object():
     assert (directed(images, texts) - directed(swapped, texts)).abs().max() > 1e-4
 
 
-def test_a_model_without_its_inputs_says_which():
+def test_an_absent_input_is_named():
     images = made.images()
     bare = Images(images.features, images.mask)
     model = made.model("cmsei")
@@ -122,7 +122,7 @@ def test_a_model_without_its_inputs_says_which():
 
 
 @torch.no_grad()
-def test_tvrn_without_all_that_it_adds_is_sgraf():
+def test_tvrn_without_its_additions_equals_sgraf():
     bare = {"context": "none", "unify": "none", "expand": False, "refine": "none", "enhancement": "none"}
     stripped, images, texts = made.exact("tvrn", {"similarity_dim": 8, **bare})
     sgraf = made.model("sgraf", similarity_dim=8).double()
@@ -132,12 +132,12 @@ def test_tvrn_without_all_that_it_adds_is_sgraf():
 
 
 @torch.no_grad()
-def test_dependencies_and_boxes_reach_the_score_of_tvrn_either_way_round():
+def test_boxes_and_undirected_dependencies_reach_the_score_of_tvrn():
     model, images, texts = made.exact("tvrn", {"iou_threshold": 0.05})
     scores = model(images, texts)
     shuffled = Images(**{**images.tensors(), "boxes": images.boxes.flip(1)})
     assert (model(shuffled, texts) - scores).abs().max() > 1e-4
     assert (model(images, replace(texts, relations=texts.relations.flip(0))) - scores).abs().max() > 1e-4
-    # An edge is an edge, whichever end is the head and whatever its label.
+    # Neither the direction nor the label of a dependency matters.
     turned = replace(texts, relations=(texts.relations.mT > 0).long())
     torch.testing.assert_close(model(images, turned), scores, **made.EXACT)

@@ -1,4 +1,4 @@
-"""ReSG's own losses against plain loops, and what its relation nodes say."""
+"""The losses of ReSG against plain loops, and its relation nodes."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def distance(a, b):
     return float(((a - b) ** 2).sum())
 
 
-def test_the_center_hinge_that_ranks(vectors):
+def test_the_ranking_center_hinge(vectors):
     images, texts = (some.numpy() for some in vectors)
     middle = [unit((images[i] + texts[MATCHES[i]].sum(0)) / (1 + int(MATCHES[i].sum()))) for i in range(3)]
     expected = 0.0
@@ -39,7 +39,7 @@ def test_the_center_hinge_that_ranks(vectors):
     assert float(centers(*vectors, MATCHES, made.model("resg").config)) == pytest.approx(expected)
 
 
-def test_the_center_hinge_that_pulls(vectors):
+def test_the_pulling_center_hinge(vectors):
     images, texts = (some.numpy() for some in vectors)
     config = made.model("resg", center="pull", center_margin=0.1).config
     expected = sum(
@@ -57,13 +57,13 @@ def test_one_image_has_no_other_center(vectors):
 
 
 def test_fixed_centers_have_no_gradient(vectors):
-    """A vector far from all others' centers is then pulled, and its center does not come to meet it."""
-    found = []
+    """If centers are fixed, the gradient moves only the vectors; otherwise it also moves their centers."""
+    gradients = []
     for fixed in (False, True):
         images, texts = (some.clone().requires_grad_() for some in vectors)
         centers(images, texts, MATCHES, made.model("resg", center_fixed=fixed).config).backward()
-        found.append(texts.grad)
-    assert (found[0] - found[1]).abs().max() > 1e-3
+        gradients.append(texts.grad)
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-3
 
 
 def test_the_margin_counts_other_sentences_of_an_image_as_positive():
@@ -74,7 +74,7 @@ def test_the_margin_counts_other_sentences_of_an_image_as_positive():
     assert float(margin(scores, MATCHES, 0.4, 0.1)) == pytest.approx(expected)
 
 
-def test_a_learnt_middle_goes_where_both_sides_weigh_the_same():
+def test_a_learnt_middle_converges_within_the_scores():
     middle = torch.tensor(-0.5, requires_grad=True)
     scores = torch.linspace(-0.2, 0.6, 15).reshape(3, 5)
     for _ in range(400):
@@ -104,36 +104,36 @@ def test_each_loss_can_be_switched_off(options, names):
 
 @pytest.mark.parametrize("kind", ["center", "margin"])
 def test_losses_are_weighted(kind):
-    found = []
+    losses = []
     for weight in (1.0, 0.5):
         model = made.model("resg", **{f"{kind}_weight": weight})
         images, texts = model.encode_images(made.images()), model.encode_texts(made.texts())
         matches = torch.eye(5, 7).bool()
-        found.append(float(model.extra_losses(images, texts, model.score(images, texts), matches)[kind].detach()))
-    assert found[1] == pytest.approx(found[0] / 2)
+        losses.append(float(model.extra_losses(images, texts, model.score(images, texts), matches)[kind].detach()))
+    assert losses[1] == pytest.approx(losses[0] / 2)
 
 
 @torch.no_grad()
 def test_relations_align_with_their_ends():
     model, images, texts = made.model("resg"), made.images(), made.texts()
-    seen, told = model.encode_images(images), model.encode_texts(texts)
-    found = model.align_relations(seen, told)
-    assert found.similarity.shape == (5, 7, seen.relation_mask.shape[1], told.relation_mask.shape[1])
-    real = found.image_mask[:, None, :, None] & found.text_mask[None, :, None, :]
-    assert (found.similarity[~real] == 0).all()
+    image_graphs, text_graphs = model.encode_images(images), model.encode_texts(texts)
+    alignment = model.align_relations(image_graphs, text_graphs)
+    assert alignment.similarity.shape == (5, 7, image_graphs.relation_mask.shape[1], text_graphs.relation_mask.shape[1])
+    real = alignment.image_mask[:, None, :, None] & alignment.text_mask[None, :, None, :]
+    assert (alignment.similarity[~real] == 0).all()
     for image in range(5):
-        ends = found.image_ends[image, found.image_mask[image]].tolist()
+        ends = alignment.image_ends[image, alignment.image_mask[image]].tolist()
         expected = images.relations[image].nonzero().tolist()
         assert sorted((s, o) for s, _, o in ends) == sorted(map(tuple, expected))
         assert all(int(images.relations[image, s, o]) == predicate for s, predicate, o in ends)
     for text in range(7):
-        ends = found.text_ends[text, found.text_mask[text]].tolist()
+        ends = alignment.text_ends[text, alignment.text_mask[text]].tolist()
         assert ends[0] == [-1, -1, -1]
         for s, p, o in ends[1:]:
             assert s == -1 or int(texts.relations[text, p, s]) == 1
             assert o == -1 or int(texts.relations[text, p, o]) == 2
             assert (s, o) != (-1, -1)
-    assert made.model("resg", relations="none").align_relations(seen, told) is None
+    assert made.model("resg", relations="none").align_relations(image_graphs, text_graphs) is None
 
 
 @torch.no_grad()
@@ -146,7 +146,7 @@ def test_the_order_of_subject_and_object_matters_on_both_sides():
     assert (model(images, Texts(texts.tokens, texts.mask, relations=swapped)) - scores).abs().max() > 1e-3
 
 
-def test_a_model_without_its_inputs_says_which():
+def test_an_absent_input_is_named():
     model, images, texts = made.model("resg"), made.images(), made.texts()
     assert model.needs() == {"boxes", "relations", "roles"}
     assert made.model("resg", relations="none", concepts="labels").needs() == {"labels"}

@@ -26,7 +26,7 @@ FORMAT_VERSION = "1"  # of the files that Batch.save writes
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors with a common first axis, sliced, joined, moved and saved together. A field may be None."""
+    """Tensors with a common first axis, which are sliced, joined, moved and saved together. A field may be None."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields that are not None, by name."""
@@ -67,10 +67,10 @@ class Batch:
         return cls(**{name: _cat(tensors) for name, tensors in columns.items()})
 
     def save(self, path: str | os.PathLike[str], fingerprint: str = "") -> None:
-        """Write to one safetensors file, whole or not at all.
+        """Write the batch to one safetensors file. An interrupted write leaves no file, or the earlier one.
 
-        The file's metadata are the class, FORMAT_VERSION, and `fingerprint`: that of the model that made the encoding
-        (`TrainedRun.fingerprint`), or "" for none.
+        The metadata of the file are the class, FORMAT_VERSION and `fingerprint`, which identifies the model that made
+        the encoding (`TrainedRun.fingerprint`; "" for none).
         """
         metadata = {"class": type(self).__name__, "version": FORMAT_VERSION, "fingerprint": fingerprint}
         with replacing(path) as temporary:
@@ -80,8 +80,8 @@ class Batch:
     def load(cls: type[B], path: str | os.PathLike[str], fingerprint: str | None = None) -> B:
         """Read a file that `save` wrote.
 
-        Raises InputError if the file is damaged, or if its class, format version or fields are not those of `cls`. If
-        `fingerprint` is given, a file of another model is refused too.
+        Raises InputError if the file is damaged, if its class, format version or fields are not those of `cls`, or if
+        `fingerprint` is given and the file has another.
         """
         try:
             with safe_open(path, "pt") as file:
@@ -101,7 +101,10 @@ class Batch:
         names = {field.name for field in fields(cls)}
         required = {field.name for field in fields(cls) if field.default is MISSING}
         if not required <= tensors.keys() <= names:
-            raise InputError(f"{path} contains {sorted(tensors)}; {cls.__name__} has the fields {sorted(names)}.")
+            raise InputError(
+                f"{path} contains {sorted(tensors)}; {cls.__name__} has the fields {sorted(names)}: "
+                "encode the items again with this model."
+            )
         return cls(**tensors)
 
 

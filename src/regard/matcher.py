@@ -13,10 +13,10 @@ from regard.files import InputError
 
 @dataclass(frozen=True)
 class RelationAlignment:
-    """How well each relation of each image matches each relation of each text, for a model with relations as nodes.
+    """How well each relation of each image matches each relation of each text, for a model that matches relations.
 
-    Ends are (subject, predicate, object): two regions and the number of the predicate between them, or three words.
-    -1 is none, and three times -1 is the sentence as a whole.
+    Ends are (subject, predicate, object). In an image they are a region, the number of a predicate, and a region; in a
+    text they are three words. -1 means that there is no such word, and (-1, -1, -1) is the sentence as a whole.
     """
 
     similarity: Float[Tensor, "image text relation other"]  # zero on padding
@@ -38,7 +38,7 @@ class Matcher(nn.Module, ABC):
     def __init__(self, config: Any, feature_dim: int, words: nn.Module) -> None:
         """Create a model for regions with `feature_dim` features.
 
-        `words` encodes Texts to Fragments of `config.dim`, and carries the tokenizer that it was made for.
+        `words` encodes Texts as Fragments of width `config.dim`; its attribute `tokenizer` is the tokenizer it expects.
         """
         super().__init__()
         self.config, self.feature_dim = config, feature_dim
@@ -52,18 +52,18 @@ class Matcher(nn.Module, ABC):
     def needs(self) -> frozenset[str]:
         """Return the optional inputs that this configuration reads.
 
-        They are among boxes, labels, relations, text_relations (between words, of any kind) and roles (the relations
-        between words in regard.words.ROLES).
+        They are among boxes, labels, relations (between regions), text_relations (between words, of any kind) and
+        roles (the relations between words in regard.words.ROLES).
         """
         return frozenset()
 
     @abstractmethod
     def encode_images(self, images: Images) -> Batch:
-        """Return everything that `score` and `align` need of the images."""
+        """Return the encoding of the images: everything that `score` and `align` read."""
 
     @abstractmethod
     def encode_texts(self, texts: Texts) -> Batch:
-        """Return everything that `score` and `align` need of the texts."""
+        """Return the encoding of the texts: everything that `score` and `align` read."""
 
     @abstractmethod
     def score(self, images: Any, texts: Any) -> Float[Tensor, "image text"]:
@@ -81,17 +81,17 @@ class Matcher(nn.Module, ABC):
         """Return how much each region matches each word, computed by the inner functions of `score`; 0 on padding."""
 
     def align_relations(self, images: Any, texts: Any) -> RelationAlignment | None:
-        """Return the same for relations, or None if the model does not match relations."""
+        """Return how well each two relations match, or None if the model does not match relations."""
         return None
 
     def extra_losses(
         self, images: Any, texts: Any, scores: Float[Tensor, "image text"], matches: Bool[Tensor, "image text"]
     ) -> dict[str, Tensor]:
-        """Return the weighted losses beside the loss over scores, by name; each is a sum over the batch, like that."""
+        """Return the weighted losses to add to the loss over scores, by name. Like that loss, each is a batch sum."""
         return {}
 
     def pair_size(self, regions: int, words: int) -> int:
-        """Return about how many numbers `score` holds per pair, for that many regions and words. It sizes blocks."""
+        """Return about how many numbers `score` keeps in memory per pair, from which the size of blocks is chosen."""
         return regions * words
 
     @property

@@ -94,7 +94,7 @@ def test_bad_input_is_one_line_and_writes_nothing(data, tmp_path):
     out, ask = tmp_path / "page.png", ("look", data, "test-0000000", "-o", tmp_path / "page.png")
     assert "Did you mean 'test-000000" in refused("look", data, "test-0000009", "-o", out)
     assert refused(*ask, "--regions", -1) == "Expected 0 or more regions, got -1."
-    assert "is no folder. Give the one that holds" in refused("look", tmp_path / "no", "a", "-o", out)
+    assert "is not a folder. Give the folder that contains" in refused("look", tmp_path / "no", "a", "-o", out)
     assert "Did you mean 'test'?" in refused(*ask, "--split", "tset")
     assert "contains no photograph of test-0000000" in refused(*ask, "--photographs", tmp_path)
     (data / "test_pictures" / "test-0000000.png").write_text("no picture")

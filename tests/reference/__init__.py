@@ -1,5 +1,5 @@
-"""Each paper's equations for one pair, in plain loops and float64: what the models, in float64 too, must equal.
+"""Oracles: each paper's equations for one pair, in plain loops and float64. In float64, models must equal them.
 
-One module a model, named as in MODELS: `VARIANTS`, its configurations to test (the default, then one option away from
-it each), and `score(model, image, text)`. An oracle shares no code with its model but the weights.
+There is one module per model, named as in MODELS. It contains `VARIANTS`, the configurations to test (the default, then
+mostly one option changed at a time), and `score(model, image, text)`. An oracle shares only the weights with its model.
 """

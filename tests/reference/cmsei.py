@@ -1,4 +1,4 @@
-"""CMSEI's oracle: docs/models/cmsei.md, a region and a word at a time."""
+"""CMSEI's oracle: docs/models/cmsei.md, one region and one word at a time."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ def cmsei_spatial(model, regions: list[Vector], boxes: np.ndarray) -> list[Vecto
         if config.graph.spatial == "polar":
             regions = polar_convolution(layer, regions, boxes)
             continue
-        if layer is model.explicit.spatial[0]:  # the edges are made once, from the projected regions
+        if layer is model.explicit.spatial[0]:  # the edges are computed once, from the projected regions
             for i in range(count):
                 for j in range(count):
                     cosine = float(np.dot(regions[i], regions[j]))

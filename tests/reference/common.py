@@ -1,4 +1,4 @@
-"""What the oracles share: one item's real fragments, and the equations that more than one paper has."""
+"""What the oracles share: the real fragments of one item, and equations of more than one paper."""
 
 import math
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ Vector = np.ndarray
 
 @dataclass(frozen=True)
 class Item:
-    """One image or text without its padding, in float64: an oracle knows no mask."""
+    """One image or text without its padding, in float64: an oracle needs no mask."""
 
-    vectors: list[Vector]  # model.project(features), or the text encoder's words; as they come, not normalised
+    vectors: list[Vector]  # model.project(features), or the text encoder's words; not normalised
     features: list[Vector]  # as read; empty for a text
     boxes: np.ndarray | None  # [region, 4]
     labels: np.ndarray | None  # [region]
@@ -81,14 +81,14 @@ def box_relation(a: Vector, b: Vector) -> int:
 
 
 def batch_norm(layer, vector: Vector) -> Vector:
-    """Of a fragment in eval mode."""
+    """Batch normalisation of one fragment in eval mode."""
     mean, var = layer.running_mean.double().numpy(), layer.running_var.double().numpy()
     gamma, beta = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
     return (vector - mean) / np.sqrt(var + layer.eps) * gamma + beta
 
 
 def layer_norm(layer, vector: Vector) -> Vector:
-    """As it is where the layer is no normalisation."""
+    """Layer normalisation; the vector itself if the layer is an identity."""
     if not hasattr(layer, "weight"):
         return vector
     scaled = (vector - vector.mean()) / np.sqrt(vector.var() + layer.eps)
@@ -96,19 +96,19 @@ def layer_norm(layer, vector: Vector) -> Vector:
 
 
 def graph_convolution(layer, regions: list[Vector], edges: np.ndarray, labels: np.ndarray | None) -> list[Vector]:
-    """V + BN(W_r(A(V W_g) + labels)), or relu(A V W) + V, a region at a time."""
+    """V + BN(W_r(A(V W_g) + labels)), or relu(A V W) + V, one region at a time."""
     out = []
     for i, region in enumerate(regions):
-        heard = np.zeros(len(region))
+        total = np.zeros(len(region))
         for j, other in enumerate(regions):
             message = linear(layer.message, other)
             if layer.label is not None and labels is not None:
                 message = message + layer.label.weight.detach().double().numpy()[labels[i, j]]
-            heard = heard + edges[i, j] * message
+            total = total + edges[i, j] * message
         if layer.update is None:
-            out.append(region + np.maximum(heard, 0))
+            out.append(region + np.maximum(total, 0))
         else:
-            out.append(region + batch_norm(layer.norm, linear(layer.update, heard)))
+            out.append(region + batch_norm(layer.norm, linear(layer.update, total)))
     return out
 
 
@@ -129,7 +129,7 @@ def polar_convolution(layer, regions: list[Vector], boxes: np.ndarray) -> list[V
                 turn = min(turn, abs(2 * math.pi - turn))
                 near = (math.hypot(dx, dy) - float(rho[k])) ** 2 / (2 * float(rho_width[k]) ** 2)
                 weights.append(math.exp(-near) * math.exp(-(turn**2) / (2 * float(theta_width[k]) ** 2)))
-            heard = sum(weight / sum(weights) * other for weight, other in zip(weights, regions, strict=True))
-            parts.append(heard @ message[k])
+            total = sum(weight / sum(weights) * other for weight, other in zip(weights, regions, strict=True))
+            parts.append(total @ message[k])
         out.append(region + batch_norm(layer.norm, np.concatenate(parts)))
     return out

@@ -1,4 +1,4 @@
-"""Hire's oracle: docs/models/hire.md. What it has in common with CMSEI is CMSEI's oracle."""
+"""Hire's oracle: docs/models/hire.md. The parts shared with CMSEI are those of its oracle."""
 
 import math
 from typing import Any
@@ -45,13 +45,13 @@ VARIANTS: list[dict[str, Any]] = [
 def score(model, image: Item, text: Item) -> float:
     regions = [unit(v) for v in image.vectors]
     if model.config.order == "before":
-        entering = implicit(model.implicit_regions, regions)
-        regions = explicit_regions(model, entering, image.boxes, image.relations)
+        inputs = implicit(model.implicit_regions, regions)
+        regions = explicit_regions(model, inputs, image.boxes, image.relations)
     else:
-        entering = explicit_regions(model, regions, image.boxes, image.relations)
-        regions = implicit(model.implicit_regions, entering)
+        inputs = explicit_regions(model, regions, image.boxes, image.relations)
+        regions = implicit(model.implicit_regions, inputs)
     if model.config.recombine:
-        regions = [unit(a + b) for a, b in zip(entering, regions, strict=True)]
+        regions = [unit(a + b) for a, b in zip(inputs, regions, strict=True)]
     return interaction(model, regions, implicit(model.implicit_words, [unit(v) for v in text.vectors]))
 
 
@@ -66,13 +66,13 @@ def self_attention(layer, fragments: list[Vector]) -> list[Vector]:
     queries, keys, values = zip(*(np.split(linear(layer.read, v), 3) for v in fragments), strict=True)
     width = dim // layer.num_heads
     for i, fragment in enumerate(fragments):
-        heard = np.zeros(dim)
+        total = np.zeros(dim)
         for head in range(layer.num_heads):
             at = slice(head * width, (head + 1) * width)
             weights = [math.exp(float(np.dot(queries[i][at], key[at])) / math.sqrt(width)) for key in keys]
             for weight, value in zip(weights, values, strict=True):
-                heard[at] += weight / sum(weights) * value[at]
-        new = layer_norm(layer.norm, fragment + linear(layer.write, heard))
+                total[at] += weight / sum(weights) * value[at]
+        new = layer_norm(layer.norm, fragment + linear(layer.write, total))
         if layer.feedforward is not None:
             hidden = np.maximum(linear(layer.feedforward[0], new), 0)
             new = layer_norm(layer.norm_after, new + linear(layer.feedforward[2], hidden))

@@ -1,4 +1,4 @@
-"""ReSG's oracle: docs/models/resg.md, a node at a time."""
+"""ReSG's oracle: docs/models/resg.md, one node at a time."""
 
 import math
 from typing import Any
@@ -41,23 +41,23 @@ def softmax(logits: list[float]) -> list[float]:
 
 def score(model, image: Item, text: Item) -> float:
     config = model.config
-    concepts, pictured = picture_graph(model, image)
-    words, told = sentence_graph(model, text)
+    concepts, image_relations = image_graph(model, image)
+    words, text_relations = text_graph(model, text)
     total = best(concepts, words, config.direction)
-    if pictured is not None and told is not None:
-        total += config.relation_weight * best(pictured, told, config.direction)
+    if image_relations is not None and text_relations is not None:
+        total += config.relation_weight * best(image_relations, text_relations, config.direction)
     if config.global_weight:
-        whole = whole_of(model.pool_image, concepts, pictured), whole_of(model.pool_text, words, told)
+        whole = whole_of(model.pool_image, concepts, image_relations), whole_of(model.pool_text, words, text_relations)
         total += config.global_weight * float(np.dot(*whole))
     return total
 
 
-def best(seen: list[Vector], told: list[Vector], direction: str) -> float:
-    if not seen or not told:
+def best(image: list[Vector], text: list[Vector], direction: str) -> float:
+    if not image or not text:
         return 0.0
-    there = sum(max(float(np.dot(a, b)) for a in seen) for b in told) / len(told)
-    back = sum(max(float(np.dot(a, b)) for b in told) for a in seen) / len(seen)
-    return {"t2i": there, "i2t": back, "both": (there + back) / 2}[direction]
+    t2i = sum(max(float(np.dot(a, b)) for a in image) for b in text) / len(text)
+    i2t = sum(max(float(np.dot(a, b)) for b in text) for a in image) / len(image)
+    return {"t2i": t2i, "i2t": i2t, "both": (t2i + i2t) / 2}[direction]
 
 
 def whole_of(pool, nodes: list[Vector], relations: list[Vector] | None) -> Vector:
@@ -67,7 +67,7 @@ def whole_of(pool, nodes: list[Vector], relations: list[Vector] | None) -> Vecto
     return unit(linear(pool, np.concatenate(parts)))
 
 
-def picture_graph(model, image: Item) -> tuple[list[Vector], list[Vector] | None]:
+def image_graph(model, image: Item) -> tuple[list[Vector], list[Vector] | None]:
     config, count = model.config, len(image.features)
     if not config.image_graph:
         return [unit(v) for v in image.vectors], None
@@ -80,8 +80,8 @@ def picture_graph(model, image: Item) -> tuple[list[Vector], list[Vector] | None
         elif config.concepts == "inferred":
             bank = model.concepts.bank.detach().double().numpy()
             guess = linear(model.concepts.guess, feature)
-            likely = softmax([float(np.dot(guess, b)) / config.concept_temperature for b in bank])
-            vector = vector + linear(model.concepts.map, sum(p * b for p, b in zip(likely, bank, strict=True)))
+            probability = softmax([float(np.dot(guess, b)) / config.concept_temperature for b in bank])
+            vector = vector + linear(model.concepts.map, sum(p * b for p, b in zip(probability, bank, strict=True)))
         objects.append(np.maximum(vector, 0))
     affinity = np.array([[float(np.dot(unit(a), unit(b))) for b in objects] for a in objects])
     edges = [{i} for i in range(count)]
@@ -96,8 +96,8 @@ def picture_graph(model, image: Item) -> tuple[list[Vector], list[Vector] | None
         union = union + linear(module.geometry, geometry(image.boxes[s], image.boxes[o]))
         table = weight(module.predicates)
         if config.relations == "inferred":
-            likely = softmax([float(np.dot(union, row)) for row in table])
-            predicate = sum(share * row for share, row in zip(likely, table, strict=True))
+            probability = softmax([float(np.dot(union, row)) for row in table])
+            predicate = sum(share * row for share, row in zip(probability, table, strict=True))
         else:
             predicate = table[min(p, len(table) - 1)]
         relation = np.maximum(union + predicate, 0)
@@ -131,7 +131,7 @@ def geometry(a: Vector, b: Vector) -> Vector:
     ])  # fmt: skip
 
 
-def sentence_graph(model, text: Item) -> tuple[list[Vector], list[Vector] | None]:
+def text_graph(model, text: Item) -> tuple[list[Vector], list[Vector] | None]:
     config, words = model.config, [unit(v) for v in text.vectors]
     if not config.text_graph:
         return words, None
@@ -168,7 +168,7 @@ def sentence_graph(model, text: Item) -> tuple[list[Vector], list[Vector] | None
 
 
 def read(gru, sequence: list[Vector]) -> Vector:
-    """The mean of both directions' last states."""
+    """The mean of the last states of both directions."""
     last = []
     for ending, order in (("", sequence), ("_reverse", sequence[::-1])):
         w_in, w_state, b_in, b_state = (
@@ -191,13 +191,13 @@ def context(module, nodes: list[Vector], edges: list[set[int]]) -> list[Vector]:
         queries, keys, values = zip(*(np.split(linear(attend.read, v), 3) for v in nodes), strict=True)
         width, out = len(nodes[0]) // heads, []
         for i, node in enumerate(nodes):
-            heard = np.zeros(len(node))
+            total = np.zeros(len(node))
             for head in range(heads):
                 at = slice(head * width, (head + 1) * width)
                 near = sorted(edges[i])
                 shares = softmax([float(np.dot(queries[i][at], keys[j][at])) / math.sqrt(width) for j in near])
                 for share, j in zip(shares, near, strict=True):
-                    heard[at] += share * values[j][at]
-            out.append(layer_norm(norm, node + linear(attend.write, heard)))
+                    total[at] += share * values[j][at]
+            out.append(layer_norm(norm, node + linear(attend.write, total)))
         nodes = out
     return nodes

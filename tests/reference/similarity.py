@@ -36,8 +36,8 @@ def reasoning(layer, nodes: list[Vector]) -> Vector:
     for step in layer.rounds:
         queries, keys = [affine(step.query, n) for n in nodes], [affine(step.key, n) for n in nodes]
         edges = [softmax([float(np.dot(query, key)) for key in keys]) for query in queries]
-        heard = [sum(weight * n for weight, n in zip(row, nodes, strict=True)) for row in edges]
-        nodes = [np.maximum(affine(step.update, h), 0) for h in heard]
+        attended = [sum(weight * n for weight, n in zip(row, nodes, strict=True)) for row in edges]
+        nodes = [np.maximum(affine(step.update, h), 0) for h in attended]
     return nodes[0]
 
 

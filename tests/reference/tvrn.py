@@ -17,7 +17,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"unify": "gru_plain"},
     {"unify": "none"},
     {"expand": False},
-    {"expand": False, "context": "spatial"},  # nothing is left that attends
+    {"expand": False, "context": "spatial"},  # eq. 2 is not used
     {"expand": False, "refine": "none"},
     {"refine": "gru_plain"},
     {"refine": "none"},
@@ -39,45 +39,45 @@ def score(model, image: Item, text: Item) -> float:
     config, many = model.config, {"both": ("sgr", "saf")}
     content, words = [unit(v) for v in image.vectors], [unit(v) for v in text.vectors]  # eq. 1
 
-    # The image alone
-    found = []
+    # The image on its own
+    parts = []
     if config.context in ("both", "self"):
-        found.append(attended(model.attend, content, content, config.temperature))  # eq. 2
+        parts.append(attended(model.attend, content, content, config.temperature))  # eq. 2
     if config.context in ("both", "spatial"):
         near = [[i == j or box_iou(a, b) >= config.iou_threshold for j, b in enumerate(image.boxes)]
                 for i, a in enumerate(image.boxes)]  # fmt: skip
-        found.append(neighbours(model.region_graph, content, near, config.temperature))  # eq. 3
-    context = [unit(sum(each) / len(found)) for each in zip(*found, strict=True)] if found else content  # eq. 4
-    joint = [unit(leaky(v * c)) for v, c in zip(content, context, strict=True)] if found else []  # eq. 5
+        parts.append(neighbours(model.region_graph, content, near, config.temperature))  # eq. 3
+    context = [unit(sum(each) / len(parts)) for each in zip(*parts, strict=True)] if parts else content  # eq. 4
+    joint = [unit(leaky(v * c)) for v, c in zip(content, context, strict=True)] if parts else []  # eq. 5
     unified = refined(model.read_regions, config.unify, content + joint, content)  # eq. 6
 
-    # The text with what its words see
-    told = list(words)
+    # The text, expanded by what its words attend to
+    expanded = list(words)
     if config.expand:
-        asking = attended(model.attend, words, words, config.temperature)  # eq. 2
+        queries = attended(model.attend, words, words, config.temperature)  # eq. 2
         if config.text_spatial == "dep":
             pairs = text.relations
             near = [[i == j or bool(pairs[i, j] or pairs[j, i]) for j in range(len(words))] for i in range(len(words))]
             spatial = neighbours(model.word_graph, words, near, config.temperature)  # eq. 3
-            asking = [unit((a + b) / 2) for a, b in zip(asking, spatial, strict=True)]  # eq. 4
-        told += attended(model.attend, asking, context, config.temperature)  # eq. 7
-    told = refined(model.read_words, config.refine, told, words)  # eq. 8
+            queries = [unit((a + b) / 2) for a, b in zip(queries, spatial, strict=True)]  # eq. 4
+        expanded += attended(model.attend, queries, context, config.temperature)  # eq. 7
+    expanded = refined(model.read_words, config.refine, expanded, words)  # eq. 8
 
-    # The two global vectors, and what each word meets in the image
+    # The two global vectors, and what each word attends to in the image
     nodes, guide = [], None
     if config.nodes != "local" or config.enhancement in ("weighted", "regions"):
         guide = global_attention(model.image_pool, unified)  # eq. 9
     if config.nodes != "local":
-        nodes.append(similarity_vector(model.whole, guide, global_attention(model.text_pool, told)))  # eq. 13
+        nodes.append(similarity_vector(model.whole, guide, global_attention(model.text_pool, expanded)))  # eq. 13
     if config.nodes != "global":
-        weights = enhanced(config, focus(unified, told, config.temperature), unified, guide)  # eq. 10-11
-        gates = np.ones(len(told))
+        weights = enhanced(config, focus(unified, expanded, config.temperature), unified, guide)  # eq. 10-11
+        gates = np.ones(len(expanded))
         if config.enhancement == "weighted":
-            agreement = [config.temperature * float(np.dot(z, guide)) for z in told]
-            gates = len(told) * np.array(softmax(agreement))  # eq. 10
-        for j, word in enumerate(told):
-            met = unit(sum(weights[i, j] * u for i, u in enumerate(unified)))  # eq. 12
-            nodes.append(gates[j] * similarity_vector(model.local, met, word))  # eq. 13
+            agreement = [config.temperature * float(np.dot(z, guide)) for z in expanded]
+            gates = len(expanded) * np.array(softmax(agreement))  # eq. 10
+        for j, word in enumerate(expanded):
+            attended_region = unit(sum(weights[i, j] * u for i, u in enumerate(unified)))  # eq. 12
+            nodes.append(gates[j] * similarity_vector(model.local, attended_region, word))  # eq. 13
 
     scores = []
     for kind, head in zip(many.get(config.reasoning, (config.reasoning,)), model.heads, strict=False):
@@ -95,7 +95,7 @@ def leaky(x):
 
 
 def weights_of(similarity: np.ndarray, temperature: float) -> np.ndarray:
-    """weights[i, j] of context i for query j: each context item of unit length over the queries, then a softmax."""
+    """weights[i, j] of context i for query j: each row scaled to unit length over the queries, then a softmax."""
     similarity = np.array([unit(leaky(row)) for row in similarity])
     return np.array([softmax([temperature * float(x) for x in column]) for column in similarity.T]).T
 
@@ -124,10 +124,10 @@ def refined(layer, kind: str, sequence: list[Vector], content: list[Vector]) -> 
     """The whole sequence through the GRU at once; the content is added to each of its halves."""
     if kind == "none":
         return sequence
-    heard = gru(layer.gru, sequence)
+    output = gru(layer.gru, sequence)
     if kind == "gru":
-        heard = [h + content[place % len(content)] for place, h in enumerate(heard)]
-    return [unit(h) for h in heard]
+        output = [h + content[place % len(content)] for place, h in enumerate(output)]
+    return [unit(h) for h in output]
 
 
 def gru(layer, sequence: list[Vector]) -> list[Vector]:
@@ -139,10 +139,10 @@ def gru(layer, sequence: list[Vector]) -> list[Vector]:
 
     state, states = np.zeros(layer.hidden_size), []
     for x in sequence:
-        given = np.split(numbers("weight_ih_l0") @ x + numbers("bias_ih_l0"), 3)
-        held = np.split(numbers("weight_hh_l0") @ state + numbers("bias_hh_l0"), 3)
-        reset, update = sigmoid(given[0] + held[0]), sigmoid(given[1] + held[1])
-        new = np.tanh(given[2] + reset * held[2])
+        x_part = np.split(numbers("weight_ih_l0") @ x + numbers("bias_ih_l0"), 3)
+        h_part = np.split(numbers("weight_hh_l0") @ state + numbers("bias_hh_l0"), 3)
+        reset, update = sigmoid(x_part[0] + h_part[0]), sigmoid(x_part[1] + h_part[1])
+        new = np.tanh(x_part[2] + reset * h_part[2])
         state = (1 - update) * new + update * state
         states.append(state)
     return states
