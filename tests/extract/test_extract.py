@@ -327,7 +327,7 @@ def test_shards_are_read_like_one_array(tmp_path):
     np.save(paths[1], parts[1].astype(np.float32))
     with pytest.raises(InputError, match=r"contain float16 \[2, 3\] and float32 \[2, 3\]: expected one"):
         Shards(paths, index)
-    with pytest.raises(InputError, match="hold no file: expected one"):
+    with pytest.raises(InputError, match="contain no file: expected one"):
         Shards([], index)
 
 
