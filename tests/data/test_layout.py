@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from regard.data import Split
+from regard.data.layout import check_splits
 from regard.data.pickles import read_pickle
 from regard.files import InputError
 
@@ -197,6 +198,10 @@ def test_missing_files_are_named(scan, tmp_path):
     assert refusal(lambda: Split.open(scan, "tain")).endswith("tain_ims.npy is not there. Did you mean 'train'?")
     assert "is not a folder" in refusal(lambda: Split.open(tmp_path / "none", "dev"))
     assert "nor any other *_ims.npy" in refusal(lambda: Split.open(tmp_path, "dev"))
+    assert check_splits(scan) == ["train", "dev"]
+    assert refusal(lambda: check_splits(tmp_path)) == (
+        f"{tmp_path} contains no *_ims.npy: expected a data folder, such as `regard data convert` writes."
+    )
     (tmp_path / "all.tsv").touch()
     assert "contains .tsv files: run `regard data convert" in refusal(lambda: Split.open(tmp_path, "dev"))
 

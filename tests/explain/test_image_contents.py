@@ -160,7 +160,7 @@ def test_an_image_that_is_missing_or_in_two_splits(data):
     with pytest.raises(InputError, match=r"test-0000001 is in dev and test of .*: choose one with --split"):
         find_image(data, "test-0000001")
     assert find_image(data, "test-0000001", "dev")[1] == 0
-    with pytest.raises(InputError, match=r"contains no \*_ims.npy: give a data folder"):
+    with pytest.raises(InputError, match=r"contains no \*_ims.npy: expected a data folder"):
         find_image(data.parent, "a")
 
 

@@ -8,7 +8,6 @@ import cyclopts
 from cyclopts import Parameter
 
 from regard.cli.common import ProgressBar, SentenceParser, console
-from regard.files import InputError
 
 app = cyclopts.App(name="data", help="Check, convert and generate data folders.", help_format="markdown")
 
@@ -77,10 +76,10 @@ def relations(folder: Path) -> None:
     folder
         Data folder with boxes. {split}_relations.npz is written beside them.
     """
-    from regard.data.layout import Files, data_folder
+    from regard.data.layout import Files, check_splits, data_folder
     from regard.relations.from_boxes import write_box_relations
 
-    for split in _splits(folder):
+    for split in check_splits(folder):
         path = Files(data_folder(folder), split).path("relations.npz")
         if not _is_kept(split, path):
             degree = write_box_relations(folder, split)
@@ -99,12 +98,12 @@ def parse(folder: Path, *, by: SentenceParser = "own") -> None:
     folder
         Data folder. {split}_text_relations.npz is written beside its sentences.
     """
-    from regard.data.layout import Files, data_folder
+    from regard.data.layout import Files, check_splits, data_folder
     from regard.data.lines import Lines
     from regard.relations.from_sentences import parse_split
     from regard.words import parser
 
-    splits = _splits(folder)
+    splits = check_splits(folder)
     read = parser(by)
     for split in splits:
         files = Files(data_folder(folder), split)
@@ -146,18 +145,6 @@ def scenes(
         workers = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 5000)
         make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
     console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
-
-
-def _splits(folder: Path) -> list[str]:
-    """Return the splits of a data folder. Raises InputError if there are none."""
-    from regard.data.layout import splits_of
-
-    splits = splits_of(folder)
-    if not splits:
-        raise InputError(
-            f"{folder} contains no *_ims.npy: expected a data folder, such as `regard data convert` writes."
-        )
-    return splits
 
 
 def _is_kept(split: str, path: Path) -> bool:

@@ -53,6 +53,16 @@ def splits_of(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(_names(data_folder(folder)), key=lambda name: (name != "train", name))
 
 
+def check_splits(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the splits in a folder, train first. Raises InputError if there are none."""
+    splits = splits_of(folder)
+    if not splits:
+        raise InputError(
+            f"{folder} contains no *_ims.npy: expected a data folder, such as `regard data convert` writes."
+        )
+    return splits
+
+
 def _names(folder: Path) -> set[str]:
     """The splits with features of their own, or with rows of the store of `regard extract`."""
     endings = ("_ims.npy", "_rows.npy")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from regard.batch import Images
 from regard.boxes import RELATION_CLASSES, iou, relation_classes
-from regard.data.layout import extraction_of, splits_of
+from regard.data.layout import check_splits, extraction_of
 from regard.data.split import Split
 from regard.explain.canvas import load_photograph
 from regard.explain.disjoint_sets import DisjointSets
@@ -129,9 +129,9 @@ class ImageContents:
 def find_image(folder: str | os.PathLike[str], image_id: str, split: str | None = None) -> tuple[Split, int]:
     """Return the split that contains an image, and the image's row. Without `split`, search all splits of the folder.
 
-    Raises InputError if no split or more than one contains the id.
+    Raises InputError if no split or more than one contains the id, or if the folder has no splits.
     """
-    splits = [Split.open(folder, name) for name in ([split] if split else splits_of(folder))]
+    splits = [Split.open(folder, name) for name in ([split] if split else check_splits(folder))]
     ids_of_splits = [(each, list(each.ids)) for each in splits]
     matches = [(each, ids.index(image_id)) for each, ids in ids_of_splits if image_id in ids]
     if len(matches) == 1:
@@ -139,8 +139,6 @@ def find_image(folder: str | os.PathLike[str], image_id: str, split: str | None 
     if matches:
         names = " and ".join(each.name for each, _ in matches)
         raise InputError(f"{image_id} is in {names} of {folder}: choose one with --split.")
-    if not splits:
-        raise InputError(f"{folder} contains no *_ims.npy: give a data folder, as `regard data convert` writes it.")
     where = f"{folder} {split}" if split else str(folder)
     raise InputError(
         f"{where} has no image {image_id!r}. {nearest(image_id, (name for _, ids in ids_of_splits for name in ids))}"

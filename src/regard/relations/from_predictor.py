@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regard.data.layout import Files, data_folder, splits_of
+from regard.data.layout import Files, check_splits, data_folder
 from regard.data.names import renumbering
 from regard.data.relation_files import IMAGE_FILE, Triples
 from regard.data.split import Split
@@ -27,10 +27,7 @@ def predict_folder(predictor: Predictor, folder: Path, keep: int | None = None) 
     relations, if there are any. Raises InputError if no split has boxes and labels, or if that list lacks a predicate
     of the predictor.
     """
-    if not (splits := splits_of(folder)):
-        raise InputError(
-            f"{folder} contains no *_ims.npy: expected a data folder, such as `regard data convert` writes."
-        )
+    splits = check_splits(folder)
     names, lacking = predictor.predicates, 0
     paths = {split: Files(data_folder(folder), split).path("relations.npz") for split in splits}
     for split in (split for split, path in paths.items() if path.exists()):
