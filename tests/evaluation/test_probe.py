@@ -67,7 +67,7 @@ def test_a_split_without_twins_or_with_damaged_ones(split):
         with pytest.raises(InputError, match=r"train_twins\.npz is damaged: draw the world again"):
             Twins.of(split)
     np.savez(path, first=np.array([0]), second=np.array([12]), kind=np.array(["relation"]))
-    with pytest.raises(InputError, match=r"train_twins\.npz names image row 12; train has 12 images"):
+    with pytest.raises(InputError, match=r"train_twins\.npz contains image row 12, but train has 12 images"):
         Twins.of(split)
     np.savez(path, first=np.array([0]))
     with pytest.raises(InputError, match="is damaged"):

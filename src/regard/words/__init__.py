@@ -48,8 +48,9 @@ class WordsConfig:
     vectors: str | None = None  # a text file of word vectors (GloVe, word2vec)
 
 
-def build_tokenizer(config: WordsConfig, captions: Iterable[str]) -> Vocabulary | Pieces:
-    """Build the tokenizer of `config`. A vocabulary is built from `captions`, those of the training split."""
+def build_tokenizer(config: WordsConfig, captions: Iterable) -> Vocabulary | Pieces:
+    """Build the tokenizer of `config`. A vocabulary is built from `captions` (str), those of the training split."""
+    # `Iterable`, not `Iterable[str]`: a run-time type checker would read a line of the file and hide its InputError.
     if config.encoder == "pretrained":
         return Pieces(config.path)
     return Vocabulary.build(captions, config.min_count, config.boundaries)

@@ -44,7 +44,7 @@ class Vocabulary:
             )
 
     @classmethod
-    def build(cls, captions: Iterable[str], min_count: int = 4, boundaries: bool = True) -> "Vocabulary":
+    def build(cls, captions: Iterable, min_count: int = 4, boundaries: bool = True) -> "Vocabulary":
         """Build from the words that occur at least `min_count` times in the captions; the most frequent come first.
 
         The captions are read once. Raises InputError if no word occurs often enough.
