@@ -99,8 +99,8 @@ def test_4_encoding_in_parts_equals_encoding_at_once(name, options):
 
 @every_model
 def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
-    images, texts = made.images().to(torch.float64), made.texts()
-    matches = torch.arange(5)[:, None] == torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    images, texts = made.images(3).to(torch.float64), made.texts(4)
+    matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
     gradients = []
     for block in ((2, 3), (100, 100)):
         model = made.model(name, **options).double()
@@ -161,7 +161,7 @@ def test_5b_evaluation_in_blocks_equals_the_whole(name, options):
     model, images, texts = made.exact(name, options, 3, 4)
     images, texts = model.encode_images(images), model.encode_texts(texts)
     whole = model.score(images, texts)
-    for block in ((1, 1), (2, 3), (3, 4), None):
+    for block in ((1, 1), (2, 3), None):
         out = np.full((len(images), len(texts)), np.nan, np.float32)
         scored = []
         score_all(model, images, texts, block=block, out=out, progress=scored.append)
