@@ -25,8 +25,8 @@ from regard.data.rows import NpyWriter
 from regard.evaluation.evaluate import scores_of
 from regard.metrics import recalls, render
 from regard.runtime import device_named, tune_memory
-from regard.training.checkpoint import build_model
 from regard.training.recipe import Recipe
+from regard.training.weights import build_model
 from regard.words import Vocabulary
 
 REGIONS, FEATURES = 36, 2048

@@ -24,9 +24,9 @@ from regard.evaluation.compare import Difference, difference, intervals
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.probe import twin_accuracy
 from regard.metrics import Ranks, galleries, summary
+from regard.training.checkpoint import load_state
 from regard.training.loop import train
 from regard.training.recipe import Recipe
-from regard.training.run_folder import load_state
 from regard.training.trained_run import TrainedRun
 
 PARTS = (0.0, 0.25, 0.5, 1.0)

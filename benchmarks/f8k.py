@@ -18,10 +18,10 @@ from rich.console import Console
 from regard.evaluation.compare import difference, intervals
 from regard.metrics import summary
 from regard.training.ablate import ranks_of
-from regard.training.checkpoint import WEIGHTS
+from regard.training.checkpoint import load_state
 from regard.training.loop import train
 from regard.training.recipe import Recipe
-from regard.training.run_folder import load_state
+from regard.training.weights import WEIGHTS
 
 # A model is a recipe and settings that change it. An ensemble averages the scores of its models.
 MODELS = {

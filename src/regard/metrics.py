@@ -175,6 +175,12 @@ def refuse_nan(scores: Float[Array, "image text"]) -> None:
         raise InputError(f"{count} scores are NaN, the first at {where}: they cannot be ranked. Check the model.")
 
 
+def seven(measured: Recalls) -> list[float]:
+    """Return the seven metrics: R@1, R@5 and R@10 in both directions, and rSum."""
+    ways = (measured.i2t, measured.t2i)
+    return [*(value for way in ways for value in (way.r1, way.r5, way.r10)), measured.rsum]
+
+
 def render(recalls: Recalls) -> str:
     """Return a small table for the terminal."""
     lines = [f"{'':14}{'R@1':>7}{'R@5':>7}{'R@10':>7}{'median':>8}{'mean':>8}"]

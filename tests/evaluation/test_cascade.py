@@ -16,7 +16,7 @@ from regard.evaluation.cascade import (
     smallest_shortlist,
 )
 from regard.files import InputError
-from regard.training.checkpoint import build_model
+from regard.training.weights import build_model
 from regard.words import Vocabulary
 
 SUMMARIES = torch.tensor([[0.9, 0.1, 0.5, 0.2], [0.3, 0.8, 0.4, 0.7]])

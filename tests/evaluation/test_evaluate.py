@@ -13,8 +13,8 @@ from regard.evaluation import evaluate as evaluation
 from regard.evaluation.evaluate import evaluate, scores_of
 from regard.files import InputError
 from regard.metrics import recalls
-from regard.training.checkpoint import build_model, save_model
 from regard.training.trained_run import TrainedRun, load
+from regard.training.weights import build_model, save_model
 from regard.words import Vocabulary
 
 

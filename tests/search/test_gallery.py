@@ -8,7 +8,7 @@ from regard.data import Split
 from regard.files import InputError
 from regard.relations.from_sentences import parse_split
 from regard.search.gallery import Gallery
-from regard.training.checkpoint import build_model
+from regard.training.weights import build_model
 from regard.words import Vocabulary
 
 

@@ -12,8 +12,8 @@ from regard.data import Split
 from regard.files import InputError, Stopped
 from regard.models import MODELS
 from regard.training import ablate
-from regard.training.checkpoint import build_model
 from regard.training.recipe import Recipe
+from regard.training.weights import build_model
 from regard.words import build_tokenizer
 
 SMALL = ["scan.dim=8", *made.SMALL, *made.PLAIN, "train.epochs=1"]

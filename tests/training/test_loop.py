@@ -23,11 +23,11 @@ from regard.data.loader import Loader
 from regard.evaluation.evaluate import evaluate
 from regard.files import InputError
 from regard.losses import triplet
-from regard.training.checkpoint import build_model
 from regard.training.config import TrainConfig
 from regard.training.loop import Objective, _optimizer, learning_rate, train
 from regard.training.recipe import Recipe
 from regard.training.trained_run import load
+from regard.training.weights import build_model
 from regard.words import Pieces, Vocabulary
 
 TIMES = {"seconds", "pairs_per_second"}

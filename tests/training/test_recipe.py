@@ -6,9 +6,9 @@ from regard.data import Split
 from regard.data.augment import drop_regions, drop_words
 from regard.data.loader import Loader
 from regard.files import InputError
-from regard.training.checkpoint import build_model
 from regard.training.loop import Objective
 from regard.training.recipe import Recipe, recipe_names
+from regard.training.weights import build_model
 from regard.words import build_tokenizer
 
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 import made
 from regard.files import InputError
-from regard.training.checkpoint import WEIGHTS, save_model
 from regard.training.recipe import Recipe
 from regard.training.trained_run import TrainedRun, write_data_folder
+from regard.training.weights import WEIGHTS, save_model
 from regard.words import Vocabulary
-from training.test_checkpoint import saved
+from training.test_weights import saved
 
 
 def changed(folder, *settings):

@@ -15,7 +15,7 @@ from regard.data import Split
 from regard.encode import check_inputs, encode
 from regard.files import InputError
 from regard.matcher import Matcher
-from regard.metrics import Recalls, recalls
+from regard.metrics import Recalls, recalls, seven
 from regard.runtime import fast_products, inner
 from regard.score import NUMBERS, block_of, score_all
 
@@ -138,12 +138,6 @@ def smallest_shortlist(model: Matcher, split: Split) -> int:
         return all(abs(a - b) <= TOLERANCE + 1e-9 for a, b in zip(metrics, exhaustive, strict=True))
 
     return bisect_left(range(max(exact.shape)), True, lo=1, key=is_enough)
-
-
-def seven(measured: Recalls) -> list[float]:
-    """Return the seven metrics: R@1, R@5 and R@10 in both directions, and rSum."""
-    ways = (measured.i2t, measured.t2i)
-    return [*(value for way in ways for value in (way.r1, way.r5, way.r10)), measured.rsum]
 
 
 def summary_scores(images: Any, texts: Any) -> Float[Tensor, "image text"]:

@@ -19,11 +19,11 @@ from regard.evaluation.compare import Difference, Interval, difference, interval
 from regard.evaluation.evaluate import scores_of
 from regard.files import InputError, Stopped, nearest, replacing
 from regard.metrics import Ranks, Recalls, galleries, summary
-from regard.training.checkpoint import WEIGHTS
+from regard.training.checkpoint import load_state
 from regard.training.loop import train
 from regard.training.recipe import Recipe
-from regard.training.run_folder import load_state
 from regard.training.trained_run import TrainedRun
+from regard.training.weights import WEIGHTS
 
 WHOLE = "whole"  # the row that the others are compared with
 TABLES = ("words", "data", "train")  # of a recipe, beside the model's own

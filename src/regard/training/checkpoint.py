@@ -1,42 +1,95 @@
-"""A model's weights in a run's folder: build the model of a recipe, and save its weights with what they belong to."""
+"""Checkpoints: the state that a run is resumed from, and whether a folder contains the run to resume."""
 
-import json
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
+import torch
 
 from regard.files import InputError, replacing
-from regard.layers.encoders import build_words
 from regard.matcher import Matcher
-from regard.models import MODELS
 from regard.training.recipe import Recipe
+from regard.training.trained_run import RECIPE
 
-WEIGHTS = "model.safetensors"
+STATE = "last.pt"
+# Training settings that may differ between a run and its resumption.
+FREE_TO_CHANGE = {"epochs", "patience", "validate_every", "log_every", "save_minutes", "tensorboard"}
 
 
-def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bool = True) -> Matcher:
-    """Build the recipe's model for regions of `feature_dim` features, with new weights.
+class Position:
+    """How far training has come, and the best validation so far: saved in a checkpoint beside the tensors."""
 
-    With `pretrained=False`, the weights of a pretrained text encoder are not read: a checkpoint will bring them.
-    Raises InputError if torch cannot build a model from the settings, for example with a size of 0.
+    def __init__(self, epoch: int = 0, batch: int = 0, best: float = -1.0, best_epoch: int = 0) -> None:
+        self.epoch, self.batch, self.best, self.best_epoch = epoch, batch, best, best_epoch
+
+
+def save_state(out: Path, model: Matcher, optimizer: Any, position: Position, data: dict[str, int]) -> None:
+    """Write the state to resume from, whole or not at all.
+
+    `data` are numbers of the training data that must be the same when the run is resumed.
     """
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    with replacing(out / STATE) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(state | {"position": vars(position), "data": data}, file)
+        except RuntimeError as error:  # torch hides the reason why the file could not be written
+            raise error.__context__ or error from None
+
+
+def load_state(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    """Return the state to resume from, or None for a new run.
+
+    Raises InputError if `out` contains anything but a run of this recipe, or a run while `resume` is False.
+    """
+    if not (out / RECIPE).is_file():
+        # Temporary files of a killed process are hidden files.
+        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
+            raise InputError(f"{out} already exists and is not a run: name another --out.")
+        return None
+    if not resume:
+        raise InputError(f"{out} already contains a run: continue it with --resume, or name another --out.")
+    _check_same_settings(out, recipe)
+    if not (out / STATE).is_file():
+        return None
     try:
-        words = build_words(recipe.words, tokenizer, recipe.options.dim, weights=pretrained)
-        return MODELS[recipe.model](recipe.options, feature_dim, words)
-    except InputError:
-        raise
-    except (ValueError, RuntimeError, ArithmeticError) as error:  # torch's layers check their arguments
-        raise InputError(f"Cannot build a {recipe.model} model from these settings: {error}.") from None
+        return torch.load(out / STATE, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{out / STATE} is damaged ({type(error).__name__}): remove it to train from the beginning."
+        ) from None
 
 
-def save_model(
-    model: Matcher, name: str, feature_dim: int, folder: Path, names: Mapping[str, Sequence[str]] | None = None
-) -> None:
-    """Write the weights to `folder`, with the model's name, `feature_dim` and `names` (Split.names) as metadata."""
-    with replacing(folder / WEIGHTS) as temporary:
-        state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-        metadata = {"model": name, "feature_dim": str(feature_dim), "names": json.dumps(names or {})}
-        # Serialised first, because save_file reports a full disk as an error of its own instead of an OSError.
-        temporary.write_bytes(save(state, metadata))
+def _check_same_settings(out: Path, recipe: Recipe) -> None:
+    """Raise InputError if the run in `out` was started with other settings."""
+    before = Recipe.read(out / RECIPE)
+    free = {name: getattr(recipe.train, name) for name in FREE_TO_CHANGE}
+    if replace(before, train=replace(before.train, **free)) == recipe:
+        return
+    changed = []
+    if before.model == recipe.model:
+        old, new = _flat_settings(before), _flat_settings(recipe)
+        free_keys = {f"train.{name}" for name in FREE_TO_CHANGE}
+        changed = [
+            f"{key} = {value!r} (then {old[key]!r})"
+            for key, value in new.items()
+            if old[key] != value and key not in free_keys
+        ]
+    raise InputError(
+        f"{out} was started with other settings: now {', '.join(changed) or recipe.model}. Name another --out."
+    )
+
+
+def _flat_settings(recipe: Recipe) -> dict[str, Any]:
+    """Every setting of a recipe by its name as `--set` takes it, such as cmsei.graph.directed."""
+
+    def flatten(prefix: str, table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from flatten(f"{prefix}.{key}", value)
+            else:
+                yield f"{prefix}.{key}", value
+
+    tables = {recipe.model: recipe.options, "words": recipe.words, "data": recipe.data, "train": recipe.train}
+    return dict(setting for name, table in tables.items() for setting in flatten(name, asdict(table)))

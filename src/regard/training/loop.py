@@ -27,11 +27,12 @@ from regard.matcher import Matcher
 from regard.metrics import Recalls
 from regard.runtime import inner, launch, leave, stoppable, tune_memory
 from regard.score import score_batch
-from regard.training.checkpoint import build_model
+from regard.training.checkpoint import Position, load_state
 from regard.training.config import TrainConfig
 from regard.training.recipe import Recipe
-from regard.training.run_folder import Position, RunFolder, load_state
+from regard.training.run_folder import RunFolder
 from regard.training.trained_run import load
+from regard.training.weights import build_model
 from regard.words import build_tokenizer, load_tokenizer
 
 

@@ -1,14 +1,10 @@
-"""A training run's folder: logging, validation, checkpoints, and loading the state to resume from."""
+"""The folder that a training run writes: logging, validation, the best weights, checkpoints and curves."""
 
 import json
-import pickle
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import (
@@ -32,22 +28,13 @@ from regard.files import InputError, replacing
 from regard.losses import is_collapsed
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.training.checkpoint import WEIGHTS, save_model
+from regard.training.checkpoint import Position, save_state
 from regard.training.recipe import Recipe
 from regard.training.trained_run import RECIPE, write_data_folder
+from regard.training.weights import WEIGHTS, save_model
 
-STATE = "last.pt"
 METRICS = "metrics.jsonl"
 COLLAPSE_AFTER = 100  # steps before equal scores count as a collapse, and steps that they must last
-# Training settings that may differ between a run and its resumption.
-FREE_TO_CHANGE = {"epochs", "patience", "validate_every", "log_every", "save_minutes", "tensorboard"}
-
-
-class Position:
-    """How far training has come, and the best validation so far: saved in a checkpoint beside the tensors."""
-
-    def __init__(self, epoch: int = 0, batch: int = 0, best: float = -1.0, best_epoch: int = 0) -> None:
-        self.epoch, self.batch, self.best, self.best_epoch = epoch, batch, best, best_epoch
 
 
 class RunFolder:
@@ -171,14 +158,9 @@ class RunFolder:
         return bool(patience) and position.epoch - position.best_epoch >= patience
 
     def save(self, optimizer: Any, position: Position) -> None:
-        """Write the state to resume from, whole or not at all. The other processes need not wait."""
+        """Write the state to resume from. The other processes need not wait."""
         if self.fabric.is_global_zero:
-            state = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
-            with replacing(self.out / STATE) as temporary, open(temporary, "wb") as file:
-                try:
-                    torch.save(state | {"position": vars(position), "data": self.data}, file)
-                except RuntimeError as error:  # torch hides the reason why the file could not be written
-                    raise error.__context__ or error from None
+            save_state(self.out, self.model, optimizer, position, self.data)
 
     def draw(self) -> None:
         if self.fabric.is_global_zero and (self.out / METRICS).exists():
@@ -205,29 +187,6 @@ class Speed(ProgressColumn):
         return Text(f"{task.speed or 0:.1f} batches/s")
 
 
-def load_state(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
-    """Return the state to resume from, or None for a new run.
-
-    Raises InputError if `out` contains anything but a run of this recipe, or a run while `resume` is False.
-    """
-    if not (out / RECIPE).is_file():
-        # Temporary files of a killed process are hidden files.
-        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-            raise InputError(f"{out} already exists and is not a run: name another --out.")
-        return None
-    if not resume:
-        raise InputError(f"{out} already contains a run: continue it with --resume, or name another --out.")
-    _check_same_settings(out, recipe)
-    if not (out / STATE).is_file():
-        return None
-    try:
-        return torch.load(out / STATE, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{out / STATE} is damaged ({type(error).__name__}): remove it to train from the beginning."
-        ) from None
-
-
 def _write_first_files(out: Path, recipe: Recipe, data: Path, tokenizer: Any | None) -> None:
     """Write the recipe, the data folder's path and, for a new run, the tokenizer; remove leftovers of a killed run."""
     with replacing(out / RECIPE) as temporary:
@@ -239,40 +198,6 @@ def _write_first_files(out: Path, recipe: Recipe, data: Path, tokenizer: Any | N
         for name in (WEIGHTS, METRICS):
             (out / name).unlink(missing_ok=True)
         tokenizer.save(out)
-
-
-def _check_same_settings(out: Path, recipe: Recipe) -> None:
-    """Raise InputError if the run in `out` was started with other settings."""
-    before = Recipe.read(out / RECIPE)
-    free = {name: getattr(recipe.train, name) for name in FREE_TO_CHANGE}
-    if replace(before, train=replace(before.train, **free)) == recipe:
-        return
-    changed = []
-    if before.model == recipe.model:
-        old, new = _flat_settings(before), _flat_settings(recipe)
-        free_keys = {f"train.{name}" for name in FREE_TO_CHANGE}
-        changed = [
-            f"{key} = {value!r} (then {old[key]!r})"
-            for key, value in new.items()
-            if old[key] != value and key not in free_keys
-        ]
-    raise InputError(
-        f"{out} was started with other settings: now {', '.join(changed) or recipe.model}. Name another --out."
-    )
-
-
-def _flat_settings(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of a recipe by its name as `--set` takes it, such as cmsei.graph.directed."""
-
-    def flatten(prefix: str, table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        for key, value in table.items():
-            if isinstance(value, dict):
-                yield from flatten(f"{prefix}.{key}", value)
-            else:
-                yield f"{prefix}.{key}", value
-
-    tables = {recipe.model: recipe.options, "words": recipe.words, "data": recipe.data, "train": recipe.train}
-    return dict(setting for name, table in tables.items() for setting in flatten(name, asdict(table)))
 
 
 def _keep_lines(path: Path, last_step: int) -> None:

@@ -22,8 +22,8 @@ from torch.overrides import TorchFunctionMode
 from regard.data import Split
 from regard.files import InputError, replacing
 from regard.matcher import Matcher
-from regard.training.checkpoint import WEIGHTS, build_model
 from regard.training.recipe import Recipe
+from regard.training.weights import WEIGHTS, build_model
 from regard.words import Pieces, Vocabulary, load_tokenizer, pieces, vocabulary
 
 RECIPE = "recipe.toml"

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 
 import made
 from regard.files import InputError
-from regard.training.checkpoint import WEIGHTS, build_model, save_model
 from regard.training.trained_run import load
+from regard.training.weights import WEIGHTS, build_model, save_model
 from regard.words import Vocabulary
 
 CAPTIONS = [" ".join(f"w{i}" for i in range(40))]
