@@ -21,7 +21,8 @@ from regard.scenes import crop_features
 from regard.scenes.catalogue import KINDS
 from regard.scenes.grammar import PER_IMAGE, sentences
 from regard.scenes.pen import HEIGHT, WIDTH
-from regard.scenes.scene import PREDICATES, REGIONS, Scene, SceneRandom, make_twin, random_scene
+from regard.scenes.predicates import PREDICATES
+from regard.scenes.scene import REGIONS, Scene, SceneRandom, make_twin, random_scene
 from regard.scenes.scene_drawing import SceneDrawing, draw_scene
 
 CLASSES = tuple(KINDS)
