@@ -12,17 +12,8 @@ from regard.scenes import make_scenes
 from regard.scenes.catalogue import KINDS
 from regard.scenes.grammar import FORMS, PER_IMAGE, sentences
 from regard.scenes.kinds import COLOURS
-from regard.scenes.scene import (
-    PREDICATE_KINDS,
-    PREDICATES,
-    REGIONS,
-    TWIN_KINDS,
-    TWIN_PREDICATES,
-    Scene,
-    SceneRandom,
-    make_twin,
-    random_scene,
-)
+from regard.scenes.predicates import PREDICATE_KINDS, PREDICATES, TWIN_KINDS, TWIN_PREDICATES
+from regard.scenes.scene import REGIONS, Scene, SceneRandom, make_twin, random_scene
 from regard.scenes.scene_drawing import draw_scene
 from regard.scenes.scene_folder import CHUNK, draw_images
 from regard.scenes.scene_layout import lay_out
