@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.files import InputError, nearest
+from regard.files import InputError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -30,7 +30,8 @@ def device_named(name: str) -> str:
     known, cuda = ("auto", "cpu", "cuda"), torch.cuda.is_available()
     if name not in known:
         raise InputError(
-            f"--device {name!r} is not known (CUDA_VISIBLE_DEVICES selects one of several GPUs). {nearest(name, known)}"
+            f"--device {name!r} is not known: expected {', '.join(known[:-1])} or {known[-1]} "
+            "(CUDA_VISIBLE_DEVICES selects one of several GPUs)."
         )
     if name == "cuda" and not cuda:
         raise InputError("--device cuda: torch finds no CUDA device on this machine; use --device cpu.")

@@ -22,7 +22,7 @@ def world(tmp_path_factory):
         )
         assert (trained.code, trained.err) == (0, "")
         assert re.search(
-            rf"{name}: 0\.0\d million trained parameters; 24 images, 120 sentences, 8 regions x", trained.out
+            rf"{name}: 0\.0\d million trainable parameters; 24 images, 120 sentences, 8 regions x", trained.out
         )
         assert "epoch   1  dev rSum" in trained.out
         assert f"Next: regard evaluate {folder}/{name} --data {folder}/data --split test" in trained.out

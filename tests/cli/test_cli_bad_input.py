@@ -105,12 +105,12 @@ def test_nan_features_stop_training_and_evaluation(world, data):
         (["data", "chekc", "x"], 'Unknown command "chekc". Did you mean "check"?'),
         (["recipes", "--al"], "Unknown option: --al."),
         (["train", "cmsei-scenes", "--data", "d", "--out", "o", "--divice", "cpu"], "Did you mean --device?"),
-        (["train", "cmsei-scenes", "--data", "d"], "--out requires an argument"),
+        (["train", "cmsei-scenes", "--data", "d"], "regard train requires --out: see regard train --help."),
         (["evaluate", "--data", "d"], "Expected at least one run folder."),
         (["evaluate", "r", "--data", "d", "--protocol", "5folds"], 'Did you mean "5fold"?'),
         (
             ["evaluate", "nowhere", "--data", "d"],
-            "nowhere is not a run: it has no recipe.toml. `regard train RECIPE --out",
+            "nowhere is not a run: it has no recipe.toml. `regard train RECIPE --data DIR --out",
         ),
         (["train", "cmsei-scenes", "--data", "nowhere", "--out", "o"], "nowhere is not a folder."),
         (

@@ -39,7 +39,9 @@ def test_law_9_a_checkpoint_gives_the_same_scores(name, tmp_path):
 
 
 def test_a_folder_that_is_no_run_says_what_makes_one(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere is not a run: it has no recipe\.toml\. `regard train RECIPE --out"):
+    with pytest.raises(
+        InputError, match=r"nowhere is not a run: it has no recipe\.toml\. `regard train RECIPE --data DIR --out"
+    ):
         load(tmp_path / "nowhere")
 
 

@@ -95,7 +95,7 @@ def test_published_orders(tmp_path, specials):
 def test_what_is_no_vocabulary_is_refused(tmp_path):
     path = tmp_path / "v.json"
     for content, message in [
-        (pickle.dumps({"word2idx": {}}), "is a pickle, and reading a pickle runs whatever code"),
+        (pickle.dumps({"word2idx": {}}), "is a pickle, and reading a pickle can run code"),
         (b"{", "v.json is not JSON"),
         (b"[1]", 'contains neither "entries" nor "word2idx"'),
         (json.dumps({"word2idx": {"<pad>": 0, "a": 2}}).encode(), "gives 'a' the number 2: expected 0, 1, 2"),

@@ -61,6 +61,12 @@ def _run(arguments: list[str]) -> int:
         if all(argument.startswith("-") for argument in arguments):
             app.resolved_commands()  # the root help shows the summary of a verb only if the verb is imported
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.MissingArgumentError as error:
+        verb, argument = " ".join(error.command_chain or ()), error.argument
+        name = argument.name if argument else "an argument"
+        if argument and argument.index is not None:  # a positional argument, which the help shows in capitals
+            name = name.removeprefix("--").upper()
+        return _fail(f"regard {verb} requires {name}: see regard {verb} --help.")
     except (InputError, Stopped, cyclopts.CycloptsError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:

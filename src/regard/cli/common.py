@@ -50,7 +50,9 @@ RunData = Annotated[Path | None, Parameter(help="Data folder. Default: the one t
 SplitName = Annotated[str, Parameter(help="Split of the data folder.")]
 Precision = Annotated[
     Literal["float32", "bfloat16"],
-    Parameter(help="Precision of the matrix products of pairs. bfloat16 is faster and moves recalls by a few tenths."),
+    Parameter(
+        help="Precision of the matrix products of pairs. bfloat16 is faster and changes recalls by a few tenths."
+    ),
 ]
 SentenceParser = Annotated[
     Literal["own", "spacy"],

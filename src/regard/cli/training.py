@@ -13,7 +13,13 @@ Flag = Parameter(negative="", show_default=False)
 
 
 def train(
-    recipe: RecipeName, *, data: Path, out: Path, set_: Settings = (), resume: bool = False, device: Device = "auto"
+    recipe: RecipeName,
+    *,
+    data: Path,
+    out: Path,
+    set_: Settings = (),
+    resume: Annotated[bool, Flag] = False,
+    device: Device = "auto",
 ) -> None:
     """Train a model from a recipe on a data folder.
 

@@ -64,7 +64,7 @@ def draw_image(contents: ImageContents, path: str | os.PathLike[str]) -> None:
             block.draw(axes, left, y)
             y += block.height + SPACE
     note = "word relations from the data" if contents.has_roles else "sentences parsed by Regard"
-    note += "; a thing has the colour of the only region with its name"
+    note += "; a word has the colour of a region if only that region has its name"
     if contents.sentences:
         draw_text(axes, MARGIN, top + body + SPACE + height + 0.1, note, 9.0, PLAIN)
     save_canvas(axes, path)

@@ -118,7 +118,7 @@ def ranks_of(runs: Iterable[Path], data: Path, split: str, device: str = "cpu") 
         scores = np.load(cache)
         total = scores if total is None else total + (scores - total) / count
     if total is None or opened is None:
-        raise InputError("Name at least one run folder.")
+        raise InputError("Expected at least one run folder.")
     return galleries(total, opened.image_of_text)
 
 

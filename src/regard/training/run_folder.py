@@ -81,7 +81,7 @@ class RunFolder:
                 self.board = _tensorboard(self.out / "tensorboard", position.epoch * batches + position.batch + 1)
         size = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         self.console.print(
-            f"{self.recipe.model}: {size / 1e6:.2f} million trained parameters; {split.num_images:,} images, "
+            f"{self.recipe.model}: {size / 1e6:.2f} million trainable parameters; {split.num_images:,} images, "
             f"{split.num_texts:,} sentences, {split.num_regions} regions x {split.feature_dim}; on {self.fabric.device}"
         )
         if resumed:

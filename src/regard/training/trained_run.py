@@ -39,7 +39,8 @@ class TrainedRun:
         self.folder, self.device = Path(folder), device
         if not (self.folder / RECIPE).is_file():
             raise InputError(
-                f"{self.folder} is not a run: it has no {RECIPE}. `regard train RECIPE --out {self.folder}` makes one."
+                f"{self.folder} is not a run: it has no {RECIPE}. `regard train RECIPE --data DIR --out "
+                f"{self.folder}` creates one."
             )
 
     @cached_property

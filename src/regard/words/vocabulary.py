@@ -121,8 +121,8 @@ class Vocabulary:
             ) from None
         if content[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
             raise InputError(
-                f"{path} is a pickle, and reading a pickle runs whatever code it holds: build a vocabulary from the "
-                'training captions, or turn this one into JSON {"word2idx": {word: number}} where you trust it.'
+                f"{path} is a pickle, and reading a pickle can run code: build a vocabulary from the "
+                'training captions, or turn this one into JSON {"word2idx": {word: number}} if you trust it.'
             )
         try:
             saved = json.loads(content)
