@@ -68,10 +68,8 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     console.print(f'                          "{caption}"')
     console.print("  runs/cmsei/curves.png   loss and validation recall during training")
     console.print("  data/test_pictures/     the test pictures")
-    console.print(
-        f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. What to try next\n(after `source "
-        f".venv/bin/activate`, if `make demo` ran this):"
-    )
+    console.print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. What to try next")
+    console.print("(after `source .venv/bin/activate`, if `make demo` ran this):")
     console.print(f"  regard data check {out}/data")
     console.print(f"  regard evaluate {out}/runs/cmsei {out}/runs/scan --data {out}/data       (an ensemble)")
     console.print(
