@@ -1,9 +1,12 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import made
-from regard.batch import FORMAT_VERSION, Fragments, Images, Pooled, Texts, Vectors
+from regard.batch import FORMAT_VERSION, Fragments, Images, Pooled, Texts, Vectors, host, on_both
 from regard.files import InputError
 
 
@@ -21,6 +24,27 @@ def test_slices_and_positions_take_items_of_every_field():
     assert same(images[torch.arange(5) == 4], images[4:])
     for name, tensor in images[[3, 0, 3]].tensors().items():
         assert torch.equal(tensor, getattr(images, name)[[3, 0, 3]]), name
+
+
+@pytest.mark.parametrize("number", [1, np.int64(1), torch.tensor(1)])
+def test_a_single_number_is_refused(number):
+    """It would drop the axis of items."""
+    with pytest.raises(TypeError, match="expected"):
+        made.images(5)[number]
+
+
+def test_what_the_cpu_knows_travels_with_a_batch():
+    """On the meta device a tensor has no values, so the numbers below can only come from the CPU."""
+    images = made.images(5)
+    moved = images.to("meta")
+    assert torch.equal(host(moved.mask), images.mask)
+    assert torch.equal(host(moved[[3, 0]].relations), images.relations[[3, 0]])
+    assert torch.equal(host(Images.cat([moved[:2], moved[2:]]).mask), images.mask)
+    assert torch.equal(Fragments(moved.features, moved.mask).lengths(), images.mask.sum(1))
+    assert torch.equal(host(on_both(lambda mask: ~mask, moved.mask)), ~images.mask)
+    assert Fragments(moved.features, moved.mask)[1:3].trimmed().mask.shape[1] == images.mask[1:3].sum(1).max()
+    with pytest.raises(NotImplementedError):  # of another tensor nothing is known
+        host(replace(moved, mask=~moved.mask).mask)
 
 
 def test_absent_fields_stay_absent():

@@ -3,13 +3,17 @@
 They are tested in float64, where differences between processors in the order of summation are far below a tolerance.
 """
 
+from dataclasses import replace
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import made
 from regard.batch import Batch, Images, Texts, Vectors
-from regard.losses import triplet
+from regard.losses import Negatives, triplet
 from regard.models import MODELS
 from regard.score import score_all, score_batch
 from regard.search.gallery import Gallery
@@ -86,6 +90,48 @@ def test_3_padding_changes_no_training_step(name, options):
     same_gradients(*gradients)
 
 
+def with_holes(batch: Batch) -> Batch:
+    """The same batch with three positions of padding more: at the start, in the middle, and at the end."""
+    end = wider(batch, True)
+    width = batch.mask.shape[1]
+    order = torch.tensor([width, 0, 1, width + 1, *range(2, width), width + 2])
+    return moved(end, order)
+
+
+def moved(batch: Batch, order: torch.Tensor) -> Batch:
+    """The batch with the fragments of every item in another order; those that are not in `order` are left out."""
+    fields = {name: tensor[:, order] for name, tensor in batch.tensors().items()}
+    fields["relations"] = fields["relations"][:, :, order]
+    return type(batch)(**fields)
+
+
+@every_model
+@torch.no_grad()
+def test_2_a_hole_equals_absence(name, options):
+    """Padding before and between real fragments changes no score, also in a model that reads regions in order."""
+    model, images, texts = made.exact(name, options)
+    scores = model(images, texts)
+    torch.testing.assert_close(model(with_holes(images), with_holes(texts)), scores, **made.EXACT)
+    encoded, sentences = model.encode_images(images), model.encode_texts(texts)
+    align = model.align(model.encode_images(with_holes(images)), model.encode_texts(with_holes(texts)))
+    regions, words = images.mask.shape[1], sentences.mask.shape[1]
+    at = (torch.tensor([1, 2, *range(4, 2 + count)]) for count in (regions, words))
+    region, word = at
+    torch.testing.assert_close(align[:, :, region][..., word], model.align(encoded, sentences), **made.EXACT)
+
+
+@every_model
+@torch.no_grad()
+def test_2_a_masked_region_equals_its_absence(name, options):
+    """What the mask hides in training (`train.region_drop`) is as if it had never been there."""
+    model, images, texts = made.exact(name, options)
+    mask = images.mask.clone()
+    mask[0, [0, 3]] = False
+    hidden = replace(images, mask=mask)[:1]
+    left = moved(images[:1], torch.tensor([1, 2, 4, 5]))
+    torch.testing.assert_close(model(hidden, texts), model(left, texts), **made.EXACT)
+
+
 @every_model
 @torch.no_grad()
 def test_4_encoding_in_parts_equals_encoding_at_once(name, options):
@@ -109,6 +155,78 @@ def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
         gradients.append((scores.detach(), {key: p.grad for key, p in model.named_parameters()}))
     torch.testing.assert_close(gradients[0][0], gradients[1][0], **made.EXACT)
     same_gradients(gradients[0][1], gradients[1][1])
+
+
+@every_model
+def test_5c_in_training_mode_blocks_give_the_whole(name, options):
+    """Scores, gradients and running statistics do not depend on the blocks, whatever is normalised or dropped."""
+    images, texts = made.images(3).to(torch.float64), made.texts(4).to(torch.float64)
+    matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
+    found = []
+    for block in ((2, 3), (1, 1), (100, 100)):
+        model = made.model(name, **options).double().train()
+        torch.manual_seed(1)
+        encoded, sentences = model.encode_images(images), model.encode_texts(texts)
+        scores = score_batch(model, encoded, sentences, block)
+        triplet(scores, matches, negatives="sum").backward()
+        found.append(
+            (scores.detach(), {key: p.grad for key, p in model.named_parameters()}, dict(model.named_buffers()))
+        )
+    for scores, gradients, buffers in found[:2]:
+        torch.testing.assert_close(scores, found[2][0], **made.EXACT)
+        same_gradients(gradients, found[2][1])
+        for key, buffer in buffers.items():
+            torch.testing.assert_close(buffer, found[2][2][key], **made.EXACT, msg=key)
+
+
+@every_model
+@pytest.mark.parametrize("training", [False, True], ids=["score", "step"])
+def test_9_nothing_is_read_from_the_device(name, options, training):
+    """On the meta device, tensors have no values: reading one (`.item()`, `.cpu()`, a boolean index) is an error.
+
+    On a GPU each such read would wait for the GPU. This covers scoring, and a whole training step with its losses.
+    """
+    model = made.model(name, **options).to("meta").train(training)
+    images, texts = made.images(3).to("meta"), made.texts(4).to("meta")
+    matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
+    with torch.set_grad_enabled(training):
+        encoded, sentences = model.encode_images(images), model.encode_texts(texts)
+        if not training:
+            assert model.score(model.for_scoring(encoded), model.for_scoring(sentences)).shape == (3, 4)
+            assert model.score(encoded[[2, 0]], sentences[1:].trimmed()).shape == (2, 3)
+            return
+        for block in ((100, 100), (2, 3)):
+            encoded, sentences = model.encode_images(images), model.encode_texts(texts)
+            scores = score_batch(model, encoded, sentences, block)
+            extra = model.extra_losses(encoded, sentences, scores, matches)
+            for negatives in get_args(Negatives):
+                sum(extra.values(), triplet(scores, matches, negatives=negatives)).backward(retain_graph=True)
+
+
+class CountOperations(TorchDispatchMode):
+    """Counts the operations that run within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@every_model
+def test_9_the_number_of_operations_does_not_depend_on_the_batch(name, options):
+    """A loop over the items of a batch would launch kernels for each item. Forward and backward are counted."""
+    counts = []
+    for copies in (1, 2, 4):  # of the same items: a GRU takes some operations for each different length
+        model = made.model(name, **options).train()
+        images, texts = (side[list(range(8)) * copies] for side in (made.images(8), made.texts(8)))
+        with CountOperations() as operations:
+            scores = model(images, texts)
+            triplet(scores, torch.eye(8 * copies).bool(), negatives="sum").backward()
+        counts.append(operations.count)
+    assert counts[0] == counts[1] == counts[2], counts
 
 
 @every_model

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 
 import made
 from regard.layers.encoders import GRUEncoder
+from regard.models import MODELS
 from regard.models.scan import SCAN
 from regard.score import score_all, score_batch
 
@@ -64,3 +66,14 @@ def test_no_image_or_no_text_gives_an_empty_matrix():
     model, images, texts, _ = encoded()
     assert score_all(model, images[:0], texts).shape == (0, 7)
     assert score_all(model, images, texts[:0]).shape == (5, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_encodings_in_half_precision_are_scored_in_float32(name, dtype):
+    model = made.model(name)
+    images, texts = model.encode_images(made.images()), model.encode_texts(made.texts())
+    for stored in ((images.to(dtype), texts.to(dtype)), (images.to(dtype), texts)):
+        expected = model.score(*(side.to(torch.float32) for side in stored))
+        torch.testing.assert_close(score_all(model, *stored), expected, atol=1e-5, rtol=0)

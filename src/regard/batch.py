@@ -1,12 +1,17 @@
 """Batches of tensors that share their first axis: the inputs that the loader makes, and the encodings of a model.
 
 Axes are named image, text, region and word. A fragment is a region or a word; an item is an image or a text.
-Padding is zero, and a mask marks it: True is a real fragment, False is padding.
+Padding is zero, and a mask marks it: True is a real fragment, False is padding. Padding may be anywhere.
+
+A program that reads a number from a GPU waits until the GPU has computed everything before it. So the tensors that
+describe the structure of a batch (masks, numbers of words, relations) keep the CPU tensor that they were copied from:
+`to_device` makes such a tensor, `host` returns the CPU tensor, and `on_both` derives another tensor from both.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -21,7 +26,33 @@ from regard.files import InputError, replacing
 B = TypeVar("B", bound="Batch")
 F_ = TypeVar("F_", bound="Fragments")
 
+ORIGINAL = "_regard_original"  # the attribute of a tensor with the CPU tensor that it was copied from
 FORMAT_VERSION = "1"  # of the files that Batch.save writes
+
+
+def to_device(tensor: Tensor, device: Any) -> Tensor:
+    """Return a tensor on `device`. From the CPU to another device, `host` of the result is `tensor`."""
+    moved = tensor.to(device, non_blocking=True)
+    if moved.device != tensor.device and tensor.device.type == "cpu":
+        setattr(moved, ORIGINAL, tensor)
+    return moved
+
+
+def host(tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU; without waiting for a GPU if it was made by `to_device` or `on_both`."""
+    return getattr(tensor, ORIGINAL) if _knows(tensor) else tensor.cpu()
+
+
+def on_both(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    """Return `function(tensor)`, whose `host` is known if that of `tensor` is."""
+    result = function(tensor)
+    if _knows(tensor):
+        setattr(result, ORIGINAL, function(host(tensor)))
+    return result
+
+
+def _knows(tensor: Tensor) -> bool:
+    return hasattr(tensor, ORIGINAL)
 
 
 @dataclass(frozen=True)
@@ -36,17 +67,32 @@ class Batch:
     def __len__(self) -> int:
         return len(next(iter(self.tensors().values())))
 
-    def __getitem__(self: B, index: slice | Sequence[int] | Tensor) -> B:
-        """Return the items at a slice, a sequence of positions or an index tensor: a batch, never a single item."""
-        return self.map(lambda tensor: tensor[index])
+    def __getitem__(self: B, index: Any) -> B:
+        """Return the items at a slice, a sequence of positions, or a tensor of positions or of booleans.
+
+        The result is a batch, so a single number raises TypeError.
+        """
+        if isinstance(index, slice):
+            return self.map(lambda tensor: on_both(lambda t: t[index], tensor))
+        places = torch.as_tensor(index)
+        if not places.ndim:
+            raise TypeError(f"{type(self).__name__}[{index}]: expected a slice or positions, such as [[{index}]].")
+        if places.dtype == torch.bool:
+            places = places.nonzero()[:, 0]
+        return self.map(lambda tensor: on_both(lambda t: t[to_device(places, t.device)], tensor))
 
     def to(self: B, device: Any) -> B:
         """Return the batch on `device`; or, if `device` is a dtype, with its floating-point fields in that dtype."""
         if isinstance(device, torch.dtype):
             return self.map(lambda tensor: tensor.to(device) if tensor.is_floating_point() else tensor)
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        # Features are not structure, and their CPU tensors are large.
+        return self.map(lambda t: t.to(device, non_blocking=True) if t.is_floating_point() else to_device(t, device))
 
-    def map(self: B, function: Any) -> B:
+    def pinned(self: B) -> B:
+        """Return the batch in page-locked memory, from which a GPU copies while the CPU goes on."""
+        return self.map(Tensor.pin_memory)
+
+    def map(self: B, function: Callable[[Tensor], Tensor]) -> B:
         """Return the batch with `function` applied to every tensor."""
         return type(self)(**{name: function(tensor) for name, tensor in self.tensors().items()})
 
@@ -109,6 +155,14 @@ class Batch:
 
 
 def _cat(tensors: Sequence[Tensor]) -> Tensor:
+    if all(map(_knows, tensors)):
+        joined = _padded_cat(tensors)
+        setattr(joined, ORIGINAL, _padded_cat([host(tensor) for tensor in tensors]))
+        return joined
+    return _padded_cat(tensors)
+
+
+def _padded_cat(tensors: Sequence[Tensor]) -> Tensor:
     shapes = [tensor.shape[1:] for tensor in tensors]
     widest = [max(sizes) for sizes in zip(*shapes, strict=True)]
     padded = []
@@ -166,7 +220,7 @@ class Fragments(Batch):
         kept = self.tensors()
         for name, axes in self.fragment_axes.items():
             for axis in axes if name in kept else ():
-                kept[name] = kept[name].narrow(axis, 0, longest)
+                kept[name] = on_both(partial(torch.narrow, dim=axis, start=0, length=longest), kept[name])
         return type(self)(**kept)
 
     def summary(self) -> Float[Tensor, "item dim"]:
@@ -175,8 +229,8 @@ class Fragments(Batch):
         return F.normalize(kept.sum(1) / self.mask.sum(1, keepdim=True).clamp(min=1), dim=-1)
 
     def lengths(self) -> Int[Tensor, " item"]:
-        """Return the position after each item's last real fragment."""
-        return extent(self.mask)
+        """Return the position after each item's last real fragment, on the CPU."""
+        return extent(host(self.mask))
 
 
 def extent(mask: Bool[Tensor, "item fragment"]) -> Int[Tensor, " item"]:
@@ -184,6 +238,12 @@ def extent(mask: Bool[Tensor, "item fragment"]) -> Int[Tensor, " item"]:
     if not mask.shape[1]:
         return mask.sum(1)
     return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
+
+
+def has_holes(mask: Bool[Tensor, "item fragment"]) -> bool:
+    """Return whether padding comes before a real fragment of any item."""
+    on_host = host(mask)
+    return bool((on_host[:, 1:] > on_host[:, :-1]).any())
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,11 @@ def relation_classes(boxes: Float[Tensor, "image region 4"]) -> Int[Tensor, "ima
     offset = _offsets(boxes)
     sector = torch.round(torch.atan2(offset[..., 1], offset[..., 0]) / (math.pi / 4)).long() % 8
     near = offset.norm(dim=-1) < 0.5 * math.sqrt(2)
-    classes = torch.where(near, 4 + sector, 0)
-    classes[iou(boxes) >= 0.5] = 3
     real = (area[:, :, None] > 0) & (area[:, None, :] > 0)
-    classes[real & (intersection >= area[:, None, :] * (1 - 1e-6))] = 2
-    classes[real & (intersection >= area[:, :, None] * (1 - 1e-6))] = 1
-    classes.diagonal(dim1=1, dim2=2).zero_()
-    return classes
+    classes = torch.where(near, 4 + sector, 0).masked_fill(iou(boxes) >= 0.5, 3)
+    classes = classes.masked_fill(real & (intersection >= area[:, None, :] * (1 - 1e-6)), 2)
+    classes = classes.masked_fill(real & (intersection >= area[:, :, None] * (1 - 1e-6)), 1)
+    return classes.masked_fill(torch.eye(boxes.shape[1], dtype=torch.bool, device=boxes.device), 0)
 
 
 def pair_features(subject: Float[Tensor, "pair 4"], target: Float[Tensor, "pair 4"]) -> Float[Tensor, "pair feature"]:

@@ -3,6 +3,7 @@
 `scores[i, t]` is the score of image i and text t; `matches[i, t]` is True if they belong together. Every match is
 compared with the negatives of its row (texts of other images) and of its column (other images). Losses are sums over
 matches and both directions. Other texts of the same image are matches, never negatives.
+`matches` may be on the CPU while the scores are on a GPU: then nothing is read from the GPU.
 """
 
 from typing import Literal
@@ -10,6 +11,8 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from regard.batch import host, to_device
 
 Negatives = Literal["hardest", "sum", "soft", "soft_hinge"]
 
@@ -30,7 +33,8 @@ def triplet(
     `temperature * log(1 + negatives)`. The paper's loss has the factor 1 / temperature and is the mean over matches and
     directions: this loss is 2 x matches x temperature times the paper's.
     """
-    images, texts = matches.nonzero(as_tuple=True)
+    images, texts = (to_device(places, scores.device) for places in host(matches).nonzero(as_tuple=True))
+    matches = to_device(matches, scores.device)
     match = scores[images, texts][:, None]
     total = scores.new_zeros(())
     for others, excluded in ((scores[images], matches[images]), (scores.T[texts], matches.T[texts])):
@@ -54,6 +58,6 @@ def is_collapsed(scores: Float[Tensor, "image text"], matches: Bool[Tensor, "ima
     Then every hinge nearly equals the margin and nothing is learnt. With hardest negatives the loss stays at 2 x
     matches x margin; a cold start on hardest negatives causes this. A batch without negatives is never collapsed.
     """
-    if matches.all():
+    if host(matches).all():
         return False
     return bool((scores.max() - scores.min()) < 0.02 * margin)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regard.batch import Batch, Images, Texts
 from regard.files import InputError
+from regard.layers.normalisation import MaskedBatchNorm
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,15 @@ class Matcher(nn.Module, ABC):
     def pair_size(self, regions: int, words: int) -> int:
         """Return about how many numbers `score` keeps in memory per pair, from which the size of blocks is chosen."""
         return regions * words
+
+    @property
+    def pair_norm(self) -> MaskedBatchNorm | None:
+        """The batch normalisation inside `score`, over what is computed for each pair; None if there is none.
+
+        `score` may contain no other layer whose output for a pair depends on the batch, and none that draws random
+        numbers: then a batch that is scored in blocks gives the scores of the whole (see `regard.score.score_batch`).
+        """
+        return None
 
     @property
     def ordered(self) -> bool:

@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.amp import is_autocast_available
 
 from regard.files import InputError
 
@@ -135,7 +136,8 @@ def wide(tensor: Tensor) -> torch.dtype:
 
 def inner(first: Float[Tensor, "*item one dim"], second: Float[Tensor, "*item other dim"]) -> Tensor:
     """Return the inner products of all pairs of rows, in the dtype of `wide` even under autocast."""
-    with torch.autocast(first.device.type, enabled=False):
+    kind = first.device.type
+    with torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext():
         return first.to(wide(first)) @ second.to(wide(first)).mT
 
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,8 +12,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from regard.batch import Batch, Fragments
+from regard.layers.normalisation import Moments
 from regard.matcher import Matcher
 from regard.runtime import Precision, fast_products
+
+B = TypeVar("B", bound=Batch)
+T = TypeVar("T")
 
 # Float32 numbers that the pairs of a block may take: on a CPU, what fits into its caches; on a GPU, what keeps it busy.
 NUMBERS = {"cpu": 2**20, "cuda": 2**27}
@@ -26,13 +31,20 @@ def score_batch(
     """Return the scores of all pairs of a training batch, with gradients, `block` images by texts at a time.
 
     If there is more than one block, each block is computed again in the backward pass, so that memory holds the
-    intermediate tensors of one block only.
+    intermediate tensors of one block only. A batch normalisation inside `score` uses the statistics of the whole batch,
+    which takes one more pass over the blocks.
     """
     rows, columns = block
     if len(images) <= rows and len(texts) <= columns:
         return model.score(images, texts)
-    parts = [[_recomputed(model, i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
-    return torch.cat([torch.cat(row, 1) for row in parts])
+    parts = [[(i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
+    score, norm = model.score, model.pair_norm if model.training else None
+    if norm is not None:
+        observe = partial(norm.moments_in, model.score)
+        moments = Moments.combined([_recomputed(observe, i, t) for row in parts for i, t in row])
+        norm.record(moments)
+        score = partial(norm.with_moments, moments, model.score)
+    return torch.cat([torch.cat([_recomputed(score, i, t) for i, t in row], 1) for row in parts])
 
 
 @torch.no_grad()
@@ -59,24 +71,26 @@ def score_all(
     images, texts = model.for_scoring(images), model.for_scoring(texts)
     device = next(iter(texts.tensors().values())).device
     rows, columns = block or block_of(model, images, texts, _numbers(device))
-    scores = torch.empty(len(images), len(texts), device=device) if out is None else torch.from_numpy(out)
+    scores = torch.empty(len(images), len(texts)) if out is None else torch.from_numpy(out)
     with fast_products(precision, device.type):
         for places in _by_length(texts, columns):
-            some_texts = texts[places].map(_to_float32)
+            some_texts = _at_least_float32(texts[places])
             if isinstance(some_texts, Fragments):
                 some_texts = some_texts.trimmed()
+            found = torch.empty(len(images), len(some_texts), device=device)
             for first in range(0, len(images), rows):
-                some_images = images[first : first + rows].map(_to_float32)
-                block_scores = model.score(some_images, some_texts).float()
-                scores[first : first + rows, places] = block_scores if out is None else block_scores.cpu()
+                some_images = _at_least_float32(images[first : first + rows])
+                found[first : first + rows] = model.score(some_images, some_texts)
                 if progress:
-                    progress(block_scores.numel())
-    return scores.cpu()
+                    progress(len(some_images) * len(some_texts))
+            scores[:, places] = found.cpu()
+    return scores
 
 
 def _numbers(device: torch.device) -> int:
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
-    return int(min(NUMBERS[device.type], free / 64))  # four bytes per number, and several such tensors exist at once
+    """How many float32 numbers the pairs of a block may take: the same for each call on one kind of machine."""
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else math.inf
+    return int(min(NUMBERS[device.type], memory / 256))  # four bytes per number, and several such tensors exist at once
 
 
 def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int, int]:
@@ -91,8 +105,10 @@ def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int
     return rows, max(columns, min(len(texts), pairs // rows))
 
 
-def _to_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype == torch.float16 else tensor
+def _at_least_float32(encoding: B) -> B:
+    """The encoding in float32 if it is stored in half precision, and unchanged otherwise."""
+    halves = (torch.float16, torch.bfloat16)
+    return encoding.map(lambda tensor: tensor.float() if tensor.dtype in halves else tensor)
 
 
 def _by_length(texts: Any, columns: int) -> list[Tensor | slice]:
@@ -104,16 +120,8 @@ def _by_length(texts: Any, columns: int) -> list[Tensor | slice]:
     return [part for group in groups for part in group.tensor_split(max(1, round(len(group) / columns)))]
 
 
-def _recomputed(model: Matcher, images: Batch, texts: Batch) -> Tensor:
-    kinds, names = (type(images), type(texts)), (list(images.tensors()), list(texts.tensors()))
-
-    def score(*tensors: Tensor) -> Tensor:
-        cut = len(names[0])
-        first = kinds[0](**dict(zip(names[0], tensors[:cut], strict=True)))
-        second = kinds[1](**dict(zip(names[1], tensors[cut:], strict=True)))
-        return model.score(first, second)
-
-    return checkpoint(score, *images.tensors().values(), *texts.tensors().values(), use_reentrant=False)
+def _recomputed(function: Callable[[Any, Any], T], images: Batch, texts: Batch) -> T:
+    return checkpoint(function, images, texts, use_reentrant=False)
 
 
 def _cut(items: Batch, size: int) -> list[Batch]:

@@ -73,6 +73,11 @@ def test_processes_share_a_batch_and_no_sentence(split, tokenizer):
     assert {len(batch) for part in parts for batch in part} == {4}
 
 
+def test_more_processes_than_sentences_are_refused(split, tokenizer):
+    with pytest.raises(InputError, match=r"24 sentences for 25 processes: expected at least one sentence for each"):
+        Loader(split, tokenizer, 4, world=25)
+
+
 def test_a_batch_larger_than_the_split_is_the_split(split, tokenizer):
     loader = Loader(split, tokenizer, 1000)
     assert len(loader) == 1

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from regard.files import InputError
-from regard.layers.similarity import GlobalAttention, MaskedDropout, SimilarityFiltration, SimilarityReasoning
+from regard.layers.pooling import unit
+from regard.layers.similarity import GlobalAttention, Noise, SimilarityFiltration, SimilarityReasoning
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -50,19 +51,33 @@ def test_reasoning_with_one_map_has_the_gradients_of_two_maps():
     torch.testing.assert_close(actual, expected)
 
 
-def test_dropout_draws_for_real_fragments_only():
-    vectors = torch.ones(2, 3, 400, 16)
-    mask = torch.arange(400) < torch.tensor([[400, 200, 1], [300, 300, 400]])[..., None]
-    dropout = MaskedDropout(0.4)
+@pytest.mark.parametrize("copies", [1, 2])
+def test_noise_is_drawn_for_real_fragments_only(copies):
+    mask = torch.arange(400) < torch.tensor([[400], [200], [1], [300]])
+    pool = GlobalAttention(16, dropout=0.4, normalise=False)
     torch.manual_seed(0)
-    dropped = dropout(vectors, mask)
-    real = dropped[mask]
-    assert 0.37 < (real == 0).float().mean() < 0.43
+    noise = pool.draw_noise(mask, copies)
+    real = noise.local[mask]
+    assert real.shape == (901, copies, 16)
+    assert not noise.local[~mask].any()
+    assert noise.whole.shape == (4, 16)
+    assert 0.37 < (real == 0).double().mean() < 0.43
     torch.testing.assert_close(real[real != 0], torch.tensor(1 / 0.6).expand((real != 0).sum()))
     torch.manual_seed(0)
-    wider = dropout(vectors.repeat(1, 1, 2, 1), torch.cat([mask, torch.zeros_like(mask)], -1))
-    torch.testing.assert_close(wider[:, :, :400], dropped)
-    assert torch.equal(dropout.eval()(vectors, mask), vectors)
+    wider = pool.draw_noise(torch.cat([mask, torch.zeros_like(mask)], 1), copies)
+    torch.testing.assert_close(wider.local[:, :400], noise.local)
+    torch.testing.assert_close(wider.whole, noise.whole)
+    assert pool.eval().draw_noise(mask) is None
+
+
+def test_noise_drops_features_of_the_global_attention():
+    """With every factor 1, noise changes nothing; a factor 0 for all features leaves the mean of the fragments."""
+    torch.manual_seed(0)
+    pool, vectors, mask = GlobalAttention(8, 0.4, normalise=False), torch.randn(3, 5, 8), MASK[0]
+    ones, zeros = (Noise(torch.full((3, 5, 1, 8), value), torch.ones(3, 8)) for value in (1.0, 0.0))
+    torch.testing.assert_close(pool(vectors, mask, ones), pool(vectors, mask))
+    means = torch.stack([unit(own[real].mean(0)) for own, real in zip(vectors, mask, strict=True)])
+    torch.testing.assert_close(pool(vectors, mask, zeros), means)
 
 
 def test_no_step_of_reasoning_is_refused():

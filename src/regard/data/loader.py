@@ -12,12 +12,14 @@ from torch import Tensor
 from regard.batch import Images, Texts
 from regard.data.split import Split
 from regard.data.twins import Twins
+from regard.files import InputError
 
 
 class Pairs:
     """A training batch: each image once, its texts, and which of them match.
 
-    It is not a dataclass, because Fabric takes apart frozen dataclasses among the inputs of a module.
+    `matches` stays on the CPU: it is structure, like the masks (see `regard.batch`). It is not a dataclass, because
+    Fabric takes apart frozen dataclasses among the inputs of a module.
     """
 
     def __init__(self, images: Images, texts: Texts, matches: Bool[Tensor, "image text"]) -> None:
@@ -26,7 +28,11 @@ class Pairs:
     def to(self, device: Any) -> "Pairs":
         """Return the batch on `device`, with floating-point fields in float32."""
         images = self.images.to(device).to(torch.float32)
-        return Pairs(images, self.texts.to(device), self.matches.to(device))
+        return Pairs(images, self.texts.to(device), self.matches)
+
+    def pinned(self) -> "Pairs":
+        """Return the batch in page-locked memory: see `Batch.pinned`."""
+        return Pairs(self.images.pinned(), self.texts.pinned(), self.matches)
 
 
 class Loader:
@@ -35,7 +41,8 @@ class Loader:
     Each sentence occurs once per epoch. With several processes, each process reads its own part of every batch of
     `batch_size * world` sentences. Threads read the next batches while the model computes. With `twins`, a sentence of
     an image with a twin (`{split}_twins.npz`) is followed by a sentence of the twin, so that both images, which differ
-    in a relation only, are in one batch.
+    in a relation only, are in one batch. With `pin`, batches are in page-locked memory, for a GPU. Raises InputError if
+    there are more processes than sentences.
     """
 
     def __init__(
@@ -47,8 +54,15 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         twins: bool = False,
+        pin: bool = False,
     ) -> None:
+        if split.num_texts < world:
+            raise InputError(
+                f"{split.folder} {split.name} has {split.num_texts} sentences for {world} processes: expected at least "
+                "one sentence for each. Start fewer processes."
+            )
         self.split, self.tokenizer, self.seed, self.rank, self.world = split, tokenizer, seed, rank, world
+        self.pin = pin
         self.batch_size = min(batch_size, split.num_texts // world)
         self.partner = _partners(split) if twins else np.full(split.num_texts, -1)
 
@@ -80,7 +94,8 @@ class Loader:
         """Read the texts at `rows` and their images."""
         images, image_of_text = np.unique(self.split.image_of_text[rows], return_inverse=True)
         matches = torch.from_numpy(image_of_text) == torch.arange(len(images))[:, None]
-        return Pairs(self.split.images(images), self.split.texts(rows, self.tokenizer), matches)
+        pairs = Pairs(self.split.images(images), self.split.texts(rows, self.tokenizer), matches)
+        return pairs.pinned() if self.pin else pairs
 
 
 def _partners(split: Split) -> np.ndarray:

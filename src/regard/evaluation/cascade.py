@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from regard.batch import Fragments
+from regard.batch import Fragments, to_device
 from regard.data import Split
 from regard.encode import check_inputs, encode
 from regard.files import InputError
@@ -81,16 +81,17 @@ def exact_scores(
     model: Matcher, images: Any, texts: Any, pairs: Bool[Tensor, "image text"]
 ) -> Float[Tensor, "image text"]:
     """Return the scores of `pairs`, and 0 elsewhere. Texts of similar length are scored together."""
-    scores = torch.zeros(pairs.shape)
-    order = texts.lengths().argsort() if isinstance(texts, Fragments) else torch.arange(len(texts))
-    _, columns = block_of(model, images[:1], texts, NUMBERS[order.device.type])
+    lengths = texts.lengths() if isinstance(texts, Fragments) else torch.zeros(len(texts), dtype=torch.long)
+    order = lengths.argsort(stable=True)
+    device = next(iter(texts.tensors().values())).device
+    scores = torch.zeros(pairs.shape, device=device)
+    _, columns = block_of(model, images[:1], texts, NUMBERS[device.type])
     with fast_products():
         for image in range(len(images)):
-            mine = order[pairs[image, order.cpu()].to(order.device)]
-            for at in mine.split(columns):
-                some = texts[at].trimmed() if isinstance(texts, Fragments) else texts[at]
-                scores[image, at.cpu()] = model.score(images[image : image + 1], some)[0].float().cpu()
-    return scores
+            for places in order[pairs[image, order]].split(columns):
+                some = texts[places].trimmed() if isinstance(texts, Fragments) else texts[places]
+                scores[image, to_device(places, device)] = model.score(images[image : image + 1], some)[0].float()
+    return scores.cpu()
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from regard.batch import Fragments
+from regard.batch import Fragments, on_both
 from regard.files import InputError
 from regard.layers.packed import Packed
 from regard.layers.pooling import fill
@@ -38,13 +38,23 @@ class GramFragments(Fragments):
 Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
 
 
+def of_context(mask: Bool[Tensor, "context fragment"]) -> Bool[Tensor, "context fragment 1 1"]:
+    """Return the mask of the context with the axes of tensors over pairs."""
+    return mask[:, :, None, None]
+
+
+def of_queries(mask: Bool[Tensor, "query fragment"]) -> Bool[Tensor, "fragment query"]:
+    """Return the mask of the queries with the axes of tensors over pairs."""
+    return mask.T
+
+
 def similarities(
     context: Fragments, queries: Fragments
 ) -> Float[Tensor, "context context_fragment query_fragment query"]:
     """Return the inner product of each context fragment with each query fragment; zero where either is padding."""
     vectors = queries.vectors.transpose(0, 1)
     product = (context.vectors.flatten(0, 1) @ vectors.flatten(0, 1).mT).view(*context.mask.shape, *vectors.shape[:2])
-    return fill(fill(product, context.mask[:, :, None, None], 0.0), queries.mask.T, 0.0)
+    return fill(fill(product, on_both(of_context, context.mask), 0.0), on_both(of_queries, queries.mask), 0.0)
 
 
 def attention(
@@ -66,7 +76,7 @@ def attention(
         logits = similarity * (temperature * torch.rsqrt(squares + 1e-16))
     else:
         logits = temperature * similarity
-    return fill(logits, context.mask[:, :, None, None], float("-inf")).softmax(1)
+    return fill(logits, on_both(of_context, context.mask), float("-inf")).softmax(1)
 
 
 def attended(

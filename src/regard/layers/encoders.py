@@ -1,15 +1,16 @@
 """Text encoders, from sentences to one vector per word: a bidirectional GRU, or a pretrained encoder."""
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from regard.batch import Fragments, Texts
+from regard.batch import Fragments, Texts, extent, host, on_both, to_device
 from regard.files import InputError
+from regard.layers.recurrent import run_gru
 from regard.pretrained import transformers_for
 from regard.words import Pieces, Vocabulary, WordsConfig, word_vectors
 from regard.words.pieces import model_source
@@ -73,13 +74,12 @@ class GRUEncoder(nn.Module):
 
     def forward(self, texts: Texts) -> Fragments:
         """Encode [text word] numbers to [text word dim] vectors, as wide as the longest text; padding is zero."""
-        lengths = texts.mask.sum(1).cpu()
-        words = self.dropout(self.embedding(texts.tokens))
+        width = max(1, int(extent(host(texts.mask)).max()))
+        mask, tokens = (on_both(lambda t: t[:, :width], field) for field in (texts.mask, texts.tokens))
+        words = self.dropout(self.embedding(tokens))
         with torch.autocast("cpu", enabled=False):  # bfloat16 makes its many small products slower
-            packed, _ = self.gru(pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False))
-        both, _ = pad_packed_sequence(packed, batch_first=True)
-        vectors = both.unflatten(2, (2, -1)).mean(2)
-        return Fragments(vectors, texts.mask[:, : vectors.shape[1]])
+            both, _ = run_gru(self.gru, words, mask)
+        return Fragments(both.unflatten(2, (2, -1)).mean(2), mask)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """Return no parameters: see PretrainedEncoder."""
@@ -126,13 +126,12 @@ class PretrainedEncoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             states = self.backbone(input_ids=texts.tokens, attention_mask=texts.mask.long()).last_hidden_state
 
-        word_of = texts.words.masked_fill(~texts.mask, 0)
-        number = torch.arange(1, int(word_of.max()) + 1, device=states.device)
-        is_piece = number[:, None] == word_of[:, None, :]  # [text word token]
-        num_pieces = is_piece.sum(2, keepdim=True)
-        words = is_piece.to(states.dtype) @ states / num_pieces.clamp(min=1)
+        word_of = host(texts.words).masked_fill(~host(texts.mask), 0)
+        number = torch.arange(1, int(word_of.max()) + 1)
+        is_piece = to_device(number[:, None] == word_of[:, None, :], states.device)  # [text word token]
+        words = is_piece.to(states.dtype) @ states / is_piece.sum(2, keepdim=True).clamp(min=1)
 
-        mask = num_pieces[..., 0] > 0
+        mask = on_both(partial(torch.any, dim=2), is_piece)
         return Fragments(self.head(words).masked_fill(~mask[..., None], 0), mask)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:

@@ -47,7 +47,9 @@ class GraphConvolution(nn.Module):
     ) -> Float[Tensor, "image region dim"]:
         messages = edges @ self.message(vectors)
         if self.label is not None and labels is not None:
-            messages = messages + torch.einsum("irs,irsd->ird", edges, self.label(labels))
+            # Edges are summed by label first, so that no tensor [image, region, region, dim] is built.
+            amounts = edges.new_zeros(*edges.shape[:2], self.label.num_embeddings).scatter_add(2, labels, edges)
+            messages = messages + amounts[..., 1:] @ self.label.weight[1:]  # label 0 is none
         if self.update is None or self.norm is None:
             return vectors + messages.relu()
         return vectors + self.norm(self.update(messages), mask)

@@ -3,11 +3,12 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from regard.batch import Fragments
+from regard.batch import Fragments, host, to_device
 from regard.layers.packed import Packed
+from regard.layers.recurrent import run_gru
 
 
 def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
@@ -19,9 +20,10 @@ def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
 def fill(values: Tensor, mask: Bool[Tensor, "..."], padding: float) -> Tensor:
     """Return the values with `padding` where the mask, broadcast to their shape, is False.
 
-    On a CPU, nothing is copied if the mask is all True. On a GPU, checking that would wait for the GPU.
+    Nothing is copied if the mask is all True. Derive the mask by `on_both`, so that this is known without waiting for a
+    GPU.
     """
-    return values if not mask.is_cuda and mask.all() else values.masked_fill(~mask, padding)
+    return values if host(mask).all() else values.masked_fill(~mask, padding)
 
 
 def mean_pool(fragments: Fragments) -> Float[Tensor, "item dim"]:
@@ -53,22 +55,22 @@ class GeneralizedPooling(nn.Module):
         """Return one vector per item. The vector of an item without fragments is zero."""
         mask = fragments.mask
         ranked = fragments.vectors.masked_fill(~mask[..., None], float("-inf")).sort(dim=1, descending=True).values
-        counts = mask.sum(1)
-        real = torch.arange(mask.shape[1], device=mask.device) < counts[:, None]
+        counts, ranks = host(mask).sum(1), torch.arange(mask.shape[1])
+        real = to_device(ranks < counts[:, None], mask.device)
         ranked = ranked.masked_fill(~real[..., None], 0)
         lengths, of_item = counts.clamp(min=1).unique(return_inverse=True)
-        return torch.einsum("if,ifd->id", self.weights(lengths, mask.shape[1])[of_item].to(ranked.dtype), ranked)
+        weights = self.weights(lengths, mask.shape[1])
+        return torch.einsum("if,ifd->id", weights[to_device(of_item, mask.device)].to(ranked.dtype), ranked)
 
-    def weights(self, lengths: Tensor, width: int) -> Float[Tensor, "length rank"]:
-        """Return the weight of each rank for each number of fragments in `lengths`; zero beyond that number."""
-        positions = _positional_encoding(width, self.position_dim, lengths.device).to(self.weigh.weight.dtype)
-        positions = positions.expand(len(lengths), -1, -1)
-        packed = nn.utils.rnn.pack_padded_sequence(positions, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=width)
+    def weights(self, lengths: Int[Tensor, " length"], width: int) -> Float[Tensor, "length rank"]:
+        """Return the weight of each rank for each number of fragments in `lengths`, on the CPU; zero beyond it."""
+        weight = self.weigh.weight
+        mask = to_device(torch.arange(width) < lengths[:, None], weight.device)
+        positions = _positional_encoding(width, self.position_dim, weight.device).to(weight.dtype)
+        states, _ = run_gru(self.gru, positions.expand(len(lengths), -1, -1), mask)
         forward, backward = states.chunk(2, dim=-1)
         logits = self.weigh((forward + backward) / 2)[..., 0] / self.temperature
-        beyond = torch.arange(width, device=lengths.device) >= lengths[:, None]
-        return logits.masked_fill(beyond, float("-inf")).softmax(1)
+        return logits.masked_fill(~mask, float("-inf")).softmax(1)
 
 
 def _positional_encoding(length: int, dim: int, device: torch.device) -> Tensor:

@@ -5,6 +5,7 @@ word and its attended vector. Masks mark the real nodes. Equation numbers are th
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from regard.files import InputError
 from regard.layers.normalisation import MaskedBatchNorm
+from regard.layers.packed import Packed
 from regard.layers.pooling import unit
 
 
@@ -39,18 +41,11 @@ class SimilarityVector(nn.Module):
         return unit(self.map((first - second.to(first.dtype)).square()))
 
 
-class MaskedDropout(nn.Dropout):
-    """Dropout that draws random numbers for real fragments only, so that a training step does not depend on padding."""
+class Noise(NamedTuple):
+    """Random factors of a dropout."""
 
-    def forward(  # type: ignore[override]  # it needs the mask
-        self, vectors: Float[Tensor, "*item fragment dim"], mask: Bool[Tensor, "*item fragment"]
-    ) -> Float[Tensor, "*item fragment dim"]:
-        if not self.training or self.p == 0:
-            return vectors
-        # On a CPU, torch.rand draws numbers four times as fast as torch's own dropout does.
-        kept = torch.rand(int(mask.sum()), vectors.shape[-1], device=vectors.device) >= self.p
-        scale = kept.to(vectors.dtype) / (1 - self.p)
-        return vectors * torch.zeros_like(vectors).masked_scatter(mask[..., None], scale)
+    local: Float[Tensor, "item fragment copy dim"]
+    whole: Float[Tensor, "item dim"]
 
 
 class GlobalAttention(nn.Module):
@@ -63,26 +58,53 @@ class GlobalAttention(nn.Module):
 
     def __init__(self, dim: int, dropout: float, normalise: bool) -> None:
         super().__init__()
+        self.dropout = dropout
         self.local = nn.Linear(dim, dim, bias=not normalise)  # a bias would have no effect before the normalisation
         self.whole = nn.Linear(dim, dim, bias=not normalise)
         self.local_norm = MaskedBatchNorm(dim) if normalise else None
         self.whole_norm = MaskedBatchNorm(dim) if normalise else None
-        self.dropout = MaskedDropout(dropout)
         self.weigh = nn.Linear(dim, 1, bias=False)  # a bias would have no effect in the softmax
         xavier(self)
 
+    def draw_noise(self, mask: Bool[Tensor, "item fragment"], copies: int = 1) -> Noise | None:
+        """Return random factors for the dropout of a training step, or None if nothing is dropped.
+
+        They are drawn for real fragments only, so that a step does not depend on padding. `copies` is the number of
+        vectors per fragment.
+        """
+        if not self.training or self.dropout == 0:
+            return None
+        items, dim = Packed(mask), self.local.out_features
+
+        def factors(count: int, width: int) -> Tensor:
+            # On a CPU, torch.rand draws numbers four times as fast as torch's own dropout does.
+            kept = torch.rand(count, width, device=mask.device) >= self.dropout
+            return kept.to(self.local.weight.dtype) / (1 - self.dropout)
+
+        whole = factors(len(mask), dim)
+        return Noise(items.unpack(factors(items.num_real, copies * dim)).unflatten(2, (copies, dim)), whole)
+
     def forward(
-        self, vectors: Float[Tensor, "*item fragment dim"], mask: Bool[Tensor, "*item fragment"]
+        self,
+        vectors: Float[Tensor, "*item fragment dim"],
+        mask: Bool[Tensor, "*item fragment"],
+        noise: Noise | None = None,
     ) -> Float[Tensor, "*item dim"]:
-        """Return a vector of unit length per item. Each item needs at least one real fragment."""
+        """Return a vector of unit length per item. Each item needs at least one real fragment.
+
+        `noise` is what `draw_noise` returned for these fragments.
+        """
         mean = vectors.masked_fill(~mask[..., None], 0).sum(-2) / mask.sum(-1, keepdim=True)
-        real = mask.any(-1, keepdim=True)
         local, whole = self.local(vectors), self.whole(mean)[..., None, :]
         if self.local_norm is not None and self.whole_norm is not None:
-            local, whole = self.local_norm(local, mask), self.whole_norm(whole, real)
+            local, whole = self.local_norm(local, mask), self.whole_norm(whole, mask.any(-1, keepdim=True))
+        local, whole = local.tanh(), whole.tanh()
+        if noise is not None:
+            local = local * noise.local.transpose(-2, -3).flatten(-3, -2).to(local.dtype)
+            whole = whole * noise.whole[..., None, :].to(whole.dtype)
         # w'(l * g) = l'(w * g): the product of each fragment and the mean is never built.
-        weighted = self.dropout(whole.tanh(), real) * self.weigh.weight
-        agreement = (self.dropout(local.tanh(), mask) @ weighted.to(local.dtype).mT)[..., 0]
+        weighted = whole * self.weigh.weight
+        agreement = (local @ weighted.to(local.dtype).mT)[..., 0]
         weights = agreement.masked_fill(~mask, float("-inf")).softmax(-1)
         return unit((weights[..., None, :] @ vectors)[..., 0, :])
 
@@ -103,10 +125,11 @@ class SimilarityReasoning(nn.Module):
     def forward(
         self, nodes: Float[Tensor, "*pair node dim"], mask: Bool[Tensor, "*pair node"]
     ) -> Float[Tensor, "*pair dim"]:
-        """Return node 0 after the last round."""
+        """Return the first real node after the last round: the global one, or the first word if there is none."""
         for step in self.rounds[:-1]:
             nodes = step(nodes, nodes, mask)
-        return self.rounds[-1](nodes[..., :1, :], nodes, mask)[..., 0, :]
+        first = mask.int().argmax(-1)[..., None, None].expand(*nodes.shape[:-2], 1, nodes.shape[-1])
+        return self.rounds[-1](nodes.gather(-2, first), nodes, mask)[..., 0, :]
 
 
 class ReasoningStep(nn.Module):
@@ -155,6 +178,20 @@ class MeanNode(nn.Module):
         self, nodes: Float[Tensor, "*pair node dim"], mask: Bool[Tensor, "*pair node"]
     ) -> Float[Tensor, "*pair dim"]:
         return unit(nodes.masked_fill(~mask[..., None], 0).sum(-2))
+
+
+class Heads(nn.ModuleList):
+    """One or more heads over the same nodes, whose scores are averaged."""
+
+    def forward(
+        self, nodes: Float[Tensor, "*pair node dim"], mask: Bool[Tensor, "*pair node"]
+    ) -> Float[Tensor, " *pair"]:
+        return torch.stack([head(nodes, mask) for head in self]).mean(0)
+
+    @property
+    def norm(self) -> MaskedBatchNorm | None:
+        """The batch normalisation of the head that has one; None if there is none."""
+        return next((module for module in self.modules() if isinstance(module, MaskedBatchNorm)), None)
 
 
 class Head(nn.Module):

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from regard.batch import Fragments, Images, Texts, extent
+from regard.batch import Fragments, Images, Texts, extent, host, on_both, to_device
 from regard.boxes import iou
 from regard.layers.attention import SelfAttention, similarities
 from regard.layers.graph_convolution import between_real
@@ -53,8 +53,9 @@ class ReSGGraph(Fragments):
     def trimmed(self) -> "ReSGGraph":
         """Return the batch without the trailing positions, also of relations, that are padding in every item."""
         kept = super().trimmed()
-        last = int(extent(self.relation_mask).amax()) if len(self) else 0
-        relations, mask, ends = (part[:, :last] for part in (kept.relations, kept.relation_mask, kept.ends))
+        last = int(extent(host(self.relation_mask)).amax()) if len(self) else 0
+        parts = (kept.relations, kept.relation_mask, kept.ends)
+        relations, mask, ends = (on_both(lambda t: t[:, :last], part) for part in parts)
         return replace(kept, relations=relations, relation_mask=mask, ends=ends)
 
 
@@ -139,14 +140,17 @@ class ReSG(Matcher):
         words = Fragments(unit(words.vectors), words.mask)  # eq. 7
         if self.text_context is None:
             return self._graph(words, None, self.pool_text)
-        position = torch.arange(words.mask.shape[1], device=words.mask.device)
-        adjacent = ((position[:, None] - position).abs() == 1) if self.config.order_edges else position[:, None] < 0
-        near, related = adjacent.expand(len(words), -1, -1), None
+        # Neighbours are next to each other among the real words: the mask may have holes.
+        position = words.mask.cumsum(1)
+        near, related = (position[:, :, None] - position[:, None]).abs() == 1, None
+        if not self.config.order_edges:
+            near = torch.zeros_like(near)
         if self.told is not None:
-            roles = self.required(texts, "relations")[:, : len(position), : len(position)]
+            width = words.mask.shape[1]
+            roles = on_both(lambda t: t[:, :width, :width], self.required(texts, "relations"))
+            related = text_relations(self.told, words, between_real(host(roles), host(words.mask)))  # eq. 8
             roles = between_real(roles, words.mask)
             near = near | (roles > 0) | (roles > 0).mT
-            related = text_relations(self.told, words, roles)  # eq. 8
         return self._graph(self.text_context(words, near, related), related, self.pool_text)  # eq. 6
 
     def score(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text"]:
@@ -271,19 +275,21 @@ class ImageRelations(nn.Module):
         If relations are inferred, they are the pairs of regions with the highest sum of cosine and IoU, in both orders.
         """
         width = mask.shape[1]
+        # Computed on the CPU: which pairs there are, and from that the number of relations of each image.
         if relations is None:
-            pairs = between_real(torch.ones_like(affinity, dtype=torch.bool).triu(1), mask)
+            pairs = between_real(torch.ones(len(mask), width, width, dtype=torch.bool).triu(1), host(mask))
             rank, limit = affinity + iou(boxes), self.limit // 2
         else:
-            pairs, rank, limit = between_real(relations, mask) > 0, affinity, self.limit
-        most = max(1, min(limit, int(pairs.flatten(1).sum(1).max())))
-        best, position = rank.masked_fill(~pairs, float("-inf")).flatten(1).topk(most)
-        real = best > float("-inf")
-        position = position.masked_fill(~real, 0)
+            pairs, rank, limit = between_real(host(relations), host(mask)) > 0, affinity, self.limit
+        counts = pairs.flatten(1).sum(1).clamp(max=limit)
+        most = max(1, int(counts.max()))
+        real = to_device(torch.arange(most) < counts[:, None], mask.device)
+        unrelated = to_device(~pairs, mask.device)
+        position = rank.masked_fill(unrelated, float("-inf")).flatten(1).topk(most).indices.masked_fill(~real, 0)
         first, second = position // width, position % width
         if relations is None:
             first, second = torch.cat([first, second], 1), torch.cat([second, first], 1)
-            return torch.stack([first, torch.zeros_like(first), second], -1), real.repeat(1, 2)
+            return torch.stack([first, torch.zeros_like(first), second], -1), on_both(lambda t: t.repeat(1, 2), real)
         predicate = relations.flatten(1).gather(1, position)
         return torch.stack([first, predicate, second], -1), real
 
@@ -317,34 +323,43 @@ class Context(nn.Module):
 
 
 def text_relations(gru: nn.GRU, words: Fragments, roles: Int[Tensor, "text word word"]) -> ReSGRelations:
-    """Return the relation nodes of each sentence (eq. 8).
+    """Return the relation nodes of each sentence (eq. 8). `roles`, on the CPU, are the relations between real words.
 
     Node 0 is the sentence as a whole: the mean of its words. The others are the words that have a subject or an object.
     For each of them, the GRU reads the mean of its subjects, the word, and the mean of its objects. An absent subject
     or object is a zero vector.
     """
     subjects, objects = (roles == role for role in (SUBJECT, OBJECT))
-    parts = [(some.to(words.vectors.dtype), some.any(2)) for some in (subjects, objects)]
-    ends = [some @ words.vectors / some.sum(2, keepdim=True).clamp(min=1) for some, _ in parts]
-    text, position = (parts[0][1] | parts[1][1]).nonzero(as_tuple=True)
+    text, position = (subjects | objects).any(2).nonzero(as_tuple=True)
     # The number of each relation within its sentence, from 1.
-    rank = torch.arange(len(text), device=text.device) - torch.searchsorted(text, text) + 1
+    rank = torch.arange(len(text)) - torch.searchsorted(text, text) + 1
     width = int(rank.max()) + 1 if len(rank) else 1
-    nodes = words.vectors.new_zeros(len(words), width, words.vectors.shape[2])
-    mask = words.mask.new_zeros(len(words), width)
+    mask = torch.zeros(len(words), width, dtype=torch.bool)
     triples = roles.new_full((len(words), width, 3), -1)
-    members = words.mask.new_zeros(len(words), width, words.mask.shape[1])
-    nodes[:, 0], mask[:, 0], members[:, 0] = mean_pool(words), True, words.mask
+    members = torch.zeros(len(words), width, roles.shape[2], dtype=torch.bool)
+    mask[:, 0], members[:, 0] = True, host(words.mask)
+    mask[text, rank] = True
+    ends = subjects[text, position], objects[text, position]
+    members[text, rank] = ends[0] | ends[1] | F.one_hot(position, roles.shape[2]).bool()
+    triples[text, rank] = torch.stack([_first(ends[0]), position, _first(ends[1])], 1)
+
+    device = words.vectors.device
+    mask, triples, members = (to_device(tensor, device) for tensor in (mask, triples, members))
+    nodes = F.pad(mean_pool(words)[:, None], (0, 0, 0, width - 1))
     if len(rank):
-        sequence = torch.stack([ends[0][text, position], words.vectors[text, position], ends[1][text, position]], 1)
+        text, position, rank = (to_device(tensor, device) for tensor in (text, position, rank))
+        vectors = words.vectors[text]
+        means = [_mean_of(to_device(some, device), vectors) for some in ends]
+        sequence = torch.stack([means[0], words.vectors[text, position], means[1]], 1)
         last = gru(sequence)[1].mean(0)
         nodes = nodes.index_put((text, rank), unit(last).to(nodes.dtype))
-        mask[text, rank] = True
-        predicate = F.one_hot(position, words.mask.shape[1]).bool()
-        members[text, rank] = subjects[text, position] | objects[text, position] | predicate
-        first = [_first(some[text, position]) for some in (subjects, objects)]
-        triples[text, rank] = torch.stack([first[0], position, first[1]], 1)
     return ReSGRelations(nodes, mask, triples, members)
+
+
+def _mean_of(some: Bool[Tensor, "relation word"], words: Float[Tensor, "relation word dim"]) -> Tensor:
+    """The mean of the marked words of each relation; zero if there is none."""
+    weights = some.to(words.dtype)
+    return (weights[:, None] @ words)[:, 0] / weights.sum(1, keepdim=True).clamp(min=1)
 
 
 def best_matches(images: Fragments, texts: Fragments, direction: Direction) -> Float[Tensor, "image text"]:
@@ -384,8 +399,8 @@ def centers(
     center is the unit mean of the vectors of an image and its sentences. pull: the distance of an image to the mean of
     its sentences (eq. 13). Distances are squared.
     """
-    image, text = matches.nonzero(as_tuple=True)
-    own = matches.to(texts.dtype)
+    image, text = (to_device(places, images.device) for places in host(matches).nonzero(as_tuple=True))
+    own = to_device(matches, images.device).to(texts.dtype)
     if config.center == "pull":
         mean = own @ texts / own.sum(1, keepdim=True)
         return ((images - mean).square().sum(1) - config.center_margin).relu()[image].sum()  # eq. 13
@@ -393,10 +408,11 @@ def centers(
     middle = middle.detach() if config.center_fixed else middle
     total = images.new_zeros(())
     for vectors in (images[image], texts[text]):
-        distance = (vectors[:, None] - middle).square().sum(2)  # to every image's center: [match image]
+        distance = 2 - 2 * inner(vectors, middle)  # of unit vectors, to every image's center: [match image]
         to_own = F.one_hot(image, len(images)).bool()
         others = distance.masked_fill(to_own, float("inf")).amin(1)
-        total = total + (distance[to_own] + config.center_margin - others).relu().sum()  # eq. 12
+        own_distance = distance.gather(1, image[:, None])[:, 0]
+        total = total + (own_distance + config.center_margin - others).relu().sum()  # eq. 12
     return total
 
 
@@ -409,8 +425,11 @@ def margin(
     Metric learning usually averages over the pairs that violate the margin only. Both means would then pull a learnt
     middle with equal force in opposite directions, and it would not move.
     """
-    low, high = (middle + width - scores[matches]).relu(), (scores[~matches] - middle + width).relu()
-    return low.sum() + matches.sum() * high.sum() / max(1, high.numel())
+    num_positive = int(host(matches).sum())
+    positive = to_device(matches, scores.device)
+    low = (middle + width - scores).relu().masked_fill(~positive, 0)
+    high = (scores - middle + width).relu().masked_fill(positive, 0)
+    return low.sum() + num_positive * high.sum() / max(1, matches.numel() - num_positive)
 
 
 def geometry(subject: Float[Tensor, "*pair 4"], other: Float[Tensor, "*pair 4"]) -> Float[Tensor, "*pair 7"]:

@@ -15,8 +15,8 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from regard.batch import Fragments, Images, Texts
-from regard.layers.attention import GramFragments, Normalisation, attended_cosine, attention, similarities
+from regard.batch import Fragments, Images, Texts, on_both
+from regard.layers.attention import GramFragments, Normalisation, attended_cosine, attention, of_queries, similarities
 from regard.layers.pooling import fill, unit
 from regard.matcher import Matcher
 
@@ -74,6 +74,6 @@ class SCAN(Matcher):
         self, cosine: Float[Tensor, "context query_fragment query"], mask: Bool[Tensor, "query query_fragment"]
     ) -> Float[Tensor, "context query"]:
         if self.config.aggregation == "mean":  # eq. 4
-            return fill(cosine, mask.T, 0.0).sum(1) / mask.sum(1).clamp(min=1)
-        logits = fill(self.config.lse_temperature * cosine, mask.T, -math.inf)  # eq. 5
+            return fill(cosine, on_both(of_queries, mask), 0.0).sum(1) / mask.sum(1).clamp(min=1)
+        logits = fill(self.config.lse_temperature * cosine, on_both(of_queries, mask), -math.inf)  # eq. 5
         return logits.logsumexp(1) / self.config.lse_temperature

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Pooled, Texts
 from regard.layers.attention import Normalisation, attended, attention, similarities
+from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.packed import Packed
 from regard.layers.pooling import unit
-from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
+from regard.layers.similarity import GlobalAttention, Head, Heads, SimilarityVector, xavier
 from regard.matcher import Matcher
 
 
@@ -54,7 +55,7 @@ class SGRAF(Matcher):
         self.whole = SimilarityVector(config.dim, similarity_dim) if has_global else None
         self.local = SimilarityVector(config.dim, similarity_dim) if has_local else None
         reasonings = ("sgr", "saf") if config.reasoning == "both" else (config.reasoning,)
-        self.heads = nn.ModuleList(
+        self.heads = Heads(
             Head(similarity_dim, config.steps, reasoning) for reasoning in (reasonings if has_local else ("mean",))
         )
 
@@ -67,19 +68,23 @@ class SGRAF(Matcher):
         return self._pooled(Fragments(unit(words.vectors), words.mask), self.text_pool)  # eq. 1
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
-        nodes, mask = self._nodes(images, texts)
-        return torch.stack([head(nodes, mask) for head in self.heads]).mean(0)  # eq. 10
+        return self.heads(*self._nodes(images, texts))  # eq. 10
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """Return the attention of words over regions (eq. 3), whether or not the local nodes are scored."""
         return self._weights(images, texts).masked_fill(~texts.mask.T, 0).permute(0, 3, 1, 2)
 
+    @property
+    def pair_norm(self) -> MaskedBatchNorm | None:
+        return self.heads.norm
+
     def pair_size(self, regions: int, words: int) -> int:
         return max(regions, self.config.dim) * words
 
     def _pooled(self, fragments: Fragments, pool: GlobalAttention | None) -> Pooled:
-        pooled = fragments.summary() if pool is None else pool(fragments.vectors, fragments.mask)  # eq. 2
-        return Pooled(fragments.vectors, fragments.mask, pooled)
+        vectors, mask = fragments.vectors, fragments.mask
+        pooled = fragments.summary() if pool is None else pool(vectors, mask, pool.draw_noise(mask))  # eq. 2
+        return Pooled(vectors, mask, pooled)
 
     def _weights(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image region word text"]:
         return attention(similarities(images, texts), images, self.config.temperature, self.config.normalisation)

@@ -12,6 +12,7 @@ which is reproduced
 - the two gates of eq. 10 are softmaxes over regions and over words; theirs run over an axis of size 1, so all are 1;
 - the global attention of an image normalises features; theirs normalises each of 72 positions, which have no meaning;
 - the gate of words would cancel in the quotient of eq. 11: it is left out, or weights the nodes of words (`weighted`);
+- the dropout of the words' global attention is drawn once per text and training step; theirs once per pair;
 - words have a spatial graph of their dependencies, as in the paper's figure; theirs is loaded and not used;
 - `reasoning="both"` scores with both heads in one checkpoint; the authors train two models and average their scores,
   which is `regard evaluate RUN RUN`.
@@ -24,15 +25,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from regard.batch import Fragments, Images, Texts
+from regard.batch import Fragments, Images, Texts, has_holes, on_both
 from regard.boxes import iou
-from regard.layers.attention import attended, attention, similarities
+from regard.layers.attention import attended, attention, of_context, of_queries, similarities
 from regard.layers.graph_convolution import between_real
+from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.packed import Packed
-from regard.layers.pooling import unit
-from regard.layers.similarity import GlobalAttention, Head, SimilarityVector, xavier
+from regard.layers.pooling import fill, unit
+from regard.layers.recurrent import run_gru
+from regard.layers.similarity import GlobalAttention, Head, Heads, Noise, SimilarityVector, xavier
 from regard.matcher import Matcher
 
 
@@ -47,7 +49,8 @@ class TVRNImages(Fragments):
 
     def parts(self) -> Fragments:
         """Return the unified features as fragments: one or two per region."""
-        return Fragments(self.unified.flatten(1, 2), self.mask.repeat_interleave(self.unified.shape[2], 1))
+        mask = on_both(lambda t: t.repeat_interleave(self.unified.shape[2], 1), self.mask)
+        return Fragments(self.unified.flatten(1, 2), mask)
 
     def summary(self) -> Float[Tensor, "item dim"]:
         return self.parts().summary() if self.pooled is None else self.pooled
@@ -60,8 +63,19 @@ class TVRNTexts(Fragments):
     refined: Float[Tensor, "item fragment dim"] | None = None
     context: Float[Tensor, "item fragment dim"] | None = None  # attends to regions
     state: Float[Tensor, "item dim"] | None = None
+    # Random factors of the global attention's dropout in a training step. They are drawn once per text, not per pair,
+    # so that a batch that is scored in blocks gives the scores of the whole.
+    noise: Float[Tensor, "item fragment copy dim"] | None = None
+    whole_noise: Float[Tensor, "item dim"] | None = None
 
-    fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {**Fragments.fragment_axes, "refined": (1,), "context": (1,)}
+    fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {
+        **Fragments.fragment_axes,
+        **dict.fromkeys(("refined", "context", "noise"), (1,)),
+    }
+
+    def dropout(self) -> Noise | None:
+        """Return the factors of the global attention's dropout; None if nothing is dropped."""
+        return None if self.noise is None or self.whole_noise is None else Noise(self.noise, self.whole_noise)
 
     def summary(self) -> Float[Tensor, "item dim"]:
         """Return the unit mean of the refined words, which are compared with images."""
@@ -109,7 +123,7 @@ class TVRN(Matcher):
         self.local = SimilarityVector(dim, similarity_dim) if config.nodes != "global" else None
         kinds = ["sgr", "saf"] if config.reasoning == "both" else [config.reasoning]
         kinds = kinds if self.local is not None else ["mean"]  # a single node needs no reasoning
-        self.heads = nn.ModuleList(Head(similarity_dim, config.steps, kind) for kind in kinds)
+        self.heads = Heads(Head(similarity_dim, config.steps, kind) for kind in kinds)
 
     def needs(self) -> frozenset[str]:
         boxes = {"boxes"} if self.config.context in ("both", "spatial") else set()
@@ -138,26 +152,29 @@ class TVRN(Matcher):
         if self.image_pool is None:
             return encoding
         features = encoding.parts()
-        return replace(encoding, pooled=self.image_pool(features.vectors, features.mask))  # eq. 9
+        pooled = self.image_pool(features.vectors, features.mask, self.image_pool.draw_noise(features.mask))  # eq. 9
+        return replace(encoding, pooled=pooled)
 
     def encode_texts(self, texts: Texts) -> TVRNTexts:
         words = self.words(texts)
         content = Fragments(unit(words.vectors), words.mask)  # eq. 1
         refined, state = self.read_words(content.vectors, content)  # eq. 8
         refined = None if refined is content.vectors else refined
+        expands = self.config.expand and self.attend is not None
+        noise = None if self.text_pool is None else self.text_pool.draw_noise(words.mask, 1 + expands)
         if not self.config.expand or self.attend is None:
-            return TVRNTexts(content.vectors, words.mask, refined)
+            return TVRNTexts(content.vectors, words.mask, refined, None, None, *(noise or (None, None)))
         context = self.attend.within(content)  # eq. 2
         if self.word_graph is not None:
             relations = self.required(texts, "relations")[:, : words.mask.shape[1], : words.mask.shape[1]]
             context = unit(context + self.word_graph(content, (relations + relations.mT) > 0))  # eq. 3-4
-        return TVRNTexts(content.vectors, words.mask, refined, context, state)
+        return TVRNTexts(content.vectors, words.mask, refined, context, state, *(noise or (None, None)))
 
     def score(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text"]:
         words, mask = self._refined(images, texts)
         nodes, real = [], []
         if self.whole is not None and self.text_pool is not None and images.pooled is not None:
-            pooled = self.text_pool(words, mask.expand(words.shape[:-1]))  # eq. 9
+            pooled = self.text_pool(words, mask.expand(words.shape[:-1]), texts.dropout())  # eq. 9
             nodes.append(self.whole(images.pooled[:, None], pooled)[:, :, None])  # eq. 13
             real.append(mask.new_ones(len(texts), 1))
         if self.local is not None:
@@ -172,7 +189,7 @@ class TVRN(Matcher):
             nodes.append(local)
             real.append(mask)
         vectors, are_real = torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
-        return torch.stack([head(vectors, are_real) for head in self.heads]).mean(0)  # eq. 14-15
+        return self.heads(vectors, are_real)  # eq. 14-15
 
     def align(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text region word"]:
         """Return the weight of each region for each word: the sum over the region's content and context.
@@ -184,6 +201,10 @@ class TVRN(Matcher):
         by_region = weights.unflatten(1, images.unified.shape[1:3]).sum(2)
         by_word = by_region.unflatten(2, (-1, texts.mask.shape[1])).mean(2)
         return by_word.permute(0, 3, 1, 2)
+
+    @property
+    def pair_norm(self) -> MaskedBatchNorm | None:
+        return self.heads.norm
 
     def pair_size(self, regions: int, words: int) -> int:
         return 2 * words * max(2 * regions, self.config.dim)
@@ -198,7 +219,7 @@ class TVRN(Matcher):
         weights = self.attend.between(images, Fragments(texts.context, texts.mask))  # eq. 7
         expanded = self.read_words.pairs(weights, images.vectors, texts)  # eq. 7-8
         words = words.to(expanded.dtype).expand(len(images), -1, -1, -1)  # bfloat16 under autocast
-        return torch.cat([words, expanded], 2), texts.mask.repeat(1, 2)
+        return torch.cat([words, expanded], 2), on_both(lambda t: t.repeat(1, 2), texts.mask)
 
     def _weights(
         self, images: TVRNImages, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]
@@ -206,7 +227,7 @@ class TVRN(Matcher):
         """The weight of each unified feature for each word (eq. 10-11)."""
         parts = images.parts()
         similarity = (parts.vectors @ words.flatten(1, 2).mT).unflatten(2, mask.shape).transpose(2, 3).contiguous()
-        similarity = similarity.masked_fill(~(parts.mask[:, :, None, None] & mask.T), 0)
+        similarity = fill(fill(similarity, on_both(of_context, parts.mask), 0.0), on_both(of_queries, mask), 0.0)
         return self.enhanced(attention(similarity, parts, self.config.temperature), images)
 
     def enhanced(
@@ -309,10 +330,7 @@ class Reader(nn.Module):
         """Return the refined vectors, starting from `state`, and the state after the last real fragment."""
         if self.gru is None:
             return vectors, None
-        lengths = content.mask.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
-        output, last = self.gru(packed, None if state is None else state[None])
-        output, _ = pad_packed_sequence(output, batch_first=True, total_length=vectors.shape[1])
+        output, last = run_gru(self.gru, vectors, content.mask, None if state is None else state[None])
         return self._refined(output.contiguous(), content.vectors), last[0]
 
     def pairs(
@@ -330,11 +348,13 @@ class Reader(nn.Module):
         mapped = F.linear(regions, input_map)
         by_word = _to_unit(weights, regions).permute(2, 0, 3, 1).contiguous()
         state, refined, gates = texts.state.expand(len(regions), -1, -1), [], 2 * regions.shape[-1]
-        for of_word, content in zip(by_word, texts.vectors.unbind(1), strict=True):
+        is_real = texts.mask.mT if has_holes(texts.mask) else None
+        for number, (of_word, content) in enumerate(zip(by_word, texts.vectors.unbind(1), strict=True)):
             x, h = torch.baddbmm(input_bias, of_word, mapped), F.linear(state, state_map, state_bias)
             reset, update = (x[..., :gates] + h[..., :gates]).sigmoid().chunk(2, -1)
             new = (x[..., gates:] + reset * h[..., gates:]).tanh()
-            state = torch.lerp(new.to(state.dtype), state, update.to(state.dtype))
+            after = torch.lerp(new.to(state.dtype), state, update.to(state.dtype))
+            state = after if is_real is None else torch.where(is_real[number, :, None], after, state)
             refined.append(self._refined(state, content).to(weights.dtype))
         return torch.stack(refined, 2)
 

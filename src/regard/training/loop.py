@@ -97,6 +97,7 @@ def train(
         fabric.global_rank,
         fabric.world_size,
         config.twins,
+        pin=fabric.device.type == "cuda",
     )
     run = RunFolder(
         recipe, out, fabric, console if fabric.is_global_zero else Console(quiet=True), model, splits, loader
@@ -113,7 +114,7 @@ def train(
 def _loop(run: RunFolder, objective: Any, optimizer: Any, position: Position, stop: Any) -> None:
     config, loader = run.recipe.train, run.loader
     stopped = "Stopped at step {}. Run the same command with --resume to continue."
-    saved = time.monotonic()
+    saved, losses = time.monotonic(), LossReader(config.log_every)
     with run.progress(len(loader)) as progress:
         while position.epoch < config.epochs and not run.is_out_of_patience(position):
             objective.train()
@@ -121,16 +122,18 @@ def _loop(run: RunFolder, objective: Any, optimizer: Any, position: Position, st
             progress.update(bar, completed=position.batch)
             for pairs in loader.epoch(position.epoch, position.batch):
                 step = position.epoch * len(loader) + position.batch
-                loss = _step(run, objective, optimizer, pairs, step)
+                losses.add(_step(run, objective, optimizer, pairs, step), step)
                 position.batch += 1
-                progress.update(bar, advance=1, loss=loss)
+                progress.update(bar, advance=1, loss=losses.last)
                 due = stop() or time.monotonic() - saved > 60 * config.save_minutes
                 # Accumulated gradients are not saved, and the end of an epoch is saved after its validation.
                 if due and is_update_step(config, step, len(loader)) and position.batch < len(loader):
+                    losses.read()
                     run.save(optimizer, position)
                     saved = time.monotonic()
                     if stop():
                         raise Stopped(stopped.format(step + 1))
+            losses.read()
             progress.remove_task(bar)
             position.epoch, position.batch = position.epoch + 1, 0
             if position.epoch % config.validate_every == 0 or position.epoch == config.epochs:
@@ -141,13 +144,46 @@ def _loop(run: RunFolder, objective: Any, optimizer: Any, position: Position, st
                 raise Stopped(stopped.format(position.epoch * len(loader)))
 
 
-def _step(run: RunFolder, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> float:
+class LossReader:
+    """Reads the losses of steps, and refuses those that are not finite.
+
+    On a GPU, reading a number waits for the GPU, so losses are read every `interval` steps, and before they matter:
+    before a checkpoint and at the end of an epoch. On a CPU, they are read at once.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+        self.last = math.nan  # the loss of the last step that was read
+        self._unread: list[tuple[int, Tensor]] = []
+
+    def add(self, loss: Tensor, step: int) -> None:
+        """Take the loss of a step (from 0). Raises InputError as `read` does."""
+        self._unread.append((step, loss))
+        if loss.device.type == "cpu" or len(self._unread) >= self.interval:
+            self.read()
+
+    def read(self) -> None:
+        """Read the losses that were not read yet. Raises InputError if one of them is not finite."""
+        if not self._unread:
+            return
+        steps, losses = zip(*self._unread, strict=True)
+        self._unread = []
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"The loss is {loss} at step {step + 1}: look for NaN with `regard data check`, or lower "
+                    "train.learning_rate."
+                )
+            self.last = loss
+
+
+def _step(run: RunFolder, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> Tensor:
     """Run one batch forward and backward, and update the weights on an update step. Returns the loss per text."""
     config, fabric, batches, began = run.recipe.train, run.fabric, len(run.loader), time.perf_counter()
     torch.manual_seed(config.seed * 1_000_003 + step)
-    pairs = pairs.to(fabric.device)
-    pairs.images = drop_regions(pairs.images, config.region_drop)
+    pairs.images = drop_regions(pairs.images, config.region_drop)  # on the CPU, where the masks are read
     pairs.texts = drop_words(pairs.texts, config.word_drop, run.model.tokenizer)
+    pairs = pairs.to(fabric.device)
     negatives: Negatives = (
         "sum" if step < config.warmup_epochs * batches and config.negatives == "hardest" else config.negatives
     )
@@ -160,12 +196,6 @@ def _step(run: RunFolder, objective: Any, optimizer: Any, pairs: Pairs, step: in
         losses, scores = objective(pairs, negatives)
         total = sum(losses.values())
         fabric.backward(total / config.accumulate)
-    loss = float(total.detach())
-    if not math.isfinite(loss):
-        raise InputError(
-            f"The loss is {loss} at step {step + 1}: look for NaN with `regard data check`, or lower "
-            "train.learning_rate."
-        )
     norm = None
     if is_update:
         if config.clip:
@@ -174,7 +204,7 @@ def _step(run: RunFolder, objective: Any, optimizer: Any, pairs: Pairs, step: in
         optimizer.zero_grad()
     if (step + 1) % config.log_every == 0:
         run.log_step(step + 1, losses, scores, pairs.matches, rate, norm, time.perf_counter() - began)
-    return loss / len(pairs.texts)
+    return total.detach() / len(pairs.texts)
 
 
 def is_update_step(config: TrainConfig, step: int, batches: int) -> bool:
