@@ -99,7 +99,8 @@ def _open(name: str, data: bytes) -> Image.Image:
     As `Image.open`, but without its limit, which counts the pixels in the file; MAX_PIXELS counts those in memory. The
     limit can be lifted for the whole process only, so the plugins are called directly.
     """
-    if name.lower().endswith(HEIF) and data[4:8] == b"ftyp" and not data[8:12].startswith(b"avi"):
+    is_heif = name.lower().endswith(HEIF)
+    if is_heif and data[4:8] == b"ftyp" and not data[8:12].startswith(b"avi"):
         return _open_heif(name, data)
     tried: set[str] = set()
     for load_plugins in (Image.preinit, Image.init):  # the common formats, then all
@@ -113,6 +114,8 @@ def _open(name: str, data: bytes) -> Image.Image:
                     return factory(io.BytesIO(data), "")
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue  # another format
+    if is_heif:  # damaged, or of an unusual kind
+        return _open_heif(name, data)
     raise UnidentifiedImageError("cannot identify image file")
 
 

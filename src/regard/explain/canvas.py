@@ -175,7 +175,7 @@ def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, fl
 def draw_text(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
     """Draw a text literally: $ starts no formula. `size` is in points; `options` are those of matplotlib's `text`."""
     options = {"va": "center_baseline", "zorder": 3, **options}
-    text = _drawable(text, options.get("weight", "normal"))
+    text = _drawable(text, options.get("weight") or "normal")
     axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
 
 
@@ -198,7 +198,7 @@ def _drawable(text: str, weight: str) -> str:
     return "".join(character if is_known(character) else box for character in text)
 
 
-def _font_paths(weight: str) -> list[str]:
+def _font_paths(weight: str) -> list[Any]:
     """The fonts that matplotlib tries for each character, in its order: one per family that is installed."""
     wanted, paths = FontProperties(weight=weight), []
     for family in wanted.get_family():
