@@ -62,6 +62,18 @@ def test_non_maximum_suppression_equals_a_plain_loop():
     assert len(kept) < len(boxes)
 
 
+def test_non_maximum_suppression_per_class_is_exact_for_many_classes():
+    """For each class a box, one whose IoU with it is just above the threshold, and one just below."""
+    classes, threshold, side = np.arange(1, 1601, 4), 0.45, 0.2
+    iou_of = np.array([1.0, threshold + 1e-4, threshold - 1e-4])
+    shift = side * (1 - iou_of) / (1 + iou_of)  # of two boxes of the same size, side by side
+    left = (0.3 + classes[:, None] / 10_000 + shift).ravel()
+    boxes = np.stack([left, np.full_like(left, 0.3), left + side, np.full_like(left, 0.5)], 1).astype(np.float32)
+    kept = non_maximum_suppression(boxes, threshold, classes.repeat(3))
+    assert kept.tolist() == [row for row in range(len(boxes)) if row % 3 != 1]
+    assert len(non_maximum_suppression(boxes, threshold)) < 5  # without classes, all are of one
+
+
 def test_non_maximum_suppression_of_no_box_keeps_none():
     assert non_maximum_suppression(np.zeros((0, 4), np.float32), 0.5).tolist() == []
 

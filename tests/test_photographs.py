@@ -2,6 +2,8 @@
 
 import io
 import os
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,6 +66,20 @@ def test_heic():
     image, size = decode_photograph("a.HEIC", encoded(halves(64, 64), "HEIF"))
     assert size == (64, 64)
     assert near(colour(image, 0.2, 0.5), (255, 0, 0))
+
+
+def test_heic_libraries_are_used_without_being_registered(monkeypatch):
+    data = b"\0\0\0\x18ftypheic" + bytes(8)
+    for library in ("pi_heif", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(InputError, match=r"a.HEIC is a HEIC file, which needs another library: pip install pi-heif"):
+        decode_photograph("a.HEIC", data)
+    made = SimpleNamespace(HeifImageFile=lambda stream, name: halves() if stream.read() == data else None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", made)
+    before = dict(Image.OPEN)
+    assert decode_photograph("a.HEIC", data)[1] == (40, 20)
+    assert before == Image.OPEN
+    assert decode_photograph("a.heic", encoded(halves(), "JPEG"))[1] == (40, 20)  # a file that was only renamed
 
 
 @pytest.mark.parametrize(("orientation", "is_rotated", "red"), [(1, False, (0.1, 0.5)), (3, False, (0.9, 0.5)),
@@ -130,7 +146,17 @@ def test_twenty_thousand_pixels_square():
         decode_photograph("a.png", encoded(huge, compress_level=1), 1024)
     image, size = decode_photograph("a.jpg", encoded(huge, "JPEG"), 1024)
     assert (max(image.size), size) == (1024, (20_000, 20_000))
-    assert Image.MAX_IMAGE_PIXELS is not None  # the limit of Pillow is restored
+
+
+def test_the_limit_of_a_plugin_is_reported_as_ours(monkeypatch):
+    """Pillow's plugin of WebP applies Pillow's limit itself."""
+
+    def refuse(*given):
+        raise Image.DecompressionBombError("Image size exceeds limit")
+
+    monkeypatch.setitem(Image.OPEN, "PNG", (refuse, Image.OPEN["PNG"][1]))
+    with pytest.raises(InputError, match=r"a.png has too many pixels: expected at most 180 million, unless it is a JP"):
+        decode_photograph("a.png", encoded(halves()))
 
 
 def test_unreadable_files_are_reported_in_one_line():

@@ -42,13 +42,18 @@ def to_corners(boxes: Float[np.ndarray, "*item 4"]) -> Float[np.ndarray, "*item 
     return np.concatenate([centres - halves, centres + halves], -1)
 
 
-def non_maximum_suppression(boxes: Float[np.ndarray, "box 4"], threshold: float) -> Int[np.ndarray, " kept"]:
+def non_maximum_suppression(
+    boxes: Float[np.ndarray, "box 4"], threshold: float, classes: Int[np.ndarray, " box"] | None = None
+) -> Int[np.ndarray, " kept"]:
     """Return the positions of the boxes that are kept, in ascending order.
 
     The boxes are sorted from best to worst. A box is kept if its IoU with each box kept before it is at most
-    `threshold`.
+    `threshold`. With `classes`, only boxes of the same class count.
     """
     overlaps = (iou(torch.from_numpy(boxes)[None])[0] > threshold).numpy()
+    if classes is not None:
+        # Compared, because boxes that are shifted apart by class lose digits of their coordinates.
+        overlaps &= classes[:, None] == classes
     kept = np.ones(len(boxes), bool)
     for position in range(len(boxes)):
         if kept[position]:

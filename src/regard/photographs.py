@@ -2,22 +2,22 @@
 
 import io
 import os
-import threading
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regard.files import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff")
 HEIF = (".heic", ".heif")
 MAX_PIXELS = 180_000_000  # of a decoded image; JPEGs are scaled down while they are decoded, so they may be far larger
+LIMIT = f"expected at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
 ORIENTATION = 0x0112  # the EXIF tag
-_open_lock = threading.Lock()
 
 
 def list_photographs(folder: str | os.PathLike[str]) -> list[str]:
@@ -66,16 +66,13 @@ def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Imag
     """
     if not data:
         raise InputError(f"{name} is empty: copy it again.")
-    if name.lower().endswith(HEIF):
-        _register_heif(name)
     try:
-        with _open(data) as image:
+        with _open(name, data) as image:
             size = image.size
             if side and max(size) > side:
                 image.draft("RGB", _within(size, side))
             if image.width * image.height > MAX_PIXELS:
-                limit = f"expected at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
-                raise InputError(f"{name} has {size[0]} x {size[1]} pixels: {limit}")
+                raise InputError(f"{name} has {size[0]} x {size[1]} pixels: {LIMIT}")
             upright = ImageOps.exif_transpose(image)
             is_rotated = image.getexif().get(ORIENTATION, 1) >= 5  # by 90 degrees, so width and height are swapped
             photograph = _rgb(upright)
@@ -84,6 +81,8 @@ def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Imag
                 photograph = photograph.resize(smaller, Image.Resampling.BILINEAR, reducing_gap=2.0)
     except InputError:
         raise
+    except Image.DecompressionBombError:  # a few plugins of Pillow apply its limit themselves
+        raise InputError(f"{name} has too many pixels: {LIMIT}") from None
     except MemoryError:
         raise InputError(f"{name} does not fit into the free memory: scale it down.") from None
     except Exception as error:  # decoders raise exceptions of many types for damaged files
@@ -94,17 +93,30 @@ def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Imag
     return photograph, (size[::-1] if is_rotated else size)
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(name: str, data: bytes) -> Image.Image:
     """Open an image without decoding it.
 
-    Pillow's limit is lifted meanwhile, because it counts the pixels in the file. MAX_PIXELS counts those in memory.
+    As `Image.open`, but without its limit, which counts the pixels in the file; MAX_PIXELS counts those in memory. The
+    limit can be lifted for the whole process only, so the plugins are called directly.
     """
-    with _open_lock:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(io.BytesIO(data))
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    is_heif = name.lower().endswith(HEIF)
+    if is_heif and data[4:8] == b"ftyp" and not data[8:12].startswith(b"avi"):
+        return _open_heif(name, data)
+    tried: set[str] = set()
+    for load_plugins in (Image.preinit, Image.init):  # the common formats, then all
+        load_plugins()
+        for form in [form for form in Image.ID if form not in tried]:
+            tried.add(form)
+            factory, accept = Image.OPEN[form]
+            try:
+                is_accepted = accept is None or accept(data[:16])
+                if is_accepted and not isinstance(is_accepted, str):  # a text says why the plugin cannot be used
+                    return factory(io.BytesIO(data), "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue  # another format
+    if is_heif:  # damaged, or of an unusual kind
+        return _open_heif(name, data)
+    raise UnidentifiedImageError("cannot identify image file")
 
 
 def _within(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -127,9 +139,13 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _register_heif(name: str) -> None:
-    """Register a HEIC decoder with Pillow. Regard does not require one because of the decoders' licences."""
+def _open_heif(name: str, data: bytes) -> Image.Image:
+    """Open with a HEIC library, without registering it with Pillow for the whole process.
+
+    Regard does not require such a library because of the decoders' licences.
+    """
     for library in ("pi_heif", "pillow_heif"):
         with suppress(ImportError):
-            return import_module(library).register_heif_opener()
+            image: Image.Image = import_module(library).HeifImageFile(io.BytesIO(data), "")
+            return image
     raise InputError(f"{name} is a HEIC file, which needs another library: pip install pi-heif.")

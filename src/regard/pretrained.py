@@ -1,12 +1,44 @@
 """Load the transformers package quietly, with its errors as one line each."""
 
 import importlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from regard.files import InputError
+from regard.process import SharedChange
+
+
+def _logging() -> Any:
+    return importlib.import_module("transformers").utils.logging
+
+
+def _hub_bars() -> dict[str, bool]:
+    """The hub's state of progress bars, by group. transformers changes it together with its own."""
+    bars: dict[str, bool] = importlib.import_module("huggingface_hub.utils.tqdm").progress_bar_states
+    return bars
+
+
+def _read_bars() -> tuple[bool, dict[str, bool]]:
+    return _logging().is_progress_bar_enabled(), dict(_hub_bars())
+
+
+def _write_bars(state: tuple[bool, dict[str, bool]]) -> None:
+    own, hub = state
+    if own:
+        _logging().enable_progress_bar()
+    else:
+        _logging().disable_progress_bar()
+    _hub_bars().clear()
+    _hub_bars().update(hub)
+
+
+ONLY_ERRORS = SharedChange(
+    lambda: int(_logging().get_verbosity()), lambda level: _logging().set_verbosity(level), logging.ERROR
+)
+NO_BARS = SharedChange(_read_bars, _write_bars, (False, {"_global": False}))
 
 
 @contextmanager
@@ -22,12 +54,9 @@ def transformers_for(
         transformers = importlib.import_module("transformers")
     except ModuleNotFoundError:
         raise InputError(f'The pretrained {path} needs transformers: pip install "regard[{extra}]".') from None
-    logging = transformers.utils.logging
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        yield transformers
+        with ONLY_ERRORS, NO_BARS:
+            yield transformers
     except InputError:
         raise
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -40,7 +69,3 @@ def transformers_for(
                 "folder or a name on the hub (without a network, HF_HUB_OFFLINE=1 reads what is cached)."
             )
         raise InputError(wanted) from None
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

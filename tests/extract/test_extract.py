@@ -19,6 +19,7 @@ import made
 from regard.boxes import RELATION_CLASSES
 from regard.data import Split, check
 from regard.data.rows import Shards
+from regard.extract.colours import Colours
 from regard.extract.extraction import extract, render_report
 from regard.extract.extractor import ComposedExtractor, Regions
 from regard.extract.options import Options, fingerprint
@@ -423,6 +424,24 @@ def test_settings_contain_what_a_second_run_needs(photos, table, tmp_path):
     assert settings["options"]["regions"] == 5
     assert (settings["captions"], settings["split"], settings["relations"]) == (str(table), "dev", "none")
     assert settings["classes"] == ["none"]
+
+
+def test_the_precision_of_the_first_run_is_kept(photos, tmp_path):
+    """On another device too, and in folders that were extracted before there was the option, which are in float32."""
+    assert Options().with_precision("cuda").precision == "bfloat16"
+    out = tmp_path / "data"
+    path = out / "photographs" / "settings.json"
+    for stored, device in (("bfloat16", "cpu"), (None, "cuda")):
+        extract(photos, out)
+        settings = json.loads(path.read_text("utf-8"))
+        assert settings["options"].pop("precision") == "float32"
+        settings["options"] |= {"precision": stored} if stored else {}
+        path.write_text(json.dumps(settings))
+        extract(photos, out, device=device, extractor=lambda options: ComposedExtractor(None, Colours()))
+        assert json.loads(path.read_text("utf-8"))["options"]["precision"] == (stored or "float32")
+        with pytest.raises(InputError, match=r"was extracted with --precision"):
+            extract(photos, out, {"precision": "float32" if stored else "bfloat16"})
+        shutil.rmtree(out)
 
 
 def test_the_latest_record_of_a_file_counts(photos, tmp_path):

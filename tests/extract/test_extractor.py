@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from regard.extract.colours import Colours
-from regard.extract.extractor import ComposedExtractor, Detections, filter_detections, multi_scale_windows
+from regard.extract.extractor import (
+    MAX_SAME_CLASS_IOU,
+    ComposedExtractor,
+    Detections,
+    filter_detections,
+    multi_scale_windows,
+)
 from regard.extract.pixels import NAMED, Pixels, crop_boxes, letterbox, stretch
 from regard.files import InputError
 
@@ -54,6 +60,19 @@ def test_duplicates_weak_and_damaged_boxes_are_filtered():
     assert found.labels.tolist() == [1, 2, 1]
     assert np.allclose(found.boxes, [box, box, [0.6, 0.6, 1, 0.9]])
     assert np.allclose(found.scores, [0.9, 0.5, 0.4])
+
+
+def test_duplicates_are_found_among_1600_classes():
+    """With a large label too, an IoU just above the threshold is a duplicate, and one just below is not."""
+    overlap = np.array([1.0, MAX_SAME_CLASS_IOU + 1e-4, MAX_SAME_CLASS_IOU - 1e-4])
+    x = 0.3 + 0.2 * (1 - overlap) / (1 + overlap)
+    boxes = np.stack([x, x * 0 + 0.3, x + 0.2, x * 0 + 0.5], 1).astype(np.float32)
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    for label in range(1, 1601):
+        found = filter_detections(boxes, np.full(3, label), scores)
+        assert found.scores.tolist() == scores[[0, 2]].tolist(), label
+    found = filter_detections(boxes, np.array([1599, 1600, 1599]), scores)
+    assert found.labels.tolist() == [1599, 1600, 1599]
 
 
 def test_the_order_of_regions():

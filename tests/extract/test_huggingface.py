@@ -1,6 +1,7 @@
 """Transformers detectors and backbones: small models with random weights, saved and loaded from their folders."""
 
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import transformers as tf
 from PIL import Image
 
 from regard.extract.extractor import ComposedExtractor
-from regard.extract.huggingface import HubBackbone, HubDetector, pool_regions
+from regard.extract.huggingface import HubBackbone, HubDetector, HubModel, default_precision, pool_regions
 from regard.files import InputError
 
 CLASSES = ["man", "red hat", "dog"]
@@ -118,7 +119,7 @@ def test_the_best_detection_is_that_of_the_model(saved, name):
 def test_grounding_dino_scores_each_class_by_its_tokens(saved):
     detector = HubDetector(saved("grounding_dino"), CLASSES)
     found = detector(photographs())
-    model, processor = detector.model, detector.processor
+    model, processor = detector.model.model, detector.processor
     with torch.no_grad():
         inputs = processor(images=photographs(), text=["man. red hat. dog."] * 2, return_tensors="pt")
         outputs = model(**inputs)
@@ -225,7 +226,7 @@ def test_the_feature_map_is_that_of_the_model(saved, name):
     pictures = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
     with torch.no_grad():
         maps = backbone._feature_maps(pictures)
-        states = backbone.model(pixel_values=torch.from_numpy(pictures)).last_hidden_state
+        states = backbone.model.model(pixel_values=torch.from_numpy(pictures)).last_hidden_state
     assert maps.shape == (2, 16, cells, cells)
     if states.ndim == 3:  # patches are the last tokens, row by row
         last = states[:, -cells * cells :]
@@ -236,11 +237,12 @@ def test_the_feature_map_is_that_of_the_model(saved, name):
 
 
 def test_pooling_equals_a_plain_loop():
-    map_ = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    boxes = np.array([[0, 0, 1, 1], [0.2, 0.1, 0.5, 0.9], [0.7, 0.7, 0.7, 0.7]])
-    found = pool_regions(map_, boxes.astype(np.float32), points=4)
+    maps = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    boxes = np.array([[0, 0, 1, 1], [0.2, 0.1, 0.5, 0.9], [0.7, 0.7, 0.7, 0.7], [0.9, 0.0, 1.0, 0.05]])
+    boxes = np.stack([boxes, boxes[::-1] / 2])
+    found = pool_regions(maps, torch.from_numpy(boxes), points=4)
 
-    def value(x: float, y: float) -> torch.Tensor:
+    def value(map_: torch.Tensor, x: float, y: float) -> torch.Tensor:
         """Between the centres of cells; beyond the outermost, those."""
         column, row = min(max(x * 8 - 0.5, 0), 7), min(max(y * 5 - 0.5, 0), 4)
         left, top = min(int(column), 6), min(int(row), 3)
@@ -249,11 +251,108 @@ def test_pooling_equals_a_plain_loop():
         lower = (1 - right) * map_[:, top + 1, left] + right * map_[:, top + 1, left + 1]
         return (1 - down) * upper + down * lower
 
-    for box, own in zip(boxes, found, strict=True):
-        x1, y1, x2, y2 = box
-        steps = [(step + 0.5) / 4 for step in range(4)]
-        places = [value(x1 + a * (x2 - x1), y1 + b * (y2 - y1)) for a in steps for b in steps]
-        assert torch.allclose(own, torch.stack(places).mean(0), atol=1e-6)
+    for item in range(2):
+        for box, own in zip(boxes[item], found[item], strict=True):
+            x1, y1, x2, y2 = box
+            steps = [(step + 0.5) / 4 for step in range(4)]
+            places = [value(maps[item], x1 + a * (x2 - x1), y1 + b * (y2 - y1)) for a in steps for b in steps]
+            assert torch.allclose(own, torch.stack(places).mean(0), atol=1e-9)
+
+
+@pytest.fixture
+def traffic(monkeypatch):
+    """Count copies to the CPU, and passes of the model. On a CPU, `cpu()` copies nothing and is only counted."""
+    counts = Counter()
+
+    def counted(owner: type, name: str) -> None:
+        method = getattr(owner, name)
+
+        def count(*given, **named):
+            counts[name] += 1
+            return method(*given, **named)
+
+        monkeypatch.setattr(owner, name, count)
+
+    counted(torch.Tensor, "cpu")
+    counted(HubModel, "__call__")
+    return counts
+
+
+def three() -> list[Image.Image]:
+    """Of one shape, so that a batch is not padded: padding changes what DETR returns."""
+    random = np.random.default_rng(1)
+    return [Image.fromarray(random.integers(0, 256, (48, 64, 3), dtype=np.uint8)) for _ in range(3)]
+
+
+@pytest.mark.parametrize("name", ["detr", "deformable_detr", "rt_detr", "grounding_dino", "owlv2"])
+def test_photographs_are_detected_in_one_pass_and_one_copy(saved, name, traffic):
+    detector = HubDetector(saved(name), CLASSES)
+    found = detector(three())
+    assert traffic == {"cpu": 1, "__call__": 1}
+    for own, photograph in zip(found, three(), strict=True):
+        (single,) = detector([photograph])
+        assert len(own.boxes) > 0
+        assert np.allclose(own.boxes, single.boxes, atol=1e-4)
+        assert np.array_equal(own.labels, single.labels)
+        assert np.allclose(own.scores, single.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["crop", "map"])
+def test_regions_are_described_in_few_passes_and_one_copy(saved, pool, traffic):
+    backbone = HubBackbone(saved("dinov2"), pool)
+    traffic.clear()
+    corners = np.sort(np.random.default_rng(2).random((40, 2, 2)), 1).reshape(40, 4).astype(np.float32)
+    boxes = [corners[:1], corners[1:38], corners[38:]]
+    found = backbone(three(), boxes)
+    assert traffic == {"cpu": 1, "__call__": 1 if pool == "map" else 2}  # 40 crops are two passes
+    for own, photograph, its_boxes in zip(found, three(), boxes, strict=True):
+        assert own.shape == (len(its_boxes), 16)
+        assert np.allclose(own, backbone([photograph], [its_boxes])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["detr", "deformable_detr", "rt_detr", "grounding_dino", "owlv2"])
+def test_in_bfloat16_boxes_and_scores_are_predicted_in_float32(saved, name, monkeypatch):
+    dtypes = set()
+    plain = HubModel.__call__
+
+    def call(model, **inputs):
+        outputs = plain(model, **inputs)
+        dtypes.update({outputs.logits.dtype, outputs.pred_boxes.dtype})
+        return outputs
+
+    monkeypatch.setattr(HubModel, "__call__", call)
+    exact = HubDetector(saved(name), CLASSES)
+    narrow = HubDetector(saved(name), CLASSES, precision="bfloat16")
+    assert (exact.model.precision, narrow.model.precision) == ("float32", "bfloat16")
+    pairs = zip(exact(three()), narrow(three()), strict=True)
+    assert dtypes == {torch.float32}
+    for wanted, found in pairs:
+        assert np.allclose(found.boxes[0], wanted.boxes[0], atol=0.02)
+        assert np.allclose(found.scores[0], wanted.scores[0], atol=0.02)
+        same = [np.array_equal(getattr(found, part)[0], getattr(wanted, part)[0]) for part in ("boxes", "scores")]
+        assert not all(same)  # the other layers are narrow
+
+
+@pytest.mark.parametrize("pool", ["crop", "map"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_in_bfloat16_features_are_near_those_in_float32(saved, name, pool):
+    boxes = [np.array([[0, 0, 1, 1], [0.2, 0.1, 0.7, 0.9]], np.float32)] * 3
+    wanted, found = (HubBackbone(saved(name), pool, "cpu", own)(three(), boxes) for own in ("float32", "bfloat16"))
+    for one, other in zip(wanted, found, strict=True):
+        assert other.dtype == np.float32
+        assert 0 < np.abs(one - other).max() < 0.05 * np.abs(one).max()
+
+
+def test_bfloat16_is_the_default_on_cuda_only():
+    assert [default_precision(device) for device in ("cpu", "cuda", "cuda:1")] == ["float32", "bfloat16", "bfloat16"]
+
+
+def test_weights_in_float16_are_read_as_float32(saved, tmp_path):
+    tf.AutoModel.from_pretrained(saved("dinov2")).half().save_pretrained(tmp_path)
+    dinov2()[1].save_pretrained(tmp_path)
+    backbone = HubBackbone(str(tmp_path))
+    assert {values.dtype for values in backbone.model.model.parameters()} == {torch.float32}
+    assert np.isfinite(backbone(three()[:1], [np.array([[0, 0, 1, 1]], np.float32)])[0]).all()
 
 
 def test_folders_without_the_right_model_are_refused(saved, tmp_path, monkeypatch):

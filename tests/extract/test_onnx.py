@@ -113,6 +113,41 @@ def test_end_to_end(tmp_path):
     assert [detector.classes[label] for label in labels] == ["dog", "person"]
 
 
+def shades(count: int) -> list[Image.Image]:
+    return [Image.new("RGB", (128, 64), (250, 60 * number, 30)) for number in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["fixed", "open", "open, works with one"])
+def test_a_detector_reads_batches_if_the_file_allows_it(tmp_path, kind, monkeypatch):
+    """Columns of an end-to-end detector: a box, and a score that is the mean of the input's green."""
+    corners = np.array([[[0, 0, 32, 32]]])
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Gather", ["mean", "one"], ["green"], axis=1),
+        helper.make_node("Reshape", ["green", "shape"], ["score"]),
+        helper.make_node("Mul", ["score", "zero"], ["label"]),
+        helper.make_node("Expand", ["corners", "shape of score"], ["box"]),
+        helper.make_node("Concat", ["box", "score", "label"], ["found"], axis=2),
+    ]
+    integers = {"one": np.array([1]), "shape": np.array([1 if "one" in kind else -1, 1, 1])}
+    nodes[:0] = [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+                 for name, value in integers.items()]  # fmt: skip
+    nodes.insert(5, helper.make_node("Shape", ["score"], ["score's"]))
+    nodes.insert(6, helper.make_node("Mul", ["score's", "one"], ["shape of score"]))
+    shape = (1 if kind == "fixed" else "n", 3, SIDE, SIDE)
+    path = write(tmp_path / "a.onnx", {"corners": corners, "zero": np.zeros(1)}, nodes, shape)
+    detector = OnnxDetector(path)
+    run, sizes = detector.model._inputs, []
+    monkeypatch.setattr(detector.model, "_inputs", lambda pictures: sizes.append(len(pictures)) or run(pictures))
+    found = detector(shades(4))
+    assert sizes == ([4] if kind == "open" else [1] * 4)
+    assert [len(own.scores) for own in found] == [1] * 4
+    assert np.allclose([own.scores[0] for own in found], [(60 * number + 114) / 510 for number in range(4)], atol=1e-3)
+    for own, photograph in zip(found, shades(4), strict=True):
+        assert np.allclose(own.scores, detector([photograph])[0].scores)
+    assert detector([]) == []
+
+
 @pytest.mark.parametrize("softmax", [False, True])
 def test_detr_and_relatives_read_the_stretched_photograph(tmp_path, softmax):
     logits = np.full((1, 5, 3 + softmax), -9.0)

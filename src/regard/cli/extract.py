@@ -17,6 +17,7 @@ def extract(
     detector: str | None = None,
     features: str | None = None,
     pool: Literal["crop", "map"] | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
     pixels: Literal["raw", "unit", "symmetric", "imagenet", "clip"] | None = None,
     project: str | None = None,
     classes: str | None = None,
@@ -58,6 +59,9 @@ def extract(
     pool
         How a transformers model describes regions. crop: each region is an image of its own. map: one pass per
         photograph, pooled over the regions. Default: crop.
+    precision
+        Precision of the layers of transformers models. Boxes and scores are predicted in float32. Default: bfloat16 on
+        a GPU, otherwise float32.
     pixels
         Pixel values that an .onnx backbone expects: raw is 0 to 255, unit is 0 to 1, symmetric is -1 to 1; imagenet
         and clip are normalized by the mean and deviation of that data set or model. Default: as in the
@@ -87,9 +91,9 @@ def extract(
     from regard.extract.extraction import render_report
     from regard.runtime import device_named
 
-    options = {"detector": detector, "features": features, "pool": pool, "pixels": pixels, "project": project,
-               "classes": classes, "regions": regions, "windows": windows, "sure": sure, "overlap": overlap,
-               "side": side}  # fmt: skip
+    options = {"detector": detector, "features": features, "pool": pool, "precision": precision,
+               "pixels": pixels, "project": project, "classes": classes, "regions": regions, "windows": windows,
+               "sure": sure, "overlap": overlap, "side": side}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     with ProgressBar("extracting", None) as bar:
         report = run(

@@ -1,9 +1,8 @@
 """What all pictures share: a canvas measured in inches, colours, text, and photographs with boxes and tags."""
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -28,6 +27,8 @@ DPI = 120
 PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length and position
 MAX_SIDE = round(2 * PANEL * DPI)  # pixels of a photograph's longer side; larger ones are scaled down
 MAX_PIXELS = 2**16 - 1  # the widest and the highest picture that matplotlib draws
+
+BOXES = "□?"  # the first that the font has stands for a character that it lacks
 
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -71,7 +72,7 @@ def make_canvas(width: float, height: float) -> Axes:
 def save_canvas(axes: Axes, path: str | os.PathLike[str]) -> None:
     """Write the canvas as PNG. A failed call leaves no file."""
     assert isinstance(axes.figure, Figure)
-    with replacing(path) as temporary, _ignore_missing_glyphs():
+    with replacing(path) as temporary:
         axes.figure.savefig(temporary, format="png")
 
 
@@ -166,15 +167,15 @@ def tint(colour: str, strength: float) -> tuple[float, float, float]:
 @lru_cache(4096)
 def text_size(text: str, size: float, weight: str = "normal") -> tuple[float, float]:
     """Return the width and height of a text in inches. `size` is in points."""
-    with _ignore_missing_glyphs():
-        font = FontProperties(size=size, weight=weight)
-        width, height, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)
+    font = FontProperties(size=size, weight=weight)
+    width, height, _ = _renderer().get_text_width_height_descent(_drawable(text, weight), font, ismath=False)
     return width / DPI, height / DPI
 
 
 def draw_text(axes: Axes, x: float, y: float, text: str, size: float, colour: str, **options: Any) -> None:
     """Draw a text literally: $ starts no formula. `size` is in points; `options` are those of matplotlib's `text`."""
     options = {"va": "center_baseline", "zorder": 3, **options}
+    text = _drawable(text, options.get("weight") or "normal")
     axes.text(x, y, text, fontsize=size, color=colour, parse_math=False, **options)
 
 
@@ -183,13 +184,27 @@ def _renderer() -> RendererAgg:
     return FigureCanvasAgg(Figure(dpi=DPI)).get_renderer()
 
 
-@contextmanager
-def _ignore_missing_glyphs() -> Iterator[None]:
-    """Silence the warnings about scripts and emoji that matplotlib's font lacks. It draws empty boxes for them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
-        warnings.filterwarnings("ignore", "Matplotlib currently does not support .* natively", UserWarning)
-        yield
+def _drawable(text: str, weight: str) -> str:
+    """Replace characters that the fonts lack, such as emoji and some scripts, by an empty box.
+
+    matplotlib would draw a box too, but with a warning, and warnings can be silenced for the whole process only.
+    """
+    fonts = [get_font(path) for path in _font_paths(weight)]
+
+    def is_known(character: str) -> bool:
+        return any(font.get_char_index(ord(character)) for font in fonts)
+
+    box = next(filter(is_known, BOXES), "")
+    return "".join(character if is_known(character) else box for character in text)
+
+
+def _font_paths(weight: str) -> list[Any]:
+    """The fonts that matplotlib tries for each character, in its order: one per family that is installed."""
+    wanted, paths = FontProperties(weight=weight), []
+    for family in wanted.get_family():
+        with suppress(ValueError):  # not installed
+            paths.append(findfont(FontProperties(family=family, weight=weight), fallback_to_default=False))
+    return paths or [findfont(wanted)]
 
 
 def _draw_box(axes: Axes, box: Float[np.ndarray, "4"], colour: str, line: float, alpha: float = 1.0) -> None:

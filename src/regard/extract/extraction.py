@@ -95,6 +95,7 @@ def extract(
     names = list_photographs(photographs)
     earlier = _earlier_settings(out, like)
     resolved = Options.resolve(options or {}, earlier.get("options", {}), like if like and not out.exists() else out)
+    resolved = resolved.with_precision(device)
     choices = _choices(earlier, captions, split, relations)
     table = Captions.read(Path(choices["captions"])) if choices["captions"] else None
     if table:

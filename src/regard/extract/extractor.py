@@ -62,9 +62,7 @@ def filter_detections(
     best = valid[np.argsort(-scores[valid], kind="stable")][:MAX_DETECTIONS]
     detections = Detections(boxes[best].clip(0, 1).astype(np.float32), labels[best], scores[best].astype(np.float32))
     detections = detections.take(np.flatnonzero((detections.boxes[:, 2:] > detections.boxes[:, :2]).all(1)))
-    # Each class is moved to a place of its own, so that boxes of different classes do not overlap.
-    moved = detections.boxes + 2 * detections.labels[:, None].astype(np.float32)
-    return detections.take(non_maximum_suppression(moved, MAX_SAME_CLASS_IOU))
+    return detections.take(non_maximum_suppression(detections.boxes, MAX_SAME_CLASS_IOU, detections.labels))
 
 
 @runtime_checkable

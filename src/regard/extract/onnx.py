@@ -48,7 +48,7 @@ class DetectorFamily:
 
 
 class OnnxDetector:
-    """A detector in an .onnx file.
+    """A detector in an .onnx file. It reads the photographs of a call at once, if the file allows batches of any size.
 
     `classes` are the names of its classes. By default they are read from a `config.json` beside the file or from its
     metadata, or are those of COCO if there are 80. Raises InputError if the file is not a detector of a known family.
@@ -61,20 +61,26 @@ class OnnxDetector:
         self.classes = ("none", *_class_names(self.model, self.family.num_classes, classes, config))
 
     def __call__(self, photographs: Sequence[Image.Image]) -> list[Detections]:
-        return [self._detect(photograph) for photograph in photographs]
-
-    def _detect(self, photograph: Image.Image) -> Detections:
+        if not photographs:
+            return []
         width, height = self.model.width, self.model.height
-        if self.family.letterbox:
-            pixels, scale = letterbox(photograph, width, height)
-            extent = photograph.width * scale, photograph.height * scale
-        else:
-            pixels, extent = stretch(photograph, width, height), (width, height)
-        outputs = self.model.run(self.family.pixels(pixels)[None])
-        boxes, scores = self.family.decode({name: value[0] for name, value in outputs.items()}, width, height)
-        return filter_detections(
-            to_corners(boxes) / np.array(extent * 2, np.float32), scores.argmax(1) + 1, scores.max(1)
-        )
+        pictures = np.empty((len(photographs), 3, height, width), np.float32)
+        extents: list[tuple[float, float]] = []  # of each photograph in pixels of the input
+        for picture, photograph in zip(pictures, photographs, strict=True):
+            if self.family.letterbox:
+                picture[:], scale = letterbox(photograph, width, height)
+                extents.append((photograph.width * scale, photograph.height * scale))
+            else:
+                picture[:] = stretch(photograph, width, height)
+                extents.append((width, height))
+        outputs = self.model.run(self.family.pixels(pictures))
+        found = []
+        for number, extent in enumerate(extents):
+            own = {name: values[number] for name, values in outputs.items()}
+            boxes, scores = self.family.decode(own, width, height)
+            corners = to_corners(boxes) / np.array(extent * 2, np.float32)
+            found.append(filter_detections(corners, scores.argmax(1) + 1, scores.max(1)))
+        return found
 
 
 class OnnxBackbone:
@@ -143,6 +149,8 @@ class OnnxModel:
         batch, _, height, width = first.shape
         self.name, self.batch = first.name, batch if isinstance(batch, int) else None
         self.height, self.width = (side if isinstance(side, int) else size for side in (height, width))
+        if self.batch is None and not self._reads_two(onnxruntime.RunOptions()):
+            self.batch = 1
 
     def run(self, pictures: Float[np.ndarray, "item 3 y x"]) -> dict[str, np.ndarray]:
         """Return all outputs for all images, in batches of the size that the file fixes, if it does."""
@@ -151,13 +159,26 @@ class OnnxModel:
         for start in range(0, len(pictures), step):
             part = pictures[start : start + step]
             full = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), np.float32)])
-            inputs = {self.name: np.ascontiguousarray(full, np.float32)}
-            for mask in self.others:  # DETR's pixel mask: no pixel is padding
-                shape = [side if isinstance(side, int) else full.shape[2] for side in mask.shape[1:]]
-                inputs[mask.name] = np.ones((step, *shape), np.int64)
-            parts.append([value[: len(part)] for value in self.session.run(None, inputs)])
+            parts.append([value[: len(part)] for value in self.session.run(None, self._inputs(full))])
         names = [output.name for output in self.session.get_outputs()]
         return {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+
+    def _inputs(self, pictures: Float[np.ndarray, "item 3 y x"]) -> dict[str, np.ndarray]:
+        inputs = {self.name: np.ascontiguousarray(pictures, np.float32)}
+        for mask in self.others:  # DETR's pixel mask: no pixel is padding
+            shape = [side if isinstance(side, int) else pictures.shape[2] for side in mask.shape[1:]]
+            inputs[mask.name] = np.ones((len(pictures), *shape), np.int64)
+        return inputs
+
+    def _reads_two(self, options: Any) -> bool:
+        """Whether two images give two results. Some files leave the size of the batch open, and only work with one."""
+        options.log_severity_level = 4  # an error is an answer here
+        try:
+            blank = np.zeros((2, 3, self.height, self.width), np.float32)
+            values = self.session.run(None, self._inputs(blank), options)
+        except Exception:  # onnxruntime raises an exception type of its own for each defect
+            return False
+        return all(value.ndim > 0 and len(value) == 2 for value in values)
 
 
 def identify_family(model: OnnxModel, num_names: int, config: Mapping[str, Any]) -> DetectorFamily:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +14,11 @@ from PIL import Image
 from regard.data.lines import Lines
 from regard.extract.colours import Colours
 from regard.extract.extractor import Backbone, ComposedExtractor, Detector
-from regard.extract.huggingface import HubBackbone, HubDetector, Pool
+from regard.extract.huggingface import HubBackbone, HubDetector, Pool, default_precision
 from regard.extract.onnx import OnnxBackbone, OnnxDetector
 from regard.extract.pixels import Pixels
 from regard.files import InputError
+from regard.runtime import Precision
 
 GRID, COLOURS = "grid", "colours"
 FILES = ("detector", "features", "project", "classes")  # options that are files; the first two may also be names
@@ -33,6 +34,7 @@ class Options:
     detector: str = GRID  # a model, or "grid": only windows
     features: str = COLOURS  # a model, or "colours": colours and edges, which need no weights
     pool: Pool = "crop"  # for a transformers model: "crop" describes crops, "map" pools regions from a feature map
+    precision: Precision | None = None  # of a transformers model's layers; None: the default of the device
     pixels: Literal["raw", "unit", "symmetric", "imagenet", "clip"] | None = None  # input values of an .onnx backbone
     project: str | None = None  # an .npz of `mean` and `components`: features become (features - mean) @ components.T
     classes: str | None = None  # a text file: the detector's classes, or those to look for, one name per line
@@ -52,6 +54,8 @@ class Options:
         passed = {name: os.path.abspath(value) if name in FILES and Path(value).exists() else value
                   for name, value in passed.items()}  # fmt: skip
         earlier = {name: value for name, value in stored.items() if name in known}
+        if earlier:
+            earlier.setdefault("precision", "float32")  # of folders from before there was the option
         for name, value in passed.items():
             if earlier and earlier.get(name) != value:
                 raise InputError(
@@ -59,6 +63,13 @@ class Options:
                     f"a new folder."
                 )
         return cls(**(earlier or passed))
+
+    def with_precision(self, device: str) -> "Options":
+        """Return the options with the default precision of the device, if none is chosen.
+
+        It is stored, so that a folder that is continued on another device keeps its precision.
+        """
+        return replace(self, precision=self.precision or default_precision(device))
 
     def extractor(self, device: str) -> ComposedExtractor:
         """Load the models and return the extractor. Raises InputError if a file is missing or is not a model."""
@@ -69,7 +80,7 @@ class Options:
         if self.detector.endswith(".onnx"):
             detector = OnnxDetector(_check_file(self.detector), names, device)
         elif self.detector != GRID:
-            detector = HubDetector(self.detector, names, device)
+            detector = HubDetector(self.detector, names, device, self.precision)
         elif names:
             raise InputError("--classes names the classes of a detector: pass --detector too.")
         backbone: Backbone = Colours()
@@ -83,7 +94,7 @@ class Options:
             pixels = Pixels.named(self.pixels) if self.pixels else None
             backbone = OnnxBackbone(_check_file(self.features), pixels, device)
         elif is_transformers:
-            backbone = HubBackbone(self.features, self.pool, device)
+            backbone = HubBackbone(self.features, self.pool, device, self.precision)
         if self.project:
             backbone = ProjectedBackbone(backbone, _check_file(self.project))
         return ComposedExtractor(detector, backbone, self.regions, self.windows, self.sure, self.overlap)
