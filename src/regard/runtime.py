@@ -1,12 +1,11 @@
-"""This process: its device, its part under torchrun, its memory and signals, and its matrix products."""
+"""This process: its device, its part under torchrun, its signals, and its matrix products."""
 
-import ctypes
 import logging
 import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,20 +59,6 @@ def leave() -> None:
     """Leave the process group of torchrun. Its threads can abort the process if they outlive the interpreter."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def tune_memory() -> None:
-    """Let glibc keep large freed blocks, and limit the kernels that oneDNN caches.
-
-    By default, glibc maps activations above its threshold anew in every step, which takes a quarter of the step's time.
-    oneDNN caches kernels for the last 1,024 shapes, twice; for batches of many widths in bfloat16 that is gigabytes.
-    """
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "32")
-    with suppress(OSError, AttributeError):
-        glibc = ctypes.CDLL("libc.so.6")
-        glibc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        glibc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from regard.data.loader import Pairs
 from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
-from regard.runtime import Precision, tune_memory
+from regard.runtime import Precision
 from regard.score import score_all
 from regard.training.config import TrainConfig
 from regard.training.loop import Objective
@@ -95,7 +95,6 @@ def bench(
 
     `dim` 0 is each model's own width. `progress` is called with the name of each model before it is measured.
     """
-    tune_memory()
     machine = Machine.measure(device)
     rows = []
     for name in names:

@@ -25,7 +25,7 @@ from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.runtime import inner, launch, leave, stoppable, tune_memory
+from regard.runtime import inner, launch, leave, stoppable
 from regard.score import score_batch
 from regard.training.checkpoint import Position, load_state
 from regard.training.config import TrainConfig
@@ -80,7 +80,6 @@ def train(
     splits = {name: recipe.open_split(data, name) for name in ("train", recipe.data.validation)}
     state = load_state(out, recipe, resume)
     tokenizer = load_tokenizer(out) if state else build_tokenizer(recipe.words, splits["train"].captions)
-    tune_memory()
 
     torch.manual_seed(config.seed)
     model = build_model(recipe, splits["train"].feature_dim, tokenizer)
