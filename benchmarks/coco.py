@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regard.bench.machine import hardware, product_gflops
+from regard.bench.machine import Product, hardware
 from regard.cli.process import tune_process
 from regard.data import Split
 from regard.data.rows import NpyWriter
@@ -72,7 +72,7 @@ def main() -> None:
         scored = time.perf_counter()
         measured = recalls(scores.numpy(), split.image_of_text)
     words = np.mean([len(line.split()) for line in lines])
-    product = product_gflops(device, getattr(torch, given.precision))
+    product = Product(device, given.precision).gflops()
     print(f"{given.model} on {hardware(device)}; product {product:,.0f} GFLOP/s {given.precision}")
     print(f"{scores.numel() / 1e6:,.1f} million pairs, {words:.1f} words per sentence")
     print(f"encoding and scoring: {scored - began:,.0f} s")

@@ -13,7 +13,10 @@ TUNED = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     "LRU_CACHE_CAPACITY": "32",
+    "KINETO_LOG_LEVEL": "99",
 }
+# Set by lightning_fabric and torch themselves, when these are imported or when an optimizer is made.
+OF_OTHERS = {"PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
 RIVALS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 
@@ -83,4 +86,5 @@ def test_no_wait_policy_is_set_beside_another_setting_of_the_user(rival):
 def test_library_code_changes_no_environment(tmp_path):
     data = made.folder(tmp_path / "data")
     (tmp_path / "recipe.toml").write_text(made.recipe("scan-f8k", "train.epochs=1").to_toml(), "utf-8")
-    assert result_of(LIBRARY, tmp_path / "recipe.toml", data, tmp_path / "run") == {}
+    changed = result_of(LIBRARY, tmp_path / "recipe.toml", data, tmp_path / "run")
+    assert changed.keys() <= OF_OTHERS

@@ -18,6 +18,7 @@ def tune_process() -> None:
     # oneDNN caches kernels for the last 1,024 shapes, twice; for batches of many widths in bfloat16 that is gigabytes.
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, "32")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which `bench` uses, prints when it starts
     if sys.platform == "linux":
         keep_freed_memory()
 
