@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regard.bench.machine import hardware, product_gflops
+from regard.bench.machine import Product, hardware
+from regard.cli.process import tune_process
 from regard.data import Split
 from regard.data.rows import NpyWriter
 from regard.evaluation.evaluate import scores_of
 from regard.metrics import recalls, render
-from regard.runtime import device_named, tune_memory
+from regard.runtime import device_named
 from regard.training.recipe import Recipe
 from regard.training.weights import build_model
 from regard.words import Vocabulary
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     device, lines = device_named(given.device), given.captions.read_text("utf-8").splitlines()
-    tune_memory()
+    tune_process()
     with tempfile.TemporaryDirectory() as name:
         split = make_split(Path(name), lines, given.images)
         torch.manual_seed(0)
@@ -71,7 +72,7 @@ def main() -> None:
         scored = time.perf_counter()
         measured = recalls(scores.numpy(), split.image_of_text)
     words = np.mean([len(line.split()) for line in lines])
-    product = product_gflops(device, getattr(torch, given.precision))
+    product = Product(device, given.precision).gflops()
     print(f"{given.model} on {hardware(device)}; product {product:,.0f} GFLOP/s {given.precision}")
     print(f"{scores.numel() / 1e6:,.1f} million pairs, {words:.1f} words per sentence")
     print(f"encoding and scoring: {scored - began:,.0f} s")

@@ -1,12 +1,10 @@
-"""This process: its device, its part under torchrun, its memory and signals, and its matrix products."""
+"""This process: its device, its part under torchrun, its signals, and the precision of its matrix products."""
 
-import ctypes
 import logging
 import os
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,13 +14,16 @@ from torch import Tensor
 from torch.amp import is_autocast_available
 
 from regard.files import InputError
+from regard.process import SharedChange
+from regard.processor import bfloat16_units, mkl_is_slow
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "tf32"]  # tf32: float32 with products in TF32, on CUDA only
 
 ONEDNN: Any = torch.backends.mkldnn
+CUDA: Any = torch.backends.cuda
 EXACT = 1e-5  # relative error below which a product counts as float32; that of bfloat16 is a thousand times larger
 
 
@@ -39,7 +40,7 @@ def device_named(name: str) -> str:
     return "cuda" if cuda and name != "cpu" else "cpu"
 
 
-def launch(device: str, precision: str) -> "Fabric":
+def launch(device: str, precision: Precision = "float32") -> "Fabric":
     """Return the Fabric of a single process, or of this process under torchrun."""
     from lightning_fabric import Fabric  # takes a second to import, and only training needs it
 
@@ -51,7 +52,7 @@ def launch(device: str, precision: str) -> "Fabric":
         devices=int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun else 1,
         num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if under_torchrun else 1,
         strategy="ddp" if under_torchrun else "auto",
-        precision=precision,  # type: ignore[arg-type]  # a Literal of ours is a Literal of theirs
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
     )
     fabric.launch()
     return fabric
@@ -61,20 +62,6 @@ def leave() -> None:
     """Leave the process group of torchrun. Its threads can abort the process if they outlive the interpreter."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def tune_memory() -> None:
-    """Let glibc keep large freed blocks, and limit the kernels that oneDNN caches.
-
-    By default, glibc maps activations above its threshold anew in every step, which takes a quarter of the step's time.
-    oneDNN caches kernels for the last 1,024 shapes, twice; for batches of many widths in bfloat16 that is gigabytes.
-    """
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "32")
-    with suppress(OSError, AttributeError):
-        glibc = ctypes.CDLL("libc.so.6")
-        glibc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        glibc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 @contextmanager
@@ -98,32 +85,59 @@ def stoppable() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def fast_products(precision: Precision = "float32", device: str = "cpu") -> Iterator[None]:
-    """Within it, matrix products use `precision`, and the fastest library for float32 on a CPU.
+def choose_precision(precision: Precision | Literal["auto"], device: str) -> tuple[Precision, str]:
+    """Return the precision for `device` ("cpu" or "cuda"), and a sentence that says why; `auto` is replaced.
 
-    With bfloat16, factors are rounded to bfloat16 and sums are float32. With float32 on a CPU, oneDNN replaces torch's
-    default (MKL) if it is faster and exact. torch selects oneDNN for float32 products when bfloat16 is allowed for
-    them; oneDNN then uses bfloat16 only on processors with units for it (AMX), and float32 on others, on AMD's twice
-    as fast as MKL. Speed and exactness are measured once per process.
+    `auto` is bfloat16 on hardware that has units for it, and float32 elsewhere, where bfloat16 is emulated and slow.
+    Raises InputError for tf32 without CUDA.
+    """
+    name = "this GPU" if device == "cuda" else "this processor"
+    if precision == "auto":
+        units = bfloat16_units(device)
+        if units:
+            return "bfloat16", f"Precision: bfloat16 ({name} has {units})"
+        return "float32", f"Precision: float32 ({name} has no bfloat16 instructions)"
+    if precision == "tf32":
+        _check_tf32(device)
+    return precision, f"Precision: {precision} (as requested)"
+
+
+def fast_products(precision: Precision = "float32", device: str = "cpu") -> AbstractContextManager[Any]:
+    """Return a `with` block in which matrix products use `precision`, and the better library for float32 on a CPU.
+
+    With bfloat16, factors are rounded to bfloat16 and sums are float32. With tf32, CUDA rounds the factors of float32
+    products to 10 bits; raises InputError on a CPU. With float32 on a CPU, oneDNN replaces torch's default (MKL) where
+    MKL uses half of the processor. torch selects oneDNN for float32 products when bfloat16 is allowed for them; oneDNN
+    then uses bfloat16 only on processors with units for it (AMX), and float32 on others.
+
+    The settings of the products belong to the process, so other threads compute with them too in the meantime.
     """
     if precision == "bfloat16":
-        with torch.autocast(device, torch.bfloat16):
-            yield
-        return
-    settings = ONEDNN.matmul
-    before = settings.fp32_precision
-    if _onednn_pays():
-        settings.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        settings.fp32_precision = before
+        return torch.autocast(device, torch.bfloat16)
+    if precision == "tf32":
+        _check_tf32(device)
+        return _TF32
+    return _BY_ONEDNN if device == "cpu" and _onednn_pays() else nullcontext()
 
 
 def library() -> str:
     """Return the name of the library that `fast_products` uses for float32 on this machine."""
     return "oneDNN" if _onednn_pays() else "torch's default"
+
+
+def _check_tf32(device: str) -> None:
+    if device != "cuda":
+        raise InputError(f"The precision tf32 requires a CUDA device, not {device}: use float32 or auto.")
+
+
+def _products_in(backend: Any, value: str) -> SharedChange[str]:
+    """The change of the precision that torch allows a backend for products of float32 matrices."""
+    return SharedChange(
+        lambda: backend.matmul.fp32_precision, lambda it: setattr(backend.matmul, "fp32_precision", it), value
+    )
+
+
+_BY_ONEDNN, _TF32 = _products_in(ONEDNN, "bf16"), _products_in(CUDA, "tf32")
 
 
 def wide(tensor: Tensor) -> torch.dtype:
@@ -143,22 +157,12 @@ def inner(first: Float[Tensor, "*item one dim"], second: Float[Tensor, "*item ot
 
 @cache
 def _onednn_pays() -> bool:
-    if not ONEDNN.is_available():
+    """Whether float32 products by oneDNN are faster here, and exact. Nothing is timed: last bits would then vary."""
+    if not (ONEDNN.is_available() and mkl_is_slow()):
         return False
     random = torch.Generator().manual_seed(0)
     first, second = torch.randn(576, 512, generator=random), torch.randn(512, 832, generator=random)
-    settings = ONEDNN.matmul
-    before, seconds, found = settings.fp32_precision, {}, {}
-    try:
-        for precision in ("ieee", "bf16"):
-            settings.fp32_precision = precision
-            found[precision], runs = first @ second, []
-            for _ in range(5):
-                began = time.perf_counter()
-                first @ second
-                runs.append(time.perf_counter() - began)
-            seconds[precision] = min(runs)
-    finally:
-        settings.fp32_precision = before
-    error = (found["bf16"] - found["ieee"]).abs().max() / found["ieee"].abs().max()
-    return bool(error < EXACT) and seconds["bf16"] < 0.9 * seconds["ieee"]
+    exact = first.double() @ second.double()
+    with _BY_ONEDNN:
+        error = (first @ second - exact).abs().max() / exact.abs().max()
+    return bool(error < EXACT)

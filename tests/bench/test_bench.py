@@ -1,6 +1,8 @@
 """`regard bench`: what it counts is right, and what it measures is there."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,13 +10,24 @@ import torch
 import made
 from regard.bench import measurement
 from regard.bench.inputs import RandomInputs, SplitInputs
-from regard.bench.machine import PeakMemory, best_seconds
-from regard.bench.measurement import bench, pair_flops
+from regard.bench.machine import PeakMemory, best_seconds, product_share
+from regard.bench.measurement import ROUNDS, Machine, bench, pair_flops
 from regard.bench.report import draw_bench, table
 from regard.data import Split
 from regard.models import MODELS
 
 BATCHES = (2, 3)
+
+
+class Clock:
+    now, slow = 0.0, 1.0  # seconds; how long a scoring takes
+
+    def read(self):
+        self.now += 1e-9
+        return self.now
+
+
+MACHINE = Machine("a processor", "0000000", "2.9", 100.0, 200.0, 10.0)
 
 
 @pytest.fixture(autouse=True)
@@ -57,20 +70,57 @@ def test_every_model_is_measured():
         flat = row.to_dict()
         numbers = [value for value in flat.values() if isinstance(value, float)]
         assert all(math.isfinite(number) and number >= 0 for number in numbers)
-        assert flat["seconds_per_million_pairs"] * flat["product_gflops"] == pytest.approx(
-            flat["floor_ratio"] * flat["gflop_per_million_pairs"]
-        )
+        assert flat["floor_ratio_min"] <= flat["floor_ratio"] <= flat["floor_ratio_max"]
+        assert flat["rounds"] >= ROUNDS
+        assert 0 < flat["products_percent"] <= 100
         assert flat["loop_speedup"] == pytest.approx(
             flat["loop_seconds_per_million_pairs"] / flat["seconds_per_million_pairs"]
         )
         assert list(row.steps_per_second) == list(row.step_mib) == list(BATCHES)
 
 
-def test_bfloat16_is_measured_beside_its_own_floor():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_each_round_is_compared_with_the_product_of_its_own_moment_and_precision(precision, monkeypatch):
+    """On a machine that becomes ten times slower now and then, both become slower, and the ratio stays."""
+    found, times = [], iter([0.1, 1.0, 0.1, 0.3])
+    clock = Clock()
+
+    def gflops(product, *_):
+        found.append(product.precision)
+        clock.slow = next(times, 0.1)
+        return 100 / clock.slow
+
+    def score_all(model, images, texts, **_):
+        clock.now += clock.slow
+        return made_scores(model, images, texts)
+
+    made_scores = measurement.score_all
+    monkeypatch.setattr(measurement.Machine, "measure", classmethod(lambda cls, device: MACHINE))
+    monkeypatch.setattr(measurement.Product, "gflops", gflops)
+    monkeypatch.setattr(measurement, "score_all", score_all)
+    monkeypatch.setattr(measurement, "time", SimpleNamespace(perf_counter=lambda: clock.read()))
+    (row,) = bench(["cmsei"], RandomInputs(6, 9, 4, 8), seconds=1.0, dim=16, train=False, precision=precision)
+    pairs = row.images * row.texts
+    assert row.rounds == len(found) == ROUNDS
+    assert set(found) == {precision}
+    ratio = 100 / (row.gflop_per_million_pairs * 1e-6 * pairs)
+    assert [row.floor_ratio, row.floor_ratio_min, row.floor_ratio_max] == pytest.approx([ratio] * 3)
+    assert row.seconds_per_million_pairs == pytest.approx(1e6 * 0.1 / pairs)
+
+
+def test_the_ratio_is_the_median_of_the_rounds_and_its_spread_is_reported():
     (row,) = bench(["cmsei"], RandomInputs(6, 9, 4, 8), seconds=0.01, dim=16, train=False, precision="bfloat16")
-    floor = row.gflop_per_million_pairs / row.machine.product_bfloat16_gflops
-    assert row.floor_ratio == pytest.approx(row.seconds_per_million_pairs / floor)
+    row = replace(row, floor_ratio=1.5, floor_ratio_min=1.25, floor_ratio_max=4.0, products_percent=61.0)
     assert "| cmsei bfloat16 |" in table([row])
+    assert "1.50 (1.25-4.00) |         61 |" in table([row])
+
+
+def test_the_share_of_products_is_that_of_their_own_time():
+    square = torch.randn(400, 400)
+    assert product_share(lambda: square @ square, "cpu") > 90
+    assert product_share(lambda: torch.nn.functional.linear(square, square, square[0]), "cpu") > 90
+    assert product_share(lambda: square.exp(), "cpu") == 0
+    assert 0 < product_share(lambda: (square @ square).exp(), "cpu") < 100
 
 
 def test_a_split_is_measured_too(tmp_path):

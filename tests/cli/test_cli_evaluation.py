@@ -163,3 +163,20 @@ def test_weights_of_another_model_or_no_weights(world, tmp_path):
     )
     (run / "model.safetensors").unlink()
     assert "has no model.safetensors yet" in refused("evaluate", run, "--data", world / "data")
+
+
+def test_precision_may_follow_the_hardware(world, monkeypatch, tmp_path):
+    for units, precision in {"": "float32", "AMX instructions": "bfloat16"}.items():
+        monkeypatch.setattr("regard.runtime.bfloat16_units", lambda device, units=units: units)
+        for name in ("auto", precision):
+            out = tmp_path / f"{name}-{precision}.npy"
+            found = regard(*("evaluate", world / "cmsei", "--device", "cpu", "--precision", name, "--save-scores", out))
+            assert found.code == 0, found.err
+            assert (
+                f"Precision: {precision} (this processor has {units or 'no bfloat16 instructions'})" in found.out
+            ) == (name == "auto")
+        auto, asked = (np.load(tmp_path / f"{name}-{precision}.npy") for name in ("auto", precision))
+        assert np.array_equal(auto, asked)
+    assert "tf32 requires a CUDA device" in refused(
+        "evaluate", world / "cmsei", "--device", "cpu", "--precision", "tf32"
+    )

@@ -10,9 +10,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from regard import __version__
-from regard.runtime import fast_products, library
+from regard.runtime import Precision, fast_products, library
+
+# Operators that multiply matrices, and the fused attention, which does little else.
+PRODUCTS = {
+    *("mm", "addmm", "bmm", "baddbmm", "addbmm", "_addmm_activation", "mkldnn_linear", "_linear_pointwise"),
+    *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_flash_attention_forward"),
+    *("_scaled_dot_product_efficient_attention", "_efficient_attention_forward"),
+    "_scaled_dot_product_cudnn_attention",
+}
+PRODUCT, OTHER = "product", "other"
 
 
 def best_seconds(work: Callable[[], object], device: str, budget: float, least: int = 3) -> float:
@@ -34,12 +44,34 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def product_gflops(device: str, dtype: torch.dtype, budget: float = 0.5) -> float:
-    """Return the GFLOP/s of matrix products of the shape of a block of scores; a multiply-add counts as two."""
-    rows, columns, depth = (2304, 1664, 1024) if device == "cpu" else (8192, 8192, 1024)
-    first, second = (torch.randn(size, depth, device=device, dtype=dtype) for size in (rows, columns))
-    with fast_products():
-        return 2e-9 * rows * columns * depth / best_seconds(lambda: first @ second.T, device, budget)
+class Product:
+    """A matrix product of the shape of a block of scores, to measure how fast this machine multiplies."""
+
+    def __init__(self, device: str, precision: Precision) -> None:
+        rows, columns, depth = (2304, 1664, 1024) if device == "cpu" else (8192, 8192, 1024)
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self.device, self.precision, self.gflop = device, precision, 2e-9 * rows * columns * depth
+        self.first, self.second = (torch.randn(size, depth, device=device, dtype=dtype) for size in (rows, columns))
+
+    def gflops(self, budget: float = 0.5, least: int = 3) -> float:
+        """Return the GFLOP/s of the fastest run within `budget` seconds; a multiply-add counts as two."""
+        with fast_products("tf32" if self.precision == "tf32" else "float32", self.device):
+            return self.gflop / best_seconds(lambda: self.first @ self.second.T, self.device, budget, least)
+
+
+def product_share(work: Callable[[], object], device: str) -> float:
+    """Return the share of the time of `work` that is spent in matrix products, in percent, by torch's profiler."""
+    activities = [ProfilerActivity.CUDA, ProfilerActivity.CPU] if device == "cuda" else [ProfilerActivity.CPU]
+    with profile(activities=activities) as profiler:
+        work()
+        synchronize(device)
+    spent = {PRODUCT: 0.0, OTHER: 0.0}
+    for event in profiler.key_averages():
+        own = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+        # On CUDA, the kernels are events too; their time is already in that of the operator that launched them.
+        if event.key.startswith(("aten::", "mkldnn::")):
+            spent[PRODUCT if event.key.partition("::")[2] in PRODUCTS else OTHER] += own
+    return 100 * spent[PRODUCT] / max(sum(spent.values()), 1e-9)
 
 
 def copy_gbytes(device: str, budget: float = 0.3) -> float:

@@ -3,11 +3,13 @@
 For each model, at its published width by default:
 - scoring: `score_all` over the pairs of a test set of Flickr30K's size, or over as many as the time allows. It is
   compared with the floor (the FLOPs that grow with the number of pairs, at the speed of the fastest matrix product of
-  that precision) and with the loop over captions that released code uses;
+  that precision) and with the loop over captions that released code uses. The speed of the product changes with other
+  work on the machine, so it is measured anew before each round of scoring, and the ratio is the median of the rounds;
 - encoding of images and texts;
 - training steps.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,18 +21,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regard.bench.inputs import Inputs
 from regard.bench.loops import LOOPS
-from regard.bench.machine import PeakMemory, best_seconds, commit, copy_gbytes, hardware, product_gflops, synchronize
+from regard.bench.machine import (
+    PeakMemory,
+    Product,
+    best_seconds,
+    commit,
+    copy_gbytes,
+    hardware,
+    product_share,
+    synchronize,
+)
 from regard.data.loader import Pairs
 from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
-from regard.runtime import Precision, tune_memory
+from regard.runtime import Precision
 from regard.score import score_all
 from regard.training.config import TrainConfig
 from regard.training.loop import Objective
 from regard.words import WordsConfig
 
 BATCHES = (32, 64, 128)  # sizes of the training batches
+ROUNDS = 3  # of product and scoring, at least
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Machine:
 
     @classmethod
     def measure(cls, device: str) -> "Machine":
-        float32, bfloat16 = (product_gflops(device, dtype) for dtype in (torch.float32, torch.bfloat16))
+        float32, bfloat16 = Product(device, "float32").gflops(), Product(device, "bfloat16").gflops()
         return cls(hardware(device), commit(), torch.__version__, float32, bfloat16, copy_gbytes(device))
 
 
@@ -62,9 +74,13 @@ class BenchRow:
     texts: int
     regions: int
     words: float  # per text, mean
-    seconds_per_million_pairs: float
+    seconds_per_million_pairs: float  # of the fastest round
     gflop_per_million_pairs: float
-    floor_ratio: float  # time divided by the time of the floor
+    rounds: int
+    floor_ratio: float  # time divided by the time of the floor in the same round: the median of the rounds
+    floor_ratio_min: float
+    floor_ratio_max: float
+    products_percent: float  # the share of the time of scoring that is spent in matrix products
     loop_seconds_per_million_pairs: float
     loop_speedup: float
     peak_mib: float  # memory of scoring, without the encodings
@@ -95,7 +111,6 @@ def bench(
 
     `dim` 0 is each model's own width. `progress` is called with the name of each model before it is measured.
     """
-    tune_memory()
     machine = Machine.measure(device)
     rows = []
     for name in names:
@@ -148,14 +163,16 @@ def _measure(
         some_images, some_texts = images[:16], texts[:64]
         with PeakMemory(device) as memory:
             pace = best_seconds(score, device, 0.0, 1) / (len(some_images) * len(some_texts))
-            pairs = seconds / pace / 2
+            pairs = seconds / pace / 5
             some_texts = texts[: max(64, min(len(texts), int(pairs / 16)))]
             some_images = images[: max(16, min(len(images), int(pairs / len(some_texts))))]
-            took = best_seconds(score, device, seconds / 4, 1)
+            speeds, times = zip(*_rounds(score, Product(device, precision), seconds / 2), strict=True)
+        share = product_share(score, device)
         images, texts = some_images, some_texts
-        per_million = 1e6 * took / (len(images) * len(texts))
+        gflop = flops * 1e-9 * len(images) * len(texts)
+        ratios = [took * speed / gflop for speed, took in zip(speeds, times, strict=True)]
+        per_million = 1e6 * min(times) / (len(images) * len(texts))
         looped = _time_loop(model, images, texts, seconds / 4, device)
-    ceiling = machine.product_gflops if precision == "float32" else machine.product_bfloat16_gflops
     steps = {batch: _time_step(model, inputs, batch, device) for batch in BATCHES} if train else {}
     return BenchRow(
         model=name,
@@ -168,7 +185,11 @@ def _measure(
         words=float(lengths.float().mean()),
         seconds_per_million_pairs=per_million,
         gflop_per_million_pairs=flops / 1e3,
-        floor_ratio=per_million / (flops / 1e3 / ceiling),
+        rounds=len(ratios),
+        floor_ratio=statistics.median(ratios),
+        floor_ratio_min=min(ratios),
+        floor_ratio_max=max(ratios),
+        products_percent=share,
         loop_seconds_per_million_pairs=looped,
         loop_speedup=looped / per_million,
         peak_mib=memory.mib,
@@ -178,6 +199,21 @@ def _measure(
         step_mib={batch: mib for batch, (_, mib) in steps.items()},
         machine=machine,
     )
+
+
+def _rounds(score: Callable[[], object], product: Product, budget: float) -> list[tuple[float, float]]:
+    """The GFLOP/s of the product and the seconds of scoring, alternately, for `budget` seconds in all."""
+    score()  # warms up
+    rounds: list[tuple[float, float]] = []
+    start = time.perf_counter()
+    while len(rounds) < ROUNDS or time.perf_counter() - start < budget:
+        speed = product.gflops(0.0, 2)
+        synchronize(product.device)
+        began = time.perf_counter()
+        score()
+        synchronize(product.device)
+        rounds.append((speed, time.perf_counter() - began))
+    return rounds
 
 
 def _encode_timed(read: Callable[[np.ndarray], Any], count: int, encode: Any, device: str) -> tuple[Any, float]:

@@ -17,12 +17,26 @@ OURS, LOOP, FLOOR = "#123f5c", "#d0573c", "#7fb4d6"
 
 def table(rows: Sequence[BenchRow]) -> str:
     """Return the rows as an aligned Markdown table, and below it the machine and its limits."""
-    lines = [["model", "pairs", "s / M pairs", "x floor", "loop: s / M", "speed-up", "MiB", "images / s", "texts / s"]]
+    lines = [
+        [
+            "model",
+            "pairs",
+            "s / M pairs",
+            "x floor (min-max)",
+            "products %",
+            "loop: s / M",
+            "speed-up",
+            "MiB",
+            "images / s",
+            "texts / s",
+        ]
+    ]
     batches = sorted({batch for row in rows for batch in row.steps_per_second})
     lines[0] += [f"steps / s at {batch} (MiB)" for batch in batches]
     for row in rows:
         cells = [_name(row), f"{row.images:,} x {row.texts:,}", f"{row.seconds_per_million_pairs:.3g}"]
-        cells += [f"{row.floor_ratio:.2f}", f"{row.loop_seconds_per_million_pairs:.3g}", f"{row.loop_speedup:.1f}"]
+        cells += [f"{row.floor_ratio:.2f} ({row.floor_ratio_min:.2f}-{row.floor_ratio_max:.2f})"]
+        cells += [f"{row.products_percent:.0f}", f"{row.loop_seconds_per_million_pairs:.3g}", f"{row.loop_speedup:.1f}"]
         cells += [f"{row.peak_mib:,.0f}", f"{row.images_per_second:,.0f}", f"{row.texts_per_second:,.0f}"]
         cells += [f"{row.steps_per_second[batch]:.2g} ({row.step_mib[batch]:,.0f})" for batch in batches]
         lines.append(cells)

@@ -10,6 +10,7 @@ import sys
 import cyclopts
 
 from regard import __version__
+from regard.cli.process import tune_process
 from regard.files import InputError, Stopped
 
 # The verbs of each group of the root help, as file:function. An `app` has verbs of its own and the name of its file.
@@ -52,6 +53,7 @@ for flag, summary in {"--help": "Print this help and exit.", "--version": "Print
 
 def main() -> None:
     """Run the command line and exit: with code 2 after bad input or an interruption."""
+    tune_process()
     sys.exit(_run(sys.argv[1:]))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.cli.common import Device, Json, Png, Precision, SplitName, console, write_json
+from regard.cli.common import Device, Json, Png, Precision, SplitName, console, settle_precision, write_json
 from regard.files import InputError
 
 
@@ -47,6 +47,7 @@ def bench(
     from regard.runtime import device_named
 
     device = device_named(device)
+    chosen = settle_precision(precision, device)
     for name in models:
         if name not in MODELS:
             raise InputError(f"There is no model {name!r}. {nearest(name, MODELS)}")
@@ -60,7 +61,7 @@ def bench(
             seconds=4.0 if quick else 60.0,
             dim=dim,
             train=not quick,
-            precision=precision,
+            precision=chosen,
             device=device,
             progress=lambda text: status.update(f"measuring {text}"),
         )

@@ -49,15 +49,29 @@ RunOfSeveral = Annotated[Path, Parameter(help="One or more folders of trained ru
 RunData = Annotated[Path | None, Parameter(help="Data folder. Default: the one that the run was trained on.")]
 SplitName = Annotated[str, Parameter(help="Split of the data folder.")]
 Precision = Annotated[
-    Literal["float32", "bfloat16"],
+    Literal["auto", "float32", "bfloat16", "tf32"],
     Parameter(
-        help="Precision of the matrix products of pairs. bfloat16 is faster and changes recalls by a few tenths."
+        help="Precision of the matrix products of pairs. bfloat16 is faster and changes recalls by a few tenths. "
+        "tf32: float32 with rounded factors, on CUDA only. auto: bfloat16 if the hardware has it, otherwise float32."
     ),
 ]
 SentenceParser = Annotated[
     Literal["own", "spacy"],
     Parameter(help="own: the small parser included in Regard. spacy: the English model of spaCy, if installed."),
 ]
+
+
+def settle_precision(precision: str, device: str) -> Any:
+    """Return the precision to use on `device` ("cpu" or "cuda"). If it is chosen here, print which it is and why.
+
+    Raises InputError for tf32 without CUDA.
+    """
+    from regard.runtime import choose_precision
+
+    chosen, reason = choose_precision(precision, device)  # type: ignore[arg-type]  # cyclopts has checked it
+    if precision == "auto":
+        console.print(reason, markup=False)
+    return chosen
 
 
 def check_runs(runs: Sequence[Path]) -> None:

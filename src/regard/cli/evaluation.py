@@ -19,6 +19,7 @@ from regard.cli.common import (
     SplitName,
     check_runs,
     console,
+    settle_precision,
     write_json,
 )
 from regard.files import InputError, replacing
@@ -74,9 +75,10 @@ def evaluate(
     device = device_named(device)
     check_runs(runs)
     trained = [TrainedRun(run, device) for run in runs]
+    chosen = settle_precision(precision, device)
     data = data or trained[0].data
     if shortlist is not None:
-        if len(runs) > 1 or protocol != "full" or save_scores or precision != "float32" or encodings != "float32":
+        if len(runs) > 1 or protocol != "full" or save_scores or chosen != "float32" or encodings != "float32":
             raise InputError(
                 "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores: "
                 "it does not compute the whole matrix."
@@ -99,7 +101,7 @@ def evaluate(
                     opened,
                     out=scores if opened is first else None,
                     progress=bar.advance,
-                    precision=precision,
+                    precision=chosen,
                     encodings=encodings,
                 )
             if opened is not first:

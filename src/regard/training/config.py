@@ -60,7 +60,7 @@ class TrainConfig:
     # The run
     validate_every: Count = 1  # epochs; the last epoch is always validated
     patience: Natural = 0  # epochs without a better validation rSum after which training stops; 0 = never
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "tf32"] = "auto"  # auto: bf16-mixed if the hardware has it
     block: Natural = 0  # images and texts per block of scores, recomputed in the backward pass; 0 = one block
     log_every: Count = 10  # steps
     tensorboard: bool = False  # also write scalars for TensorBoard

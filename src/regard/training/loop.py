@@ -25,10 +25,11 @@ from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.runtime import inner, launch, leave, stoppable, tune_memory
+from regard.runtime import device_named, inner, launch, leave, stoppable
 from regard.score import score_batch
 from regard.training.checkpoint import Position, load_state
 from regard.training.config import TrainConfig
+from regard.training.precision import check_same_precision, precision_of_run, products_of, start_event
 from regard.training.recipe import Recipe
 from regard.training.run_folder import RunFolder
 from regard.training.trained_run import load
@@ -76,11 +77,12 @@ def train(
     """
     data, out, config = Path(data), Path(out), recipe.train
     console = console or Console()
-    fabric = launch(device, config.precision)
+    precision, reason = precision_of_run(config, device_named(device), out)
+    fabric = launch(device, precision)
+    check_same_precision(fabric, precision)
     splits = {name: recipe.open_split(data, name) for name in ("train", recipe.data.validation)}
     state = load_state(out, recipe, resume)
     tokenizer = load_tokenizer(out) if state else build_tokenizer(recipe.words, splits["train"].captions)
-    tune_memory()
 
     torch.manual_seed(config.seed)
     model = build_model(recipe, splits["train"].feature_dim, tokenizer)
@@ -104,7 +106,10 @@ def train(
     )
     position = run.restore(state, optimizer) if state else Position()
     run.begin(position, resumed=bool(state))
-    with stoppable() as stop, closing(run):
+    run.console.print(reason, markup=False)
+    if not state:
+        run.log(start_event(precision))
+    with stoppable() as stop, closing(run), products_of(precision, fabric.device.type):
         _loop(run, objective, optimizer, position, stop)
     # Not after a failure: the other processes may be waiting for this one, and then torchrun ends them all.
     atexit.register(leave)

@@ -2,7 +2,7 @@
 
 recipe.toml          every setting                   model.safetensors   the weights that validated best
 vocabulary.json      or pieces.json: the tokenizer   last.pt             the state that --resume continues from
-data.json            the path of the data folder     metrics.jsonl       losses and recalls; curves.png draws them
+data.json            the path of the data folder     metrics.jsonl       precision, losses, recalls; drawn in curves.png
 """
 
 import hashlib

@@ -1,0 +1,66 @@
+"""The precision of a training run: chosen when it starts, recorded in its metrics, and kept when it is resumed."""
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_fabric import Fabric
+
+from regard.files import InputError
+from regard.runtime import Precision, choose_precision, fast_products, library
+from regard.training.config import TrainConfig
+
+NAMES: dict[str, Precision | Literal["auto"]] = {  # of the values of train.precision
+    "auto": "auto",
+    "32-true": "float32",
+    "bf16-mixed": "bfloat16",
+    "tf32": "tf32",
+}
+START = "start"  # the first event in metrics.jsonl
+METRICS = "metrics.jsonl"
+
+
+def precision_of_run(config: TrainConfig, device: str, out: Path) -> tuple[Precision, str]:
+    """Return the precision that the run in `out` trains in on `device`, and a sentence that says why.
+
+    Half a run in one precision and half in another would be neither, so a run keeps what it was started with, even on
+    other hardware. Raises InputError for tf32 without CUDA.
+    """
+    chosen, reason = choose_precision(NAMES[config.precision], device)
+    if config.precision != "auto":
+        return chosen, f"Precision: {chosen} (train.precision = {config.precision!r})"
+    recorded = recorded_precision(out)
+    if recorded is not None and recorded != chosen:
+        return recorded, f"Precision: {recorded} (this run was started with it; a new run would use {chosen} here)"
+    return chosen, reason
+
+
+def recorded_precision(out: Path) -> Precision | None:
+    """Return the precision that the run in `out` was started with, or None if its metrics do not contain it."""
+    try:
+        with open(out / METRICS, encoding="utf-8") as file:
+            first = json.loads(file.readline())
+    except (OSError, ValueError):
+        return None
+    return first.get("precision") if first.get("event") == START else None
+
+
+def check_same_precision(fabric: Fabric, precision: Precision) -> None:
+    """Raise InputError if the first process under torchrun chose another precision than this one."""
+    first = fabric.broadcast(precision)
+    if first != precision:
+        raise InputError(
+            f"The machines differ: the first process would train in {first}, process {fabric.global_rank} in "
+            f"{precision}. Set train.precision to 32-true or bf16-mixed."
+        )
+
+
+def start_event(precision: Precision) -> dict[str, Any]:
+    """Return the first event of a run's metrics: what it computes with, for whoever reads its numbers later."""
+    return {"event": START, "step": 0, "precision": precision, "float32_products": library()}
+
+
+def products_of(precision: Precision, device: str) -> AbstractContextManager[Any]:
+    """Return a `with` block for training. Autocast is Fabric's part, so only TF32 remains to be allowed here."""
+    return fast_products(precision, device) if precision == "tf32" else nullcontext()
