@@ -45,17 +45,21 @@ def launch(device: str, precision: Precision = "float32") -> "Fabric":
     from lightning_fabric import Fabric  # takes a second to import, and only training needs it
 
     kind = device_named(device)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the precision at level INFO
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    fabric = Fabric(
-        accelerator=kind,
-        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun else 1,
-        num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if under_torchrun else 1,
-        strategy="ddp" if under_torchrun else "auto",
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-    )
-    fabric.launch()
+    with _QUIET_FABRIC:
+        fabric = Fabric(
+            accelerator=kind,
+            devices=int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun else 1,
+            num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if under_torchrun else 1,
+            strategy="ddp" if under_torchrun else "auto",
+            precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+        )
+        fabric.launch()
     return fabric
+
+
+_FABRIC_LOG = logging.getLogger("lightning_fabric")
+_QUIET_FABRIC = SharedChange(lambda: _FABRIC_LOG.level, _FABRIC_LOG.setLevel, logging.WARNING)  # it logs the precision
 
 
 def leave() -> None:
