@@ -175,7 +175,7 @@ def example(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("example")
 @pytest.mark.parametrize("law", LAWS, ids=[law.__name__ for law in LAWS])
 def test_the_example_obeys_the_laws(law, tmp_path):
-    arguments = {"name": "max_sim", "options": {}, "garbage": True, "tmp_path": tmp_path}
+    arguments = {"name": "max_sim", "options": {}, "garbage": True, "training": True, "tmp_path": tmp_path}
     code = law.__code__ if not hasattr(law, "__wrapped__") else law.__wrapped__.__code__
     law(**{name: arguments[name] for name in code.co_varnames[: code.co_argcount]})
 

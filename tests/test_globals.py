@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
 import pytest
@@ -58,6 +59,17 @@ class Overlap:
     def _call(self, number: int, call: Callable[[], object]) -> None:
         self.number.own = number
         call()
+
+
+def overlap(make: Callable[[], AbstractContextManager], look: Callable[[], object]) -> list[object]:
+    """Return what `look` returns after each step, while two threads overlap in `with make()`."""
+    both = Overlap()
+
+    def call() -> None:
+        with make():
+            both.pause()
+
+    return both.run(call, look)
 
 
 def shared(flags: SimpleNamespace) -> SharedChange[str]:

@@ -43,11 +43,11 @@ def host(tensor: Tensor) -> Tensor:
     return getattr(tensor, ORIGINAL) if _knows(tensor) else tensor.cpu()
 
 
-def on_both(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
-    """Return `function(tensor)`, whose `host` is known if that of `tensor` is."""
-    result = function(tensor)
-    if _knows(tensor):
-        setattr(result, ORIGINAL, function(host(tensor)))
+def on_both(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Return `function(*tensors)`, whose `host` is known if those of the tensors are."""
+    result = function(*tensors)
+    if all(map(_knows, tensors)):
+        setattr(result, ORIGINAL, function(*map(host, tensors)))
     return result
 
 
@@ -110,7 +110,7 @@ class Batch:
                 f"Only some of the {cls.__name__} have {sorted(uneven)}: all parts must have the same fields."
             )
         columns = {name: [part.tensors()[name] for part in parts] for name in parts[0].tensors()}
-        return cls(**{name: _cat(tensors) for name, tensors in columns.items()})
+        return cls(**{name: on_both(_cat, *tensors) for name, tensors in columns.items()})
 
     def save(self, path: str | os.PathLike[str], fingerprint: str = "") -> None:
         """Write the batch to one safetensors file. An interrupted write leaves no file, or the earlier one.
@@ -154,15 +154,7 @@ class Batch:
         return cls(**tensors)
 
 
-def _cat(tensors: Sequence[Tensor]) -> Tensor:
-    if all(map(_knows, tensors)):
-        joined = _padded_cat(tensors)
-        setattr(joined, ORIGINAL, _padded_cat([host(tensor) for tensor in tensors]))
-        return joined
-    return _padded_cat(tensors)
-
-
-def _padded_cat(tensors: Sequence[Tensor]) -> Tensor:
+def _cat(*tensors: Tensor) -> Tensor:
     shapes = [tensor.shape[1:] for tensor in tensors]
     widest = [max(sizes) for sizes in zip(*shapes, strict=True)]
     padded = []

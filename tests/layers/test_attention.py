@@ -5,6 +5,7 @@ import torch
 import made
 from regard.batch import Fragments
 from regard.layers.attention import attended_cosine, attention, similarities
+from regard.layers.pooling import unit
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -39,7 +40,7 @@ def test_attention_equals_a_loop_over_pairs(normalisation, temperature):
     context, queries = fragments(3, 6, seed=0), fragments(4, 5, seed=1)
     similarity = similarities(context, queries)
     weights = attention(similarity, context, temperature, normalisation)
-    cosines = attended_cosine(similarity, weights, context.vectors @ context.vectors.mT, queries)
+    cosines = attended_cosine(similarity, weights, context.vectors @ context.vectors.mT)
     for c in range(3):
         for q in range(4):
             some_context = context.vectors[c, context.mask[c]].double().numpy()
@@ -66,7 +67,7 @@ def test_sharp_attention_is_finite_forward_and_backward(temperature):
     similarity = similarities(context, queries)
     weights = attention(similarity, context, temperature)
     torch.testing.assert_close(weights.sum(1), torch.ones(3, 5, 4))
-    cosines = attended_cosine(similarity, weights, context.vectors @ context.vectors.mT, queries)
+    cosines = attended_cosine(similarity, weights, context.vectors @ context.vectors.mT)
     assert cosines.detach()[queries.mask.T.expand(3, -1, -1)].abs().max() <= 1 + 1e-10
     cosines.sum().backward()
     assert vectors.grad.isfinite().all()
@@ -81,11 +82,9 @@ def test_regions_that_cancel_have_cosine_zero_and_no_noise():
         for vectors in (torch.stack([first, -first]), torch.stack([first, second, -(first + second)])):
             vectors = vectors[None].clone().requires_grad_()
             context = Fragments(vectors, torch.ones(vectors.shape[:2]).bool())
-            queries = Fragments(torch.randn(1, 4, 64, generator=random), torch.ones(1, 4).bool())
+            queries = Fragments(unit(torch.randn(1, 4, 64, generator=random)), torch.ones(1, 4).bool())
             weights = torch.full((1, vectors.shape[1], 4, 1), 1 / vectors.shape[1])
-            cosines = attended_cosine(
-                similarities(context, queries), weights, context.vectors @ context.vectors.mT, queries
-            )
+            cosines = attended_cosine(similarities(context, queries), weights, vectors @ vectors.mT)
             assert torch.equal(cosines, torch.zeros(1, 4, 1))
             cosines.sum().backward()
             assert vectors.grad.isfinite().all()

@@ -1,4 +1,4 @@
-"""Verbs that show what the package does and how fast: demo, bench."""
+"""Verbs that show what the package does and how fast: demo, bench, compile-kernels."""
 
 from pathlib import Path
 from typing import Annotated
@@ -69,6 +69,20 @@ def bench(
     write_json(json_, [row.to_dict() for row in rows])
     if png:
         draw_bench(rows, png)
+
+
+def compile_kernels() -> None:
+    """Build the C++ kernels that make scoring on a CPU faster.
+
+    They fuse the work between the matrix products. Building takes half a minute, once per processor and version of
+    Regard and torch, and requires a C++ compiler and ninja. Every later command uses them; REGARD_KERNELS=0 turns them
+    off.
+    """
+    from regard.kernels import build
+
+    with console.status("compiling"):
+        path = build()
+    console.print(f"The kernels are ready: {path}", markup=False)
 
 
 def demo(*, out: Path = Path("demo"), device: Device = "auto") -> None:

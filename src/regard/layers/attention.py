@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from regard.batch import Fragments, on_both
 from regard.files import InputError
+from regard.kernels import fused
 from regard.layers.packed import Packed
 from regard.layers.pooling import fill
 from regard.runtime import wide
@@ -69,9 +70,12 @@ def attention(
     the released code) and scaled to unit length over the *queries* of the pair. Then it is multiplied by `temperature`
     (SCAN's lambda; larger is sharper) before the softmax.
     """
-    if normalisation in ("clipped_l2norm", "clipped"):
+    clipped, scaled = normalisation in ("clipped_l2norm", "clipped"), normalisation in ("clipped_l2norm", "l2norm")
+    if kernels := fused(similarity):
+        return kernels.attention(similarity, context.mask.contiguous(), temperature, clipped, scaled)
+    if clipped:
         similarity = F.leaky_relu(similarity, 0.1)
-    if normalisation in ("clipped_l2norm", "l2norm"):
+    if scaled:
         squares = (similarity * similarity).sum(2, keepdim=True)
         logits = similarity * (temperature * torch.rsqrt(squares + 1e-16))
     else:
@@ -92,20 +96,23 @@ def attended_cosine(
     similarity: Float[Tensor, "context context_fragment query_fragment query"],
     weights: Float[Tensor, "context context_fragment query_fragment query"],
     gram: Float[Tensor, "context context_fragment context_fragment"],
-    queries: Fragments,
 ) -> Float[Tensor, "context query_fragment query"]:
     """Return the cosine of each query fragment and its attended context vector, without computing that vector.
 
     With a = weights and G the Gram matrix of the context's fragments, the inner product is a.(V q) and the norm of the
-    attended vector is sqrt(a'Ga). An attended vector of length zero has cosine 0.
+    attended vector is sqrt(a'Ga). The query fragments q must have unit length or be zero. A zero vector, on either
+    side, has cosine 0.
     """
-    products = (weights * similarity).sum(1, dtype=wide(similarity))
-    squares = (weights * (gram @ weights.flatten(2)).view_as(weights)).sum(1, dtype=wide(similarity))
-    norms = queries.vectors.norm(dim=-1)
+    gathered = (gram @ weights.flatten(2)).view_as(weights)
     # A square near rounding noise comes from regions that cancel: the attended vector then has no direction.
-    floor = 1e-6 * (gram.diagonal(dim1=1, dim2=2).amax(1))[:, None, None] + 1e-12
+    floor = 1e-6 * gram.diagonal(dim1=1, dim2=2).amax(1) + 1e-12
+    if kernels := fused(similarity, weights, gathered, floor):
+        return kernels.cosine(similarity, weights, gathered, floor)
+    floor = floor[:, None, None]
+    products = (weights * similarity).sum(1, dtype=wide(similarity))
+    squares = (weights * gathered).sum(1, dtype=wide(similarity))
     scale = torch.rsqrt(squares.clamp(min=floor)) * (squares > floor)
-    return products * scale / norms.T.clamp(min=1e-12)
+    return products * scale
 
 
 class SelfAttention(nn.Module):

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.batch import Pooled
+from regard.kernels import fused
 from regard.layers.attention import attended, attention, similarities
 from regard.layers.packed import Packed
-from regard.layers.pooling import mean_max_pool
+from regard.layers.pooling import mean_max_pool, unit
 from regard.runtime import inner
 
 Gate = Literal["norm", "sigmoid", "memory"]
@@ -85,12 +86,13 @@ class Branch(nn.Module):
 
     def forward(self, context: Pooled, queries: Pooled) -> Float[Tensor, "context query"]:
         items = Packed(queries.mask)
-        fragments = items.pack(queries.vectors.flatten(0, 1)).expand(len(context), -1, -1)
+        fragments = items.pack(queries.vectors.flatten(0, 1))[None]
         if self.attend is not None:
             fragments = self.attend(fragments, context.vectors, self.weights(context, queries), items)
         if self.guide is not None:
-            fragments = self.guide(fragments, context.pooled, items)
-        pooled = mean_max_pool(fragments, items)
+            pooled = self.guide.pool(fragments.expand(len(context), -1, -1), context.pooled, items)
+        else:
+            pooled = mean_max_pool(fragments, items).expand(len(context), -1, -1)
         return inner(pooled, context.pooled[:, None])[..., 0]
 
     def weights(
@@ -110,15 +112,20 @@ class RefinementCell(nn.Module):
 
     def forward(
         self,
-        queries: Float[Tensor, "context real dim"],
+        queries: Float[Tensor, "1 real dim"],
         context: Float[Tensor, "context context_fragment dim"],
         weights: Float[Tensor, "context context_fragment query_fragment query"],
         items: Packed,
     ) -> Float[Tensor, "context real dim"]:
         # The weights of a query sum to one, so the context can be mapped instead of the attended vector.
-        scale, shift = attended(weights, self.modulation(context), items).chunk(2, dim=-1)
-        queries = queries.to(scale.dtype)  # under autocast, per-pair tensors stay in bfloat16
-        return queries + self.second(self.first(torch.addcmul(shift, queries, scale.tanh())).relu_())
+        modulation = attended(weights, self.modulation(context), items)
+        queries = queries.to(modulation.dtype)  # under autocast, per-pair tensors stay in bfloat16
+        if kernels := fused(modulation, queries):
+            modulated = kernels.modulated(modulation, queries[0])
+        else:
+            scale, shift = modulation.chunk(2, dim=-1)
+            modulated = torch.addcmul(shift, queries, scale.tanh())
+        return queries + self.second(self.first(modulated).relu_())
 
 
 class GuidanceCell(nn.Module):
@@ -141,7 +148,18 @@ class GuidanceCell(nn.Module):
         whole: Float[Tensor, "context dim"],
         items: Packed,
     ) -> Float[Tensor, "context real dim"]:
+        return self._guided(fragments, self.local(fragments), whole, items)
+
+    def pool(
+        self, fragments: Float[Tensor, "context real dim"], whole: Float[Tensor, "context dim"], items: Packed
+    ) -> Float[Tensor, "context item dim"]:
+        """Return `mean_max_pool` of the weighted fragments."""
         local = self.local(fragments)
+        if self.gate == "norm" and (kernels := fused(fragments, local, whole)):
+            return unit(kernels.guided_pool(fragments, local, whole, items.bounds))
+        return mean_max_pool(self._guided(fragments, local, whole, items), items)
+
+    def _guided(self, fragments: Tensor, local: Tensor, whole: Tensor, items: Packed) -> Tensor:
         fragments, whole = fragments.to(local.dtype), whole.to(local.dtype)
         if self.whole is None:
             x = local * whole[:, None]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,6 +21,7 @@ class Packed:
         counts = on_host.sum(1)
         self.mask, self.lengths = mask, to_device(counts, mask.device)
         self.num_real = int(counts.sum())
+        self.bounds = F.pad(counts.cumsum(0), (1, 0))  # of the items in the packed fragments, on the CPU
         self._is_even = bool((counts == counts[:1]).all())
         self._positions = self._item = None
         if self.num_real < on_host.numel():

@@ -7,12 +7,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard.batch import Fragments, host, to_device
+from regard.kernels import fused
 from regard.layers.packed import Packed
 from regard.layers.recurrent import run_gru
 
 
 def unit(vectors: Float[Tensor, "*item dim"]) -> Float[Tensor, "*item dim"]:
     """Return the vectors scaled to unit length along the last axis. A zero vector stays zero and gets no gradient."""
+    if kernels := fused(vectors):
+        return kernels.unit(vectors)
     lengths = vectors.norm(dim=-1, keepdim=True)
     return vectors / lengths.masked_fill(lengths == 0, math.inf)
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.files import InputError
+from regard.kernels import fused
 from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.packed import Packed
 from regard.layers.pooling import unit
@@ -38,7 +39,10 @@ class SimilarityVector(nn.Module):
         self, first: Float[Tensor, "*#pair dim"], second: Float[Tensor, "*#pair dim"]
     ) -> Float[Tensor, "*pair similarity"]:
         # Under autocast, the attended vectors are in bfloat16; their difference from float32 vectors would be float32.
-        return unit(self.map((first - second.to(first.dtype)).square()))
+        second = second.to(first.dtype)
+        if first.shape[-2:] == second.shape[-2:] and (kernels := fused(first, second)):
+            return unit(self.map(kernels.squared_difference(first, second)))
+        return unit(self.map((first - second).square()))
 
 
 class Noise(NamedTuple):
@@ -151,7 +155,7 @@ class ReasoningStep(nn.Module):
         # (W_q q)'(W_k n) = (W_k' W_q q)'n: one map of the query nodes q replaces the two maps of q and of all nodes n.
         mapped = nn.functional.linear(queries, self.key.weight.T @ self.query.weight, self.query.bias @ self.key.weight)
         edges = (mapped @ nodes.mT).masked_fill(~mask[..., None, :], float("-inf")).softmax(-1)
-        return self.update(edges.to(nodes.dtype) @ nodes).relu()
+        return self.update(edges.to(nodes.dtype) @ nodes).relu_()
 
 
 class SimilarityFiltration(nn.Module):

@@ -193,9 +193,10 @@ class ReSG(Matcher):
         if relations is None:
             ends = mask.new_zeros(len(mask), 0, 3, dtype=torch.long)
             pooled = unit(pool(mean_pool(Fragments(vectors, mask))))  # eq. 11
-            return ReSGGraph(vectors, mask, vectors[:, :0], mask[:, :0], ends, pooled)
+            return ReSGGraph(vectors, mask, vectors[:, :0], on_both(lambda t: t[:, :0], mask), ends, pooled)
         width -= relations.mask.shape[1]
-        first, rest = Fragments(vectors[:, :width], mask[:, :width]), Fragments(vectors[:, width:], mask[:, width:])
+        first = Fragments(vectors[:, :width], on_both(lambda t: t[:, :width], mask))
+        rest = Fragments(vectors[:, width:], on_both(lambda t: t[:, width:], mask))
         pooled = unit(pool(torch.cat([mean_pool(first), mean_pool(rest)], -1)))  # eq. 11
         return ReSGGraph(first.vectors, first.mask, rest.vectors, rest.mask, relations.ends, pooled)
 
@@ -312,7 +313,8 @@ class Context(nn.Module):
         """
         vectors, mask = items.vectors, items.mask
         if relations is not None:
-            vectors, mask = torch.cat([vectors, relations.vectors], 1), torch.cat([mask, relations.mask], 1)
+            vectors = torch.cat([vectors, relations.vectors], 1)
+            mask = on_both(lambda *masks: torch.cat(masks, 1), mask, relations.mask)
             unrelated = near.new_zeros(len(near), relations.mask.shape[1], relations.mask.shape[1])
             upper, lower = torch.cat([near, relations.members.mT], 2), torch.cat([relations.members, unrelated], 2)
             near = torch.cat([upper, lower], 1)

@@ -53,7 +53,7 @@ class SCAN(Matcher):
         context, queries = self._roles(images, texts)
         similarity = similarities(context, queries)
         weights = attention(similarity, context, self.config.temperature, self.config.normalisation)  # eq. 1-2
-        cosine = attended_cosine(similarity, weights, context.gram, queries)  # eq. 3
+        cosine = attended_cosine(similarity, weights, context.gram)  # eq. 3
         scores = self._aggregate(cosine, queries.mask)
         return scores if self.config.direction == "t2i" else scores.T
 

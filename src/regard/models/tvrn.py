@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Texts, has_holes, on_both
 from regard.boxes import iou
+from regard.kernels import fused
 from regard.layers.attention import attended, attention, of_context, of_queries, similarities
 from regard.layers.graph_convolution import between_real
 from regard.layers.normalisation import MaskedBatchNorm
@@ -351,9 +352,12 @@ class Reader(nn.Module):
         is_real = texts.mask.mT if has_holes(texts.mask) else None
         for number, (of_word, content) in enumerate(zip(by_word, texts.vectors.unbind(1), strict=True)):
             x, h = torch.baddbmm(input_bias, of_word, mapped), F.linear(state, state_map, state_bias)
-            reset, update = (x[..., :gates] + h[..., :gates]).sigmoid().chunk(2, -1)
-            new = (x[..., gates:] + reset * h[..., gates:]).tanh()
-            after = torch.lerp(new.to(state.dtype), state, update.to(state.dtype))
+            if kernels := fused(x, h):
+                after = kernels.gru_step(x, h, state.contiguous())
+            else:
+                reset, update = (x[..., :gates] + h[..., :gates]).sigmoid().chunk(2, -1)
+                new = (x[..., gates:] + reset * h[..., gates:]).tanh()
+                after = torch.lerp(new.to(state.dtype), state, update.to(state.dtype))
             state = after if is_real is None else torch.where(is_real[number, :, None], after, state)
             refined.append(self._refined(state, content).to(weights.dtype))
         return torch.stack(refined, 2)
