@@ -63,8 +63,10 @@ def build() -> Path:
                     is_python_module=False,
                 )
             except (RuntimeError, OSError) as error:
+                lines = str(error).splitlines()
+                reason = next((line for line in lines if "error:" in line), lines[0])
                 raise InputError(
-                    f"The kernels cannot be built ({str(error).splitlines()[0]}): this requires a C++ compiler and "
+                    f"The kernels cannot be built ({reason}): this requires a C++ compiler and "
                     "ninja. Without kernels, scoring is slower and otherwise the same."
                 ) from None
             os.replace(Path(folder) / path.name, path)
@@ -72,7 +74,6 @@ def build() -> Path:
     return path
 
 
-@cache
 def library_path() -> Path:
     """Return the file of the kernels for this source, version of torch and processor, whether or not it exists."""
     built_from = [SOURCE.read_text("utf-8"), torch.__version__, *FLAGS, *sorted(cpu_features())]

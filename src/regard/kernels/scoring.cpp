@@ -19,12 +19,13 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t LANES = 32;  // texts, or features, that one step computes side by side
+constexpr int64_t LANES = 16;  // texts, or features, that one step computes side by side
 
 // exp and tanh as polynomials, because a loop over the functions of the C library is not vectorised. Error: 1e-7.
 inline float exponential(float x) {
   x = std::min(std::max(x, -87.0f), 88.0f);
-  const float whole = std::nearbyint(x * 1.44269504f);
+  constexpr float SHIFT = 12582912.0f;  // 1.5 * 2^23: a sum with it is a whole number in its lowest bits
+  const float shifted = x * 1.44269504f + SHIFT, whole = shifted - SHIFT;
   const float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
   float value = 1.9875691500e-4f;
   value = value * rest + 1.3981999507e-3f;
@@ -33,7 +34,9 @@ inline float exponential(float x) {
   value = value * rest + 1.6666665459e-1f;
   value = value * rest + 5.0000001201e-1f;
   value = value * rest * rest + rest + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(whole) + 127) << 23;
+  int32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 127) << 23;  // 2^whole
   float power;
   std::memcpy(&power, &bits, sizeof power);
   return value * power;
@@ -53,60 +56,56 @@ Tensor attention(const Tensor& similarity, const Tensor& mask, double temperatur
   const float* from = similarity.const_data_ptr<float>();
   const bool* real = mask.const_data_ptr<bool>();
   float* to = weights.mutable_data_ptr<float>();
-  const int64_t parts = (queries + LANES - 1) / LANES;
+  const int64_t parts = (queries + LANES - 1) / LANES, rows = fragments * words;
   const float sharpness = static_cast<float>(temperature), slope = clipped ? 0.1f : 1.0f;
-  at::parallel_for(0, contexts * parts, grain(fragments * words * LANES), [&](int64_t begin, int64_t end) {
-    std::vector<float> factor(fragments * LANES);
+  at::parallel_for(0, contexts * parts, grain(rows * LANES), [&](int64_t begin, int64_t end) {
+    std::vector<float> buffer(rows * LANES, 0.0f);  // lanes beyond the last query stay zero
     for (int64_t item = begin; item < end; ++item) {
       const int64_t context = item / parts, first = item % parts * LANES, lanes = std::min(LANES, queries - first);
-      const int64_t base = context * fragments * words * queries + first;
+      const int64_t base = context * rows * queries + first;
       const bool* own = real + context * fragments;
+      for (int64_t row = 0; row < rows; ++row)
+        std::copy_n(from + base + row * queries, lanes, buffer.data() + row * LANES);
       for (int64_t fragment = 0; fragment < fragments; ++fragment) {
-        float squares[LANES] = {};
-        if (normalised)
-          for (int64_t word = 0; word < words; ++word) {
-            const float* row = from + base + (fragment * words + word) * queries;
+        float* block = buffer.data() + fragment * words * LANES;
+        float factor[LANES] = {};
+        for (int64_t word = 0; word < words; ++word)
 #pragma omp simd
-            for (int64_t lane = 0; lane < lanes; ++lane) {
-              const float value = std::max(row[lane], slope * row[lane]);
-              squares[lane] += value * value;
-            }
+          for (int64_t i = 0; i < LANES; ++i) {
+            const float value = block[word * LANES + i], clip = std::max(value, slope * value);
+            block[word * LANES + i] = clip;
+            factor[i] += clip * clip;
           }
-        float* own_factor = factor.data() + fragment * LANES;
-        for (int64_t lane = 0; lane < lanes; ++lane)
-          own_factor[lane] = normalised ? sharpness / std::sqrt(squares[lane] + 1e-16f) : sharpness;
+#pragma omp simd
+        for (int64_t i = 0; i < LANES; ++i)
+          factor[i] = normalised ? sharpness / std::sqrt(factor[i] + 1e-16f) : sharpness;
+        for (int64_t word = 0; word < words; ++word)
+#pragma omp simd
+          for (int64_t i = 0; i < LANES; ++i) block[word * LANES + i] *= factor[i];
       }
       for (int64_t word = 0; word < words; ++word) {
         float largest[LANES], sum[LANES] = {};
-        std::fill(largest, largest + LANES, -1e30f);
-        for (int64_t fragment = 0; fragment < fragments; ++fragment) {
-          if (!own[fragment]) continue;
-          const int64_t at = base + (fragment * words + word) * queries;
-          const float *row = from + at, *own_factor = factor.data() + fragment * LANES;
-          float* out = to + at;
+        std::fill_n(largest, LANES, -std::numeric_limits<float>::max());
+        for (int64_t fragment = 0; fragment < fragments; ++fragment)
+          if (own[fragment])
 #pragma omp simd
-          for (int64_t lane = 0; lane < lanes; ++lane) {
-            out[lane] = std::max(row[lane], slope * row[lane]) * own_factor[lane];
-            largest[lane] = std::max(largest[lane], out[lane]);
+            for (int64_t i = 0; i < LANES; ++i)
+              largest[i] = std::max(largest[i], buffer[(fragment * words + word) * LANES + i]);
+        for (int64_t fragment = 0; fragment < fragments; ++fragment) {
+          float* row = buffer.data() + (fragment * words + word) * LANES;
+          const float is_real = own[fragment] ? 1.0f : 0.0f;
+#pragma omp simd
+          for (int64_t i = 0; i < LANES; ++i) {
+            row[i] = is_real * exponential(row[i] - largest[i]);
+            sum[i] += row[i];
           }
         }
-        for (int64_t fragment = 0; fragment < fragments; ++fragment) {
-          float* out = to + base + (fragment * words + word) * queries;
-          if (!own[fragment]) {
-            std::fill(out, out + lanes, 0.0f);
-            continue;
-          }
 #pragma omp simd
-          for (int64_t lane = 0; lane < lanes; ++lane) {
-            out[lane] = exponential(out[lane] - largest[lane]);
-            sum[lane] += out[lane];
-          }
-        }
-        for (int64_t lane = 0; lane < lanes; ++lane) sum[lane] = 1.0f / sum[lane];
+        for (int64_t i = 0; i < LANES; ++i) sum[i] = 1.0f / sum[i];
         for (int64_t fragment = 0; fragment < fragments; ++fragment) {
+          const float* row = buffer.data() + (fragment * words + word) * LANES;
           float* out = to + base + (fragment * words + word) * queries;
-#pragma omp simd
-          for (int64_t lane = 0; lane < lanes; ++lane) out[lane] *= sum[lane];
+          for (int64_t i = 0; i < lanes; ++i) out[i] = row[i] * sum[i];
         }
       }
     }
