@@ -70,7 +70,7 @@ def product_share(work: Callable[[], object], device: str) -> float:
     for event in profiler.key_averages():
         own = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
         # On CUDA, the kernels are events too; their time is already in that of the operator that launched them.
-        if event.key.startswith(("aten::", "mkldnn::")):
+        if event.key.startswith(("aten::", "mkldnn::", "regard::")):
             spent[PRODUCT if event.key.partition("::")[2] in PRODUCTS else OTHER] += own
     return 100 * spent[PRODUCT] / max(sum(spent.values()), 1e-9)
 
