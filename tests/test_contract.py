@@ -4,7 +4,6 @@ They are tested in float64, where differences between processors in the order of
 """
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import made
 from regard.batch import Batch, Images, Texts, Vectors
-from regard.losses import Negatives, triplet
+from regard.losses import triplet
 from regard.models import MODELS
 from regard.score import score_all, score_batch
 from regard.search.gallery import Gallery
@@ -163,7 +162,7 @@ def test_5c_in_training_mode_blocks_give_the_whole(name, options):
     images, texts = made.images(3).to(torch.float64), made.texts(4).to(torch.float64)
     matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
     found = []
-    for block in ((2, 3), (1, 1), (100, 100)):
+    for block in ((2, 3), (100, 100)):
         model = made.model(name, **options).double().train()
         torch.manual_seed(1)
         encoded, sentences = model.encode_images(images), model.encode_texts(texts)
@@ -172,11 +171,11 @@ def test_5c_in_training_mode_blocks_give_the_whole(name, options):
         found.append(
             (scores.detach(), {key: p.grad for key, p in model.named_parameters()}, dict(model.named_buffers()))
         )
-    for scores, gradients, buffers in found[:2]:
-        torch.testing.assert_close(scores, found[2][0], **made.EXACT)
-        same_gradients(gradients, found[2][1])
-        for key, buffer in buffers.items():
-            torch.testing.assert_close(buffer, found[2][2][key], **made.EXACT, msg=key)
+    (scores, gradients, buffers), whole = found
+    torch.testing.assert_close(scores, whole[0], **made.EXACT)
+    same_gradients(gradients, whole[1])
+    for key, buffer in buffers.items():
+        torch.testing.assert_close(buffer, whole[2][key], **made.EXACT, msg=key)
 
 
 @every_model
@@ -199,8 +198,7 @@ def test_9_nothing_is_read_from_the_device(name, options, training):
             encoded, sentences = model.encode_images(images), model.encode_texts(texts)
             scores = score_batch(model, encoded, sentences, block)
             extra = model.extra_losses(encoded, sentences, scores, matches)
-            for negatives in get_args(Negatives):
-                sum(extra.values(), triplet(scores, matches, negatives=negatives)).backward(retain_graph=True)
+            sum(extra.values(), triplet(scores, matches)).backward()
 
 
 class CountOperations(TorchDispatchMode):
@@ -219,14 +217,14 @@ class CountOperations(TorchDispatchMode):
 def test_9_the_number_of_operations_does_not_depend_on_the_batch(name, options):
     """A loop over the items of a batch would launch kernels for each item. Forward and backward are counted."""
     counts = []
-    for copies in (1, 2, 4):  # of the same items: a GRU takes some operations for each different length
+    for copies in (1, 4):  # of the same items: a GRU takes some operations for each different length
         model = made.model(name, **options).train()
         images, texts = (side[list(range(8)) * copies] for side in (made.images(8), made.texts(8)))
         with CountOperations() as operations:
             scores = model(images, texts)
             triplet(scores, torch.eye(8 * copies).bool(), negatives="sum").backward()
         counts.append(operations.count)
-    assert counts[0] == counts[1] == counts[2], counts
+    assert counts[0] == counts[1], counts
 
 
 @every_model

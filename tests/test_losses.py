@@ -1,9 +1,10 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from regard.losses import is_collapsed, triplet
+from regard.losses import Negatives, is_collapsed, triplet
 
 IMAGE_OF_TEXT = torch.tensor([0, 1, 1, 2, 2, 2, 3])  # several texts of one image in a batch
 MATCHES = torch.arange(4)[:, None] == IMAGE_OF_TEXT
@@ -103,3 +104,12 @@ def test_equal_scores_far_inside_the_margin_are_a_collapse():
     assert not is_collapsed(torch.zeros(1, 3), torch.ones(1, 3).bool(), margin=0.2)  # no negatives
     loss = triplet(torch.full((4, 7), 0.7), MATCHES, 0.2, "hardest")
     assert float(loss) == pytest.approx(2 * 0.2 * 7)  # 2 x matches x margin
+
+
+@pytest.mark.parametrize("negatives", get_args(Negatives))
+def test_nothing_is_read_from_the_device(negatives):
+    """On the meta device, reading a value is an error. The matches stay on the CPU."""
+    scores = torch.rand(3, 4, device="meta", requires_grad=True)
+    matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
+    triplet(scores, matches, negatives=negatives).backward()
+    assert scores.grad.shape == (3, 4)
