@@ -25,7 +25,7 @@ VERBS = {
     ),
     "Search and explain": ("search:search", "explain:look"),
     "Data": ("extract:extract", "data:app", "relations:app", "words:app"),
-    "Demonstration and speed": ("bench:demo", "bench:bench", "bench:compile_kernels"),
+    "Demonstration and speed": ("bench:demo", "bench:bench", "bench:compile_"),
 }
 
 app = cyclopts.App(

@@ -1,4 +1,4 @@
-"""Verbs that show what the package does and how fast: demo, bench, compile-kernels."""
+"""Verbs that show what the package does and how fast: demo, bench, compile."""
 
 from pathlib import Path
 from typing import Annotated
@@ -71,7 +71,7 @@ def bench(
         draw_bench(rows, png)
 
 
-def compile_kernels() -> None:
+def compile_() -> None:
     """Build the C++ kernels that make scoring on a CPU faster.
 
     They fuse the work between the matrix products. Building takes half a minute, once per processor and version of

@@ -1,6 +1,6 @@
 """Compiled kernels for scoring on a CPU: the elementwise work between the matrix products, fused.
 
-`scoring.cpp` repeats a few lines of each layer in C++. `regard compile-kernels` builds it once, with torch's own
+`scoring.cpp` repeats a few lines of each layer in C++. `regard compile` builds it once, with torch's own
 mechanism for extensions. Without it, or with REGARD_KERNELS=0, the layers compute the same in Python. Scores agree to
 1e-5.
 """
