@@ -107,9 +107,9 @@ def train(
     position = run.restore(state, optimizer) if state else Position()
     run.begin(position, resumed=bool(state))
     run.console.print(reason, markup=False)
-    if not state:
-        run.log(start_event(precision))
     with stoppable() as stop, closing(run), products_of(precision, fabric.device.type):
+        if not state:
+            run.log(start_event(precision))
         _loop(run, objective, optimizer, position, stop)
     # Not after a failure: the other processes may be waiting for this one, and then torchrun ends them all.
     atexit.register(leave)
