@@ -15,7 +15,10 @@ from regard.training.loop import Objective
 
 pytestmark = [
     pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(),
+        reason="there is no CUDA device here: what the CPU can show is in test_contract, 9",
+    ),
     pytest.mark.parametrize(("name", "options"), made.VARIANTS, ids=made.NAMES),
 ]
 MATCHES = torch.arange(5)[:, None] == torch.tensor([0, 1, 2, 3, 4, 0, 1])

@@ -121,7 +121,7 @@ def reports() -> tuple:
 
 @pytest.mark.parametrize("bars", [True, False])
 def test_reading_pretrained_models_leaves_the_reports_of_transformers(bars, monkeypatch):
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="the extra regard[text] is not installed")
     hub, own = importlib.import_module("huggingface_hub.utils.tqdm"), importlib.import_module("transformers").utils
     monkeypatch.setattr(hub, "progress_bar_states", {"regard": False, "_global": True})
     monkeypatch.setattr(own.logging, "_tqdm_active", bars)

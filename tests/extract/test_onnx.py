@@ -130,8 +130,10 @@ def test_a_detector_reads_batches_if_the_file_allows_it(tmp_path, kind, monkeypa
         helper.make_node("Concat", ["box", "score", "label"], ["found"], axis=2),
     ]
     integers = {"one": np.array([1]), "shape": np.array([1 if "one" in kind else -1, 1, 1])}
-    nodes[:0] = [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
-                 for name, value in integers.items()]  # fmt: skip
+    nodes[:0] = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+        for name, value in integers.items()
+    ]
     nodes.insert(5, helper.make_node("Shape", ["score"], ["score's"]))
     nodes.insert(6, helper.make_node("Mul", ["score's", "one"], ["shape of score"]))
     shape = (1 if kind == "fixed" else "n", 3, SIDE, SIDE)

@@ -13,7 +13,9 @@ from regard.files import InputError
 from regard.layers.pooling import unit
 from regard.score import score_all
 
-pytestmark = pytest.mark.skipif(not shutil.which("c++") or not shutil.which("ninja"), reason="no C++ compiler or ninja")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("c++") or not shutil.which("ninja"), reason="the kernels cannot be built: no C++ compiler or ninja"
+)
 
 
 @pytest.fixture(scope="module")

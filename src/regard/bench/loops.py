@@ -72,7 +72,7 @@ def sgraf(model: SGRAF, images: Pooled, texts: Pooled) -> Float[Tensor, "image t
             nodes.append(model.local(unit(regions), queries))
         vectors = torch.cat(nodes, 1)
         real = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
-        columns.append(torch.stack([head(vectors, real) for head in model.heads]).mean(0))
+        columns.append(model.heads(vectors, real))
     return torch.stack(columns, 1)
 
 
@@ -147,7 +147,7 @@ def tvrn(model: TVRN, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "im
             nodes.append(local)
         vectors = torch.cat(nodes, 1)
         real = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
-        columns.append(torch.stack([head(vectors, real) for head in model.heads]).mean(0))
+        columns.append(model.heads(vectors, real))
     return torch.stack(columns, 1)
 
 

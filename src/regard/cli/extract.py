@@ -91,6 +91,7 @@ def extract(
     from regard.extract.extraction import render_report
     from regard.runtime import device_named
 
+    # Not formatted: a line per option would be longer than the rest of the function.
     options = {"detector": detector, "features": features, "pool": pool, "precision": precision,
                "pixels": pixels, "project": project, "classes": classes, "regions": regions, "windows": windows,
                "sure": sure, "overlap": overlap, "side": side}  # fmt: skip

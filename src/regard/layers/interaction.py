@@ -90,7 +90,7 @@ class Branch(nn.Module):
         if self.attend is not None:
             fragments = self.attend(fragments, context.vectors, self.weights(context, queries), items)
         if self.guide is not None:
-            pooled = self.guide.pool(fragments.expand(len(context), -1, -1), context.pooled, items)
+            pooled = self.guide(fragments.expand(len(context), -1, -1), context.pooled, items)
         else:
             pooled = mean_max_pool(fragments, items).expand(len(context), -1, -1)
         return inner(pooled, context.pooled[:, None])[..., 0]
@@ -147,11 +147,6 @@ class GuidanceCell(nn.Module):
         fragments: Float[Tensor, "context real dim"],
         whole: Float[Tensor, "context dim"],
         items: Packed,
-    ) -> Float[Tensor, "context real dim"]:
-        return self._guided(fragments, self.local(fragments), whole, items)
-
-    def pool(
-        self, fragments: Float[Tensor, "context real dim"], whole: Float[Tensor, "context dim"], items: Packed
     ) -> Float[Tensor, "context item dim"]:
         """Return `mean_max_pool` of the weighted fragments."""
         local = self.local(fragments)

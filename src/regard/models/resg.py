@@ -148,8 +148,8 @@ class ReSG(Matcher):
         if self.told is not None:
             width = words.mask.shape[1]
             roles = on_both(lambda t: t[:, :width, :width], self.required(texts, "relations"))
-            related = text_relations(self.told, words, between_real(host(roles), host(words.mask)))  # eq. 8
-            roles = between_real(roles, words.mask)
+            roles = on_both(between_real, roles, words.mask)
+            related = text_relations(self.told, words, host(roles))  # eq. 8
             near = near | (roles > 0) | (roles > 0).mT
         return self._graph(self.text_context(words, near, related), related, self.pool_text)  # eq. 6
 

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from regard.files import InputError
 from regard.runtime import Precision, choose_precision, fast_products, library
 from regard.training.config import TrainConfig
+from regard.training.run_folder import METRICS
 
 NAMES: dict[str, Precision | Literal["auto"]] = {  # of the values of train.precision
     "auto": "auto",
@@ -18,7 +19,6 @@ NAMES: dict[str, Precision | Literal["auto"]] = {  # of the values of train.prec
     "tf32": "tf32",
 }
 START = "start"  # the first event in metrics.jsonl
-METRICS = "metrics.jsonl"
 
 
 def precision_of_run(config: TrainConfig, device: str, out: Path) -> tuple[Precision, str]:
