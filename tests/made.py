@@ -15,12 +15,15 @@ import torch
 
 from regard.batch import Images, Texts
 from regard.cli import main
+from regard.data import Split
 from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
 from regard.models import MODELS
 from regard.relations.annotations import Annotations
 from regard.training.config import build, override
 from regard.training.recipe import Recipe
+from regard.training.trained_run import write_data_folder
+from regard.training.weights import build_model, save_model
 from regard.words import ROLES, Vocabulary
 from regard.words.vocabulary import END, START
 
@@ -206,6 +209,21 @@ PLAIN = ["train.precision=32-true", "train.warmup_steps=0", "train.schedule=cons
 def recipe(name: str = "scan-f8k", *settings: str) -> Recipe:
     """A recipe of the package, made small and in float32, then changed by `settings`."""
     return Recipe.read(name, [f"{Recipe.read(name).model}.dim={DIM}", *SMALL, *PLAIN, *settings])
+
+
+def run(path: Path, data: Path, name: str = "cmsei-f8k", seed: int = 0) -> Path:
+    """The folder of a run of a recipe with random weights, for the data folder `data`."""
+    torch.manual_seed(seed)
+    split, settings = Split.open(data, "train"), recipe(name)
+    vocabulary = Vocabulary.build(split.captions, 1)
+    path.mkdir(parents=True)
+    (path / "recipe.toml").write_text(settings.to_toml(), "utf-8")
+    write_data_folder(path, data)
+    vocabulary.save(path)
+    save_model(
+        build_model(settings, split.feature_dim, vocabulary), settings.model, split.feature_dim, path, split.names
+    )
+    return path
 
 
 def command(arguments: list[str], errors: Path, dies_at: int = 0) -> None:

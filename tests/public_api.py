@@ -10,10 +10,10 @@ import regard
 from regard.batch import Images, Texts
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.search.gallery import Gallery, Hit
+from regard.search.gallery import Gallery, GalleryHit
 
 
-def evaluate_and_search(folder: Path) -> list[list[Hit]]:
+def evaluate_and_search(folder: Path) -> list[list[GalleryHit]]:
     run = regard.TrainedRun(folder)
     model, split = run.model, run.open_split("test")
     assert_type(model, Matcher)

@@ -83,5 +83,5 @@ def test_every_command_of_the_page_runs(place, monkeypatch):
     assert "overlaps" in mine.predicates
     assert width("look.png") > 1000
     assert width("sentence.png") > 200
-    found = out['regard search runs/mine "a dog runs after a man" --data data/more --count 5']
+    found = out['regard search runs/mine "a dog runs after a man" --data data/more --k 5']
     assert len(found.splitlines()) == 6

@@ -34,9 +34,7 @@ def encode_images(model: Matcher, split: Split, keep: Callable[[Any], Any] = lam
     `keep` is applied to the encoding of each batch, to keep less than all of it. Raises InputError if features contain
     NaN or infinity.
     """
-    device = next(model.parameters()).device
-    batches = (_read_finite(split, rows).to(device).to(torch.float32) for rows in batch_rows(split.num_images))
-    parts = [keep(model.encode_images(images)) for images in batches]
+    parts = [keep(model.encode_images(read_images(model, split, rows))) for rows in batch_rows(split.num_images)]
     return type(parts[0]).cat(parts)
 
 
@@ -70,8 +68,11 @@ def batch_rows(count: int) -> list[np.ndarray]:
     return np.split(np.arange(count), range(BATCH, count, BATCH))
 
 
-def _read_finite(split: Split, rows: np.ndarray) -> Images:
-    """The images at `rows`. NaN or infinity in their features is refused, because it would spread to every score."""
+def read_images(model: Matcher, split: Split, rows: np.ndarray) -> Images:
+    """Return the images at `rows` in float32, on the model's device.
+
+    Raises InputError for NaN or infinity in their features, because it would spread to every score.
+    """
     images = split.images(rows)
     is_wrong = ~images.features.isfinite().flatten(1).all(1).numpy()
     if is_wrong.any():
@@ -80,4 +81,4 @@ def _read_finite(split: Split, rows: np.ndarray) -> Images:
             f"{split.folder} {split.name}: the features of image {row} ({split.ids[row]}) contain NaN or infinity; "
             f"`regard data check {split.folder}` lists all such rows."
         )
-    return images
+    return images.to(next(model.parameters()).device).to(torch.float32)

@@ -70,6 +70,13 @@ class Matcher(nn.Module, ABC):
     def score(self, images: Any, texts: Any) -> Float[Tensor, "image text"]:
         """Return the score of every pair of two encodings, for training, evaluation and search alike."""
 
+    def score_parts(self, images: Any, texts: Any) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the addends of `score` by name, computed by its inner functions. Their sum is `score`.
+
+        By default there is one addend: `local`, a score of regions and words.
+        """
+        return {"local": self.score(images, texts)}
+
     def for_scoring(self, encoding: Any) -> Any:
         """Return the part of an encoding that `score` reads. `score` accepts this part and the whole encoding.
 

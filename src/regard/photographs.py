@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +18,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".gif",
 HEIF = (".heic", ".heif")
 MAX_PIXELS = 180_000_000  # of a decoded image; JPEGs are scaled down while they are decoded, so they may be far larger
 LIMIT = f"expected at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION = 0x0112  # EXIF tags
+EXIF_FOLDER, TIME_TAKEN = 0x8769, 0x9003
 
 
 def list_photographs(folder: str | os.PathLike[str]) -> list[str]:
@@ -91,6 +93,16 @@ def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Imag
             reason = "it is not an image of a known format"
         raise InputError(f"{name} cannot be read: {reason}.") from None
     return photograph, (size[::-1] if is_rotated else size)
+
+
+def time_taken(path: Path) -> str | None:
+    """Return the time at which a photograph was taken, as `2024-06-30 17:05:00`; None if its EXIF data do not say."""
+    with suppress(Exception):  # damaged metadata are of many kinds, and do not matter
+        with _open(path.name, path.read_bytes()) as image:
+            text = str(image.getexif().get_ifd(EXIF_FOLDER).get(TIME_TAKEN, ""))
+        if re.fullmatch(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", text):
+            return text.replace(":", "-", 2)
+    return None
 
 
 def _open(name: str, data: bytes) -> Image.Image:

@@ -1,42 +1,159 @@
 """The verb search."""
 
-from regard.cli.common import Device, Json, Run, RunData, SplitName, check_sentences, console, write_json
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from regard.cli.common import Device, Json, RunData, SplitName, check_sentences, console, write_json
+from regard.files import InputError
 
 
 def search(
-    run: Run,
+    target: Annotated[Path, Parameter(help="Folder of an index, or of a trained run, whose data are then searched.")],
     *sentences: str,
+    k: Annotated[int, Parameter(name=("--k", "-k"))] = 10,
+    shortlist: str = "auto",
+    where: str = "",
+    not_: Annotated[str, Parameter(name="--not")] = "",
+    not_weight: float = 0.5,
+    image: str = "",
+    format: Literal["table", "csv", "paths"] = "table",
+    json_: Json = None,
+    run: Annotated[Path | None, Parameter(help="New place of the run of an index, if it was moved.")] = None,
     data: RunData = None,
     split: SplitName = "test",
-    count: int = 10,
-    shortlist: int = 100,
-    json_: Json = None,
     device: Device = "auto",
 ) -> None:
-    """Find the images that match a sentence best.
+    """Find the pictures that match a sentence best.
 
     Parameters
     ----------
     sentences
         One or more sentences, each in quotes.
-    count
-        Number of images per sentence.
+    k
+        Number of pictures per sentence.
     shortlist
-        Number of images per sentence that are scored exactly, chosen by summary vectors. 0: all images.
+        Number of pictures per sentence that are scored exactly, chosen by summary vectors. auto: as measured by
+        `regard index check`, otherwise 200. 0: all pictures.
+    where
+        SQL condition on the columns of an index, such as "width > 800" or "array_has(objects, 'dog')".
+    not_
+        A sentence whose score is subtracted.
+    not_weight
+        Weight of the subtracted score.
+    image
+        Find pictures like this one instead: the id of a picture in the index.
+    format
+        table: rank, score, its parts, and id. csv: the same as comma-separated values. paths: only the files.
     """
     from regard.runtime import device_named
+    from regard.search.manifest import is_index
+
+    if not (sentences or image):
+        check_sentences(sentences, "regard search INDEX")
+    length = _length(shortlist)
+    if is_index(target):
+        rows = _search_index(target, sentences, k, length, where, not_, not_weight, image, run, device_named(device))
+    elif where or not_ or image:
+        raise InputError(f"--where, --not and --image require an index, and {target} is not one.")
+    else:
+        rows = _search_run(target, sentences, k, length, data, split, device_named(device))
+    write_json(json_, rows)
+    if format == "table":
+        _print_table(rows)
+    elif format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["query", "rank", "score", "id", "path"])
+        for answer in rows:
+            writer.writerows(
+                [answer["query"], hit["rank"], hit["score"], hit["id"], hit["path"]] for hit in answer["hits"]
+            )
+    else:
+        for answer in rows:
+            for hit in answer["hits"]:
+                print(hit["path"] or hit["id"])
+
+
+def _length(shortlist: str) -> int | None:
+    if shortlist == "auto":
+        return None
+    try:
+        return int(shortlist)
+    except ValueError:
+        raise InputError(f"--shortlist {shortlist}: expected a number of pictures, 0 for all, or auto.") from None
+
+
+def _search_index(
+    folder: Path,
+    sentences: Sequence[str],
+    k: int,
+    shortlist: int | None,
+    where: str,
+    minus: str,
+    minus_weight: float,
+    image: str,
+    run: Path | None,
+    device: str,
+) -> list[dict[str, Any]]:
+    from regard.search.index import Index
+    from regard.search.query import Query
+
+    with console.status("opening the index"):
+        index = Index(folder, run=run, device=device)
+    queries = [Query(sentence, minus) for sentence in sentences] + ([Query(image=image)] if image else [])
+    answers = index.search(queries, k=k, shortlist=shortlist, where=where, minus_weight=minus_weight)
+    rows = []
+    for answer in answers:
+        items = index.items([hit.id for hit in answer.hits])
+        hits = [
+            vars(hit) | {"path": next(iter(item.paths), ""), "caption": next(iter(item.captions), "")}
+            for hit, item in zip(answer.hits, items, strict=True)
+        ]
+        rows.append(answer.to_dict() | {"query": answer.query.text, "note": answer.note, "hits": hits})
+    return rows
+
+
+def _search_run(
+    folder: Path,
+    sentences: Sequence[str],
+    k: int,
+    shortlist: int | None,
+    data: Path | None,
+    split: str,
+    device: str,
+) -> list[dict[str, Any]]:
+    """Encode a split of a run's data and search it in memory."""
     from regard.search.gallery import Gallery
     from regard.training.trained_run import TrainedRun
 
-    check_sentences(sentences, "regard search RUN")
-    trained = TrainedRun(run, device_named(device))
+    trained = TrainedRun(folder, device)
     opened = trained.open_split(split, data)
     with console.status(f"reading {opened.num_images:,} images"):
-        results = Gallery.of_split(trained.model, opened).search_sentences(sentences, count, shortlist or None)
-    for sentence, hits in zip(sentences, results, strict=True):
-        console.print(sentence, markup=False)
-        for hit in hits:
+        gallery = Gallery.of_split(trained.model, opened)
+    rows = []
+    length = 100 if shortlist is None else shortlist or None
+    for sentence, hits in zip(sentences, gallery.search_sentences(sentences, k, length), strict=True):
+        told = []
+        for rank, hit in enumerate(hits, 1):
             captions = (opened.captions[row] for row in (opened.image_of_text == hit.image).nonzero()[0])
-            console.print(f"  {hit.score:8.4f}  {hit.id}  {next(captions, '')}", markup=False)
-    hits_of = dict(zip(sentences, results, strict=True))
-    write_json(json_, {sentence: [vars(hit) for hit in hits] for sentence, hits in hits_of.items()})
+            told.append({"rank": rank, "id": hit.id, "score": hit.score, "parts": {}, "gap": False, "path": "",
+                         "caption": str(next(captions, ""))})  # fmt: skip
+        rows.append({"query": sentence, "note": "", "hits": told})
+    return rows
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    for answer in rows:
+        console.print(answer["query"], markup=False)
+        for hit in answer["hits"]:
+            parts = "  ".join(f"{name} {value:.3f}" for name, value in hit["parts"].items() if len(hit["parts"]) > 1)
+            line = f"{hit['rank']:4}  {hit['score']:8.4f}  {hit['id']}  {hit['caption']}"
+            console.print(f"{line}  ({parts})" if parts else line, markup=False)
+            if hit["gap"]:
+                console.print("      - - -  the scores fall most here", markup=False)
+        if answer["note"]:
+            console.print(f"      {answer['note']}", markup=False)

@@ -20,12 +20,13 @@ OTHER_NAMES = {"val": "dev", "valid": "dev", "validation": "dev", "restval": "tr
 
 @dataclass(frozen=True)
 class Captions:
-    """The rows of a table: a photograph, a sentence, and perhaps a split."""
+    """The rows of a table: a photograph, a sentence, and perhaps a split and other columns."""
 
     path: Path
     files: list[str]
     sentences: list[str]
     splits: list[str] | None
+    others: dict[str, list[str]]  # by the name in the header
 
     @classmethod
     def read(cls, path: Path) -> "Captions":
@@ -59,7 +60,7 @@ class Captions:
         columns = [next((names.index(name) for name in accepted if name in names), None) for accepted in known]
         width = len(names)
         if columns[0] is None or columns[1] is None:
-            columns, width = [0, 1, None], 2
+            columns, width, names = [0, 1, None], 2, []
         else:
             del rows[0]
         for line, row in rows:
@@ -81,6 +82,7 @@ class Captions:
             [re.sub(r"#\d+$", "", file) for file in files],
             [" ".join(sentence.split()) for sentence in sentences],
             None if columns[2] is None else [_common_name(name) for name in splits],
+            {name: [row[at] for _, row in rows] for at, name in enumerate(names) if name and at not in columns},
         )
 
     def rows_of(self, names: Sequence[str]) -> dict[str, list[int]]:

@@ -82,7 +82,7 @@ class ImageContents:
         photograph = load_photograph(photograph)
         images = split.images([row])
         labels = _labels(split, images)
-        stored = _stored_relations(split, row, len(labels))
+        stored = stored_relations(split, row, len(labels))
         is_geometric = images.boxes is not None and (not stored or split.predicates == RELATION_CLASSES)
         if is_geometric:
             shown = select_regions(images, labels, regions)
@@ -262,7 +262,7 @@ def _labels(split: Split, images: Images) -> list[str]:
     return [split.classes[number] if number else "" for number in images.labels[images.mask].tolist()]
 
 
-def _stored_relations(split: Split, row: int, num_regions: int) -> list[Relation]:
+def stored_relations(split: Split, row: int, num_regions: int) -> list[Relation]:
     """Return the relations of an image in the data, most confident first, and only the most confident of each pair."""
     stored = split.relations
     if stored is None:

@@ -252,7 +252,8 @@ def _read_file(folder: Path, name: str, store: Store, side: int) -> tuple[FileRe
         image, size = decode_photograph(name, data, side)
     except InputError as error:
         return replace(record, error=str(error)), None
-    return replace(record, hash=hash_), NewPhotograph(name, hash_, size, image)
+    pixels = hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).hexdigest()
+    return replace(record, hash=hash_, pixels=pixels), NewPhotograph(name, hash_, size, image)
 
 
 def _is_utf8(name: str) -> bool:

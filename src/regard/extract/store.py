@@ -28,12 +28,16 @@ from regard.files import InputError, replacing
 
 @dataclass(frozen=True)
 class FileRecord:
-    """The state of a file when it was read, and its hash or the reason why it could not be read."""
+    """The state of a file when it was read, and its hash or the reason why it could not be read.
+
+    `pixels` is a hash of the decoded image, which does not change with the file's metadata.
+    """
 
     bytes: int
     time: int  # of the last change, in nanoseconds
     hash: str = ""
     error: str = ""
+    pixels: str = ""  # "" if the file was not decoded, because the content was stored already
 
 
 class Store:

@@ -1,14 +1,17 @@
-"""Relations between words from parsed sentences, written beside the sentences: `regard data parse DIR`."""
+"""Relations between words from parsed sentences: written beside them (`regard data parse DIR`) or given to a model."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from regard.batch import Texts
 from regard.data.layout import Files, data_folder
 from regard.data.lines import Lines
 from regard.data.relation_files import TEXT_FILE, Triples
+from regard.data.split import with_relations
 from regard.files import InputError
+from regard.matcher import Matcher
 from regard.words.parser import ROLES, Parser, own_parser
 
 CHUNK = 4096  # sentences parsed at a time
@@ -30,6 +33,14 @@ def parse_split(
     triples = parse_sentences(captions, parser, progress)
     triples.save(path, TEXT_FILE)
     return len(triples.label) / max(len(captions), 1)
+
+
+def texts_of(model: Matcher, sentences: Sequence[str]) -> Texts:
+    """Return sentences as the inputs of `model`: tokenized, and parsed by Regard's own parser if it reads relations."""
+    texts = model.tokenizer(list(sentences))
+    if not model.needs() & {"text_relations", "roles"}:
+        return texts
+    return with_relations(texts, parse_sentences(sentences), np.arange(len(sentences)), model.tokenizer.offset)
 
 
 def parse_sentences(

@@ -4,22 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from regard.batch import Texts
 from regard.data import Split
-from regard.data.split import with_relations
 from regard.encode import check_inputs, encode_images
 from regard.files import InputError
 from regard.matcher import Matcher
-from regard.relations.from_sentences import parse_sentences
+from regard.relations.from_sentences import texts_of
 from regard.runtime import inner
 from regard.score import score_all
 
 
 @dataclass(frozen=True)
-class Hit:
+class GalleryHit:
     """One image of a search result."""
 
     image: int  # its row in the gallery
@@ -42,7 +40,7 @@ class Gallery:
             return cls(model, encode_images(model, split, model.for_scoring), split.ids)
 
     @torch.inference_mode()
-    def search(self, texts: Texts, k: int = 10, shortlist: int | None = 100) -> list[list[Hit]]:
+    def search(self, texts: Texts, k: int = 10, shortlist: int | None = 100) -> list[list[GalleryHit]]:
         """Return the `k` best images of each text, best first.
 
         Exact scores are computed for the `shortlist` images with the best summary vectors (None: for all images).
@@ -58,18 +56,16 @@ class Gallery:
             scores = score_all(self.model, self.images[images], queries[row : row + 1])[:, 0]
             best = scores.topk(min(k, len(scores)))
             hits = zip(images.cpu()[best.indices].tolist(), best.values.tolist(), strict=True)
-            results.append([Hit(image, self.ids[image], score) for image, score in hits])
+            results.append([GalleryHit(image, self.ids[image], score) for image, score in hits])
         return results
 
-    def search_sentences(self, sentences: Sequence[str], k: int = 10, shortlist: int | None = 100) -> list[list[Hit]]:
+    def search_sentences(
+        self, sentences: Sequence[str], k: int = 10, shortlist: int | None = 100
+    ) -> list[list[GalleryHit]]:
         """Return the `k` best images of each sentence; see `search`.
 
         If the model reads relations between words, the sentences are parsed by Regard's own parser.
         """
         if not sentences:
             return []
-        tokenizer = self.model.tokenizer
-        texts = tokenizer(list(sentences))
-        if self.model.needs() & {"text_relations", "roles"}:
-            texts = with_relations(texts, parse_sentences(sentences), np.arange(len(sentences)), tokenizer.offset)
-        return self.search(texts, k, shortlist)
+        return self.search(texts_of(self.model, sentences), k, shortlist)

@@ -1,0 +1,458 @@
+"""An index: a collection of pictures on disk that answers sentences.
+
+index.json          the vector set in use, and for each set its run, fingerprint and measured recall
+store/NAME.lance    the rows of the vector set NAME (index_store.py)
+extracted/          data folders of the photographs that were added directly
+lock                held by the one process that writes
+
+A picture is known by its content (`Entry.key`), so that a file that was moved or renamed is the same row. Each change
+is one transaction of the store; searching goes on in the version that was opened.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard.files import InputError, nearest, replacing
+from regard.relations.from_sentences import texts_of
+from regard.search.encoder import Encoder
+from regard.search.entries import Entry
+from regard.search.index_store import LanceStore, Snapshot, row_of
+from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
+from regard.search.plan import Plan, encode_again
+from regard.search.query import Answer, Query, answer_queries, measure_recall
+from regard.search.source import Payload, check_extraction, extract_like, is_data_folder, sources_of
+from regard.search.stages import encoder_of, settings_of
+from regard.training.trained_run import TrainedRun
+
+FIRST = "main"  # name of the first vector set
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of an index, without its vectors."""
+
+    id: str
+    ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    width: int | None
+    height: int | None
+    boxes: list[list[float]]  # x1 y1 x2 y2, fractions of the image
+    labels: list[str]  # class name per region; "" if it has none
+    relations: list[tuple[int, str, int]]  # subject region, predicate, object region
+    captions: tuple[str, ...]
+    payload: dict[str, Any]  # the columns to filter by, and `split`
+
+
+@dataclass
+class ChangeReport:
+    """What a change of an index did, in pictures."""
+
+    added: int = 0
+    relinked: int = 0  # known pictures with new ids or paths
+    unchanged: int = 0
+    removed: int = 0
+    unreadable: list[str] = field(default_factory=list)  # photographs that were skipped
+    version: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a search reads: one version of one vector set."""
+
+    name: str
+    entry: dict[str, Any]
+    snapshot: Snapshot
+    encoder: Encoder
+
+
+class Index:
+    """A collection on disk. Opening reads the summary vectors into memory; several threads may search at once."""
+
+    def __init__(self, folder: str | os.PathLike[str], *, run: Path | None = None, device: str = "cpu") -> None:
+        """Open an index. `run` replaces the recorded folder of the run, which may have been moved.
+
+        Raises InputError if the folder is not an index, or if the run is gone or has another fingerprint.
+        """
+        self.folder, self.device, self._run = Path(folder), device, run
+        self._state = self._load()
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], encoder: Encoder, device: str = "cpu") -> "Index":
+        """Create an empty index. Raises InputError if the folder exists and is not empty."""
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            kind = "an index already: `regard index add` adds to it" if is_index(folder) else "not empty"
+            raise InputError(f"{folder} is {kind}. Expected a new folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        LanceStore(folder / "store", FIRST).create(encoder.dim)
+        write_manifest(folder, {"format": FORMAT, "using": FIRST, "sets": {FIRST: settings_of(encoder)}})
+        return cls(folder, device=device)
+
+    # Reading ----------------------------------------------------------------------------------------------------------
+
+    def _load(self, name: str | None = None) -> _State:
+        manifest = read_manifest(self.folder)
+        name = name or manifest["using"]
+        entry = manifest["sets"][name]
+        encoder = encoder_of(entry, self._run, self.device)
+        return _State(name, entry, self._store(name).snapshot(), encoder)
+
+    def _store(self, name: str) -> LanceStore:
+        return LanceStore(self.folder / "store", name)
+
+    @property
+    def version(self) -> int:
+        """The version of the collection that is open."""
+        return self._state.snapshot.version
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of what encoded the pictures."""
+        return str(self._state.entry["fingerprint"])
+
+    @property
+    def run(self) -> TrainedRun | None:
+        """The run that scores exactly."""
+        return self._state.encoder.run
+
+    @property
+    def name(self) -> str:
+        """The name of the vector set in use."""
+        return self._state.name
+
+    def __len__(self) -> int:
+        return len(self._state.snapshot)
+
+    def refresh(self) -> bool:
+        """Open the latest version, if there is a newer one. A search that has begun keeps the version that it reads."""
+        state, manifest = self._state, read_manifest(self.folder)
+        name = manifest["using"]
+        if name != state.name or manifest["sets"][name]["fingerprint"] != state.entry["fingerprint"]:
+            self._state = self._load()
+            return True
+        entry, snapshot = manifest["sets"][name], self._store(name).snapshot(state.snapshot)
+        if snapshot is state.snapshot and entry == state.entry:
+            return False
+        self._state = replace(state, entry=entry, snapshot=snapshot)
+        return True
+
+    def search(
+        self,
+        queries: Sequence[Query | str],
+        *,
+        k: int = 10,
+        shortlist: int | None = None,
+        where: str = "",
+        offset: int = 0,
+        minus_weight: float = 0.5,
+    ) -> list[Answer]:
+        """Return the best pictures of each query; see `answer_queries`."""
+        state = self._state
+        return answer_queries(
+            state.snapshot,
+            state.encoder,
+            [Query(query) if isinstance(query, str) else query for query in queries],
+            recall=state.entry.get("recall"),
+            fingerprint=state.entry["fingerprint"],
+            k=k,
+            shortlist=shortlist,
+            where=where,
+            offset=offset,
+            minus_weight=minus_weight,
+        )
+
+    def item(self, id_: str) -> Item:
+        """Return a picture by one of its ids. Raises InputError if there is none."""
+        return _item(self._record(id_))
+
+    def items(self, ids: Sequence[str]) -> list[Item]:
+        """Return pictures by their first ids."""
+        snapshot = self._state.snapshot
+        return [_item(record) for record in snapshot.records([row_of(snapshot, id_) for id_ in ids])]
+
+    def picture(self, id_: str) -> Path | None:
+        """Return the path of a picture's file, if it is there."""
+        paths = (Path(link.path) for link in self._record(id_).links if link.path)
+        return next((path for path in paths if path.is_file()), None)
+
+    def columns(self) -> dict[str, str]:
+        """Return the columns to filter by, and their types: integer, number, text, or texts (a list)."""
+        return {"id": "text", "split": "text", **self._state.snapshot.payload_types()}
+
+    def explain(self, id_: str, sentence: str, against: str | None = None) -> "Explanation":
+        """Explain the score of a picture and a sentence; see `Explanation`.
+
+        Raises InputError if the data folder that the picture was added from is gone.
+        """
+        run = self._state.encoder.run
+        if run is None:
+            raise InputError("This index has an embedding model and no run: there is nothing to explain.")
+        links = self._record(id_).links
+        link = next((link for link in links if Path(link.source).is_dir()), None)
+        if link is None:
+            raise InputError(f"{id_} was added from {links[0].source}, which is no longer there: add it again.")
+        split = run.open_split(link.split, link.source)
+        rows = [row for row, known in enumerate(split.ids) if known == link.name]
+        if not rows:
+            raise InputError(f"{link.source} no longer contains {id_}: `regard index sync` updates the index.")
+        from regard.explain.explanation import Explanation
+
+        return Explanation.of(
+            run.model,
+            split.images(rows[:1]),
+            texts_of(run.model, [sentence]),
+            sentence,
+            image_id=id_,
+            classes=split.classes,
+            predicates=split.predicates,
+            against=against,
+        )
+
+    def sentences(self, count: int) -> list[str]:
+        """Return up to `count` sentences of the pictures, one per picture, spread evenly over the index."""
+        rows = np.unique(np.linspace(0, max(len(self) - 1, 0), min(count, len(self))).astype(int))
+        captions = (record.content["captions"] for record in self._state.snapshot.records(rows.tolist()))
+        return [own[0] for own in captions if own]
+
+    def info(self) -> dict[str, Any]:
+        """Return what the index contains: pictures, version, vector sets, columns and size on disk."""
+        manifest = read_manifest(self.folder)
+        size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return {
+            "folder": str(self.folder),
+            "pictures": len(self),
+            "version": self.version,
+            "using": self.name,
+            "sets": manifest["sets"],
+            "columns": self.columns(),
+            "bytes": size,
+        }
+
+    def _record(self, id_: str) -> Entry:
+        snapshot = self._state.snapshot
+        return snapshot.records([row_of(snapshot, id_)])[0]
+
+    # Changing ---------------------------------------------------------------------------------------------------------
+
+    def locked(self, wait: float = WAIT) -> AbstractContextManager[None]:
+        """Be the only writer during the block. Raises InputError if another process writes for longer than `wait`."""
+        return writing(self.folder, wait)
+
+    def add(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        split: str | None = None,
+        prefix: str = "",
+        captions: Path | None = None,
+        mirror: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> ChangeReport:
+        """Add the pictures of a data folder, or of a folder of photographs, in one transaction.
+
+        Photographs are extracted first, with the options of the run's own data. A picture that is known by its content
+        gets another id and path. A picture whose content changed under the same id of the same source is replaced.
+
+        Parameters
+        ----------
+        source
+            Data folder or folder of photographs.
+        split
+            The one split of a data folder to add. Default: all.
+        prefix
+            Put before each id, to tell apart pictures of several sources that have the same id.
+        captions
+            Table of sentences of photographs, whose other columns can be filtered by.
+        mirror
+            Also remove what this source contributed and no longer contains.
+        dry_run
+            Only report what would change.
+
+        Raises InputError if the source does not fit the index.
+        """
+        began, source = time.monotonic(), Path(source)
+        with self.locked():
+            self._state = state = self._load()
+            run, unreadable = state.encoder.run, list[str]()
+            folder = source.resolve()
+            if not is_data_folder(source):
+                folder = self._extraction_folder(source)
+                unreadable = extract_like(source, folder, run, captions=captions, device=self.device, progress=progress)
+            if run:
+                check_extraction(folder, run)
+            sources = sources_of(folder, run, split)
+            for each in sources:
+                state.encoder.check(each)
+            plan = Plan.of(state.snapshot, sources, prefix, mirror, unreadable)
+            if not (plan.is_empty or dry_run):
+                payloads = {each: Payload(each, state.snapshot.payload_types()) for each in sources}
+                types = {name: kind for payload in payloads.values() for name, kind in payload.types.items()}
+                self._store(state.name).put(plan.records(state.encoder, payloads, progress), types, plan.removed)
+            self._reopen()
+        return ChangeReport(
+            added=sum(map(len, plan.new.values())),
+            relinked=len(plan.relinked),
+            unchanged=plan.unchanged,
+            removed=len(plan.removed),
+            unreadable=unreadable,
+            version=self.version,
+            seconds=time.monotonic() - began,
+        )
+
+    def remove(self, ids: Sequence[str] = (), where: str = "") -> ChangeReport:
+        """Remove pictures by id or by a condition, in one transaction. Raises InputError if an id is unknown."""
+        began = time.monotonic()
+        with self.locked():
+            self._state = state = self._load()
+            rows = [row_of(state.snapshot, id_) for id_ in ids]
+            rows += state.snapshot.where(where).tolist() if where else []
+            keys = sorted({state.snapshot.keys[row] for row in rows})
+            if keys:
+                self._store(state.name).put((), {}, keys)
+            self._reopen()
+        return ChangeReport(removed=len(keys), version=self.version, seconds=time.monotonic() - began)
+
+    def build(self, encoder: Encoder, name: str, progress: Progress | None = None) -> ChangeReport:
+        """Encode the pictures of the set in use by another model, as a vector set `name` beside it.
+
+        What an earlier, interrupted call encoded is kept; each batch is one transaction. Raises InputError if a data
+        folder that pictures were added from is gone, or if the set `name` is in use or has another fingerprint.
+        """
+        began = time.monotonic()
+        with self.locked():
+            self._state = state = self._load()
+            manifest = read_manifest(self.folder)
+            if name == state.name:
+                raise InputError(f"The vector set {name} is in use: give another name.")
+            store, settings = self._store(name), settings_of(encoder)
+            earlier = manifest["sets"].get(name)
+            if earlier and earlier["fingerprint"] != settings["fingerprint"]:
+                raise InputError(f"The vector set {name} was made by another model: give another name.")
+            store.create(encoder.dim)
+            known = set(store.snapshot().keys)
+            missing = [row for row, key in enumerate(state.snapshot.keys) if key not in known]
+            for records in encode_again(encoder, state.snapshot, missing, progress):
+                store.put(records, state.snapshot.payload_types())
+            stale = sorted(known - set(state.snapshot.keys))
+            if stale:
+                store.put((), {}, stale)
+            manifest["sets"][name] = settings
+            write_manifest(self.folder, manifest)
+        return ChangeReport(
+            added=len(missing),
+            unchanged=len(known) - len(stale),
+            removed=len(stale),
+            version=store.snapshot().version,
+            seconds=time.monotonic() - began,
+        )
+
+    def use(self, name: str) -> None:
+        """Search with the vector set `name` from now on.
+
+        Raises InputError if it has other pictures than the set in use.
+        """
+        with self.locked():
+            manifest = read_manifest(self.folder)
+            if name not in manifest["sets"]:
+                raise InputError(f"{self.folder} has no vector set {name!r}. {nearest(name, manifest['sets'])}")
+            current, other = self._load(), self._load(name)
+            different = len(set(current.snapshot.keys) ^ set(other.snapshot.keys))
+            if different:
+                raise InputError(
+                    f"The vector set {name} differs from {current.name} in {different:,} pictures: run `regard index "
+                    f"build` with its run and its name again."
+                )
+            write_manifest(self.folder, manifest | {"using": name})
+            self._state = other
+
+    # Care -------------------------------------------------------------------------------------------------------------
+
+    def verify(self) -> list[str]:
+        """Read every row of every vector set, and return one line per fault."""
+        manifest = read_manifest(self.folder)
+        return [f"{name}: {fault}" for name in manifest["sets"] for fault in self._store(name).verify()]
+
+    def compact(self) -> None:
+        """Rewrite small files as larger ones, and delete old versions; see `IndexStore.compact`."""
+        with self.locked():
+            for name in read_manifest(self.folder)["sets"]:
+                self._store(name).compact()
+            self._reopen()
+
+    def check(self, sentences: Sequence[str], k: int = 10, progress: Progress | None = None) -> dict[int, float]:
+        """Measure and record the recall of shortlists: the percentage of the exact top `k` that each length finds.
+
+        The exact top `k` is that of all pictures, scored for each sentence. Raises InputError without sentences, and
+        for an index without a run, whose summary vectors are its scores.
+        """
+        state = self._state
+        if state.encoder.run is None:
+            raise InputError(
+                "This index has no run: it is ranked by its summary vectors, so that there is no shortlist."
+            )
+        if not sentences:
+            raise InputError("There is no sentence to measure with: expected at least one.")
+        recall = measure_recall(state.snapshot, state.encoder, sentences, k, progress)
+        with self.locked():
+            manifest = read_manifest(self.folder)
+            manifest["sets"][state.name] |= {"recall": {str(length): value for length, value in recall.items()}}
+            write_manifest(self.folder, manifest)
+        self.refresh()
+        return recall
+
+    def backup(self, target: str | os.PathLike[str]) -> None:
+        """Copy the index to the new folder `target`, as it is now. Raises InputError if `target` exists."""
+        with self.locked():
+            _copy(self.folder, Path(target))
+
+    def _reopen(self) -> None:
+        self._state = replace(self._state, snapshot=self._store(self._state.name).snapshot())
+
+    def _extraction_folder(self, photographs: Path) -> Path:
+        """The data folder of photographs that are added directly. The hash tells apart folders of the same name."""
+        hash_ = hashlib.blake2b(os.fsencode(photographs.resolve()), digest_size=4).hexdigest()
+        return self.folder.resolve() / "extracted" / f"{photographs.resolve().name}-{hash_}"
+
+
+def restore(backup: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Copy a backup to the new folder `folder`. Raises InputError if the backup is damaged or `folder` exists."""
+    if faults := Index(backup).verify():
+        raise InputError(f"{backup} has {len(faults)} faults, the first: {faults[0]}. Restore another backup.")
+    _copy(Path(backup), Path(folder))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists():
+        raise InputError(f"{target} exists: expected a new folder.")
+    with replacing(target) as temporary:
+        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(LOCK))
+
+
+def _item(record: Entry) -> Item:
+    content = record.content
+    payload = {"split": record.links[0].split, **record.payload}
+    return Item(
+        id=record.links[0].id,
+        ids=tuple(link.id for link in record.links),
+        paths=tuple(link.path for link in record.links if link.path),
+        width=record.payload.get("width"),
+        height=record.payload.get("height"),
+        boxes=content["boxes"],
+        labels=content["labels"],
+        relations=[(subject, predicate, object_) for subject, predicate, object_ in content["relations"]],
+        captions=tuple(content["captions"]),
+        payload=payload,
+    )

@@ -1,0 +1,241 @@
+"""Answer queries: a shortlist by summary vectors, and exact scores of the shortlist."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from regard.files import InputError
+from regard.search.encoder import Encoder, Queries, Stored
+from regard.search.index_store import Snapshot, row_of
+
+DEFAULT_SHORTLIST = 200
+LENGTHS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # shortlists whose recall is measured
+SCORED_AT_A_TIME = 1024  # pictures whose encodings are in memory
+ENOUGH = 99.0  # percent of the exact top 10: an automatic shortlist is the shortest one that finds as many
+
+
+@dataclass(frozen=True)
+class Query:
+    """A sentence, or a picture of the collection."""
+
+    sentence: str = ""
+    minus: str = ""  # a sentence whose score is subtracted
+    image: str = ""  # or: the id of a picture, whose summary vector is compared
+
+    @property
+    def text(self) -> str:
+        """The query in words, for people."""
+        if self.image:
+            return f"like {self.image}"
+        return f"{self.sentence} (not: {self.minus})" if self.minus else self.sentence
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One picture of an answer."""
+
+    rank: int  # from 1
+    id: str
+    score: float
+    parts: dict[str, float]  # addends of the score, by name
+    gap: bool = False  # the scores fall most after this picture
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best pictures of one query."""
+
+    query: Query
+    hits: tuple[Hit, ...]
+    candidates: int  # pictures that the filter admits
+    shortlist: int  # pictures scored exactly; 0: ranked by summary vectors alone
+    recall: float | None  # measured percentage of the exact top 10 that a shortlist of this length finds
+    version: int
+    fingerprint: str
+    seconds: dict[str, float]  # encode, shortlist, fetch, score: of all queries that were answered together
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON values."""
+        return asdict(self) | {"hits": [asdict(hit) for hit in self.hits]}
+
+    @property
+    def note(self) -> str:
+        """How the pictures were ranked, in one line."""
+        if not self.shortlist:
+            return f"{self.candidates:,} pictures ranked by summary vectors"
+        if self.shortlist >= self.candidates:
+            return f"{self.candidates:,} pictures, all scored exactly"
+        known = "not measured: `regard index check`" if self.recall is None else f"{self.recall:.1f} %"
+        return f"{self.candidates:,} pictures, shortlist {self.shortlist}: {known} of the exact top 10"
+
+
+def answer_queries(
+    snapshot: Snapshot,
+    encoder: Encoder,
+    queries: Sequence[Query],
+    *,
+    fingerprint: str,
+    recall: dict[str, float] | None = None,
+    k: int = 10,
+    shortlist: int | None = None,
+    where: str = "",
+    offset: int = 0,
+    minus_weight: float = 0.5,
+) -> list[Answer]:
+    """Return the `k` best pictures of each query, without the `offset` best ones. Sentences are encoded together.
+
+    A query by a picture ranks by the cosine of summary vectors. The score of a query with `minus` is its score minus
+    `minus_weight` times the score of that sentence.
+
+    Parameters
+    ----------
+    recall
+        Measured recall@10 of shortlists, in percent, by their length.
+    shortlist
+        Number of pictures to score exactly. None: the shortest one with a measured recall of ENOUGH percent, or
+        DEFAULT_SHORTLIST. 0: all pictures.
+    where
+        SQL condition over the columns of the payload.
+
+    Raises InputError for a `k` below 1, an empty query, an unknown picture and a wrong condition.
+    """
+    if k < 1 or offset < 0:
+        raise InputError(f"Cannot return the {k} best pictures after the first {offset}: expected k of at least 1.")
+    if shortlist is not None and shortlist < 0:
+        raise InputError(f"A shortlist of {shortlist}: expected a number of pictures, or 0 for all.")
+    for query in queries:
+        if bool(query.image) == bool(query.sentence.strip()):
+            raise InputError("A query is empty: expected a sentence or a picture, and not both.")
+    rows = snapshot.where(where) if where else np.arange(len(snapshot))
+    measured = {int(length): value for length, value in (recall or {}).items()}
+    length = _length(shortlist, measured, len(rows), offset + k)
+
+    clock = _Clock()
+    sentences = list({text: 0 for query in queries for text in (query.sentence, query.minus) if text})
+    encoded = dict(zip(sentences, encoder.encode_texts(sentences).split(), strict=True)) if sentences else {}
+    clock.lap("encode")
+    shortlists = [best_rows(snapshot, encoded[query.sentence], rows, length) for query in queries if not query.image]
+    clock.lap("shortlist")
+    needed = np.unique(np.concatenate([*shortlists, np.zeros(0, np.int64)]))
+    stored = Stored(snapshot.summaries[needed], snapshot.fetch(needed.tolist()))
+    clock.lap("fetch")
+
+    answers, remaining = [], iter(shortlists)
+    for query in queries:
+        if query.image:
+            candidates, scores = _by_picture(snapshot, query.image, rows)
+            shown = np.argsort(-scores, kind="stable")[: offset + k]
+            parts: dict[str, np.ndarray] = {}
+        else:
+            candidates = next(remaining)
+            images, minus = stored.take(np.searchsorted(needed, candidates)), encoded.get(query.minus)
+            scores = encoder.score(images, encoded[query.sentence])
+            if minus:
+                scores = scores - minus_weight * encoder.score(images, minus)
+            shown = np.argsort(-scores, kind="stable")[: offset + k]
+            parts = encoder.parts(images.take(shown), encoded[query.sentence])
+            if minus:
+                parts["not"] = -minus_weight * encoder.score(images.take(shown), minus)
+        gap = _largest_fall(scores[shown])
+        hits = [
+            Hit(at + 1, snapshot.ids[candidates[place]], float(scores[place]), _at(parts, at), at == gap)
+            for at, place in enumerate(shown.tolist())
+        ]
+        exact = 0 if query.image or not encoder.run else len(candidates)
+        answers.append(
+            Answer(
+                query,
+                tuple(hits[offset:]),
+                len(candidates) if query.image else len(rows),
+                exact,
+                measured.get(length),
+                snapshot.version,
+                fingerprint,
+                clock.seconds,
+            )
+        )
+    clock.lap("score")
+    return answers
+
+
+def _at(parts: Mapping[str, np.ndarray], place: int) -> dict[str, float]:
+    return {name: float(values[place]) for name, values in parts.items()}
+
+
+def best_rows(
+    snapshot: Snapshot, query: Queries, rows: Int[np.ndarray, " row"], count: int
+) -> Int[np.ndarray, " best"]:
+    """Return the `count` of `rows` with the largest inner products of summary vectors with one sentence, sorted."""
+    if count >= len(rows):
+        return rows
+    scores = snapshot.summaries @ query.summaries[0]
+    scores = scores if len(rows) == len(scores) else scores[rows]
+    return np.sort(rows[np.argpartition(-scores, count - 1)[:count]])
+
+
+def _by_picture(
+    snapshot: Snapshot, id_: str, rows: Int[np.ndarray, " row"]
+) -> tuple[Int[np.ndarray, " other"], Float[np.ndarray, " other"]]:
+    """The rows of other pictures, and the cosines of their summary vectors with those of one picture."""
+    own = row_of(snapshot, id_)
+    rows = rows[rows != own]
+    vectors, vector = snapshot.summaries[rows], snapshot.summaries[own]
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
+    return rows, vectors @ vector / np.maximum(lengths, 1e-12)
+
+
+def _largest_fall(scores: Float[np.ndarray, " hit"]) -> int | None:
+    """The place after which sorted scores fall most; None if they do not fall."""
+    falls = scores[:-1] - scores[1:]
+    return int(falls.argmax()) if len(falls) and falls.max() > 0 else None
+
+
+def _length(shortlist: int | None, measured: dict[int, float], candidates: int, wanted: int) -> int:
+    """The number of pictures to score exactly: at least as many as are wanted, at most the candidates."""
+    if shortlist == 0:
+        return candidates
+    if shortlist is None:
+        enough = [length for length, value in sorted(measured.items()) if value >= ENOUGH]
+        shortlist = enough[0] if enough else DEFAULT_SHORTLIST
+    return min(max(shortlist, wanted), candidates)
+
+
+class _Clock:
+    """Seconds of the stages of a search."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Entry the time since the last lap."""
+        now = time.perf_counter()
+        self.seconds[name], self._last = now - self._last, now
+
+
+def measure_recall(
+    snapshot: Snapshot,
+    encoder: Encoder,
+    sentences: Sequence[str],
+    k: int = 10,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[int, float]:
+    """Return the percentage of the exact top `k` that shortlists find, by their length, as a mean over sentences."""
+    count = len(snapshot)
+    queries = encoder.encode_texts(sentences)
+    near = np.argsort(-(queries.summaries @ snapshot.summaries.T), 1, kind="stable")
+    exact = np.empty((len(sentences), count), np.float32)
+    for rows in np.array_split(np.arange(count), max(1, count // SCORED_AT_A_TIME)):
+        images = Stored(snapshot.summaries[rows], snapshot.fetch(rows.tolist()))
+        exact[:, rows] = encoder.score_all(images, queries)
+        if progress:
+            progress(int(rows[-1]) + 1, count)
+    best = np.argsort(-exact, 1, kind="stable")[:, :k]
+    place = np.argsort(near, 1)  # of each picture in the order of summary vectors
+    ranks = np.take_along_axis(place, best, 1)
+    lengths = [length for length in LENGTHS if k <= length < count] + [count]
+    return {length: round(100 * float((ranks < length).mean()), 2) for length in lengths}
