@@ -14,7 +14,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from regard.explain.canvas import INK, draw_text, make_canvas, save_canvas
+from regard.explain.canvas import draw_text, make_canvas, save_canvas
+from regard.explain.palette import INK
 from regard.photographs import decode_photograph
 from regard.pretrained import transformers_for
 from regard.process import SharedChange

@@ -18,6 +18,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".gif",
 HEIF = (".heic", ".heif")
 MAX_PIXELS = 180_000_000  # of a decoded image; JPEGs are scaled down while they are decoded, so they may be far larger
 LIMIT = f"expected at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
+DRAWN_SIDE = 1440  # pixels of the longer side of a photograph that is drawn; larger ones are scaled down
 ORIENTATION = 0x0112  # EXIF tags
 EXIF_FOLDER, TIME_TAKEN = 0x8769, 0x9003
 
@@ -57,6 +58,20 @@ def _walk(folder: Path, prefix: str, parents: frozenset[str]) -> Iterator[str]:
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", parents | {real})
         elif entry.name.lower().endswith(SUFFIXES):
             yield prefix + entry.name
+
+
+def load_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
+    """Read a photograph upright, scaled to DRAWN_SIDE, if a path is given; return an image or None unchanged.
+
+    Raises InputError if it cannot be read.
+    """
+    if not isinstance(photograph, str | os.PathLike):
+        return photograph
+    try:
+        data = Path(photograph).read_bytes()
+    except OSError as error:
+        raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
+    return decode_photograph(f"The photograph {photograph}", data, DRAWN_SIDE)[0]
 
 
 def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[int, int]]:

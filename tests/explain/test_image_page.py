@@ -8,8 +8,8 @@ from test_graph_layout import overlaps
 from commands import contents, refused, regard
 from regard.data import Split
 from regard.explain import ImageContents, draw_image
-from regard.explain.canvas import COLOURS
 from regard.explain.image_page import region_graph
+from regard.explain.palette import COLOURS
 
 
 def test_a_region_has_one_colour_in_the_photograph_the_graph_and_the_sentence(data, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from regard.batch import Images, Texts
 from regard.files import InputError
@@ -20,6 +21,7 @@ class MatchedRelation:
     text_relation: tuple[str, str, str]  # words; "" if there is none
     image_relation: tuple[str, str, str]  # the regions as number and class name
     score: float
+    regions: tuple[int, int]  # subject and object of the image's relation
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Alignment:
     labels: tuple[str, ...]  # class name of each region; "" if it has none
     score: float
     relations: tuple[MatchedRelation, ...] = ()  # only of a model that matches relations
+    # The weight of each region in what each word takes from the image; only of a model whose words take context
+    context: Float[np.ndarray, "region word"] | None = None
 
     @classmethod
     def of(
@@ -56,26 +60,37 @@ class Alignment:
             image = model.encode_images(images.to(weight.device).to(weight.dtype))
             text = model.encode_texts(texts.to(weight.device))
             score = float(model.score(image, text))
-            weights = model.align(image, text)[0, 0].float().cpu()
+            weights = model.align(image, text)
             relations = model.align_relations(image, text)
+            context = model.word_context(image, text)
 
         words = model.tokenizer.words(caption)
         columns = [column for column, word in enumerate(words) if word not in (START, END)]
         is_real = images.mask[0].cpu()
         numbers = [] if images.labels is None else images.labels[0][is_real].tolist()
+
+        def of_pair(weights: Tensor) -> np.ndarray:
+            return weights[0, 0].float().cpu()[is_real][:, columns].numpy()
+
         labels = tuple(_name_of(classes, number) for number in numbers) or ("",) * int(is_real.sum())
         return cls(
             words=tuple(words[column] for column in columns),
-            weights=weights[is_real][:, columns].numpy(),
+            weights=of_pair(weights),
             boxes=None if images.boxes is None else images.boxes[0][is_real].float().cpu().numpy(),
             labels=labels,
             score=score,
             relations=() if relations is None else match_relations(relations, words, labels, predicates),
+            context=None if context is None else of_pair(context),
         )
 
     def best_regions(self) -> Int[np.ndarray, " word"]:
         """Return the region with the largest weight for each word; -1 if no region has a positive weight."""
-        return np.where(self.weights.max(0) > 0, self.weights.argmax(0), -1)
+        return largest(self.weights)
+
+
+def largest(weights: Float[np.ndarray, "region word"]) -> Int[np.ndarray, " word"]:
+    """Return the region with the largest weight for each word; -1 if no region has a positive weight."""
+    return np.where(weights.max(0) > 0, weights.argmax(0), -1)
 
 
 def match_relations(
@@ -94,10 +109,24 @@ def match_relations(
         score, best = alignment.similarity[0, 0, :, number].masked_fill(~in_image, float("-inf")).max(0)
         ends = [words[word] if word >= 0 else "" for word in alignment.text_ends[0, number].tolist()]
         subject, predicate, object_ = alignment.image_ends[0, int(best)].tolist()
-        first, second = (f"{region} {labels[region]}".strip() for region in (subject, object_))
-        image_relation = (first, _name_of(predicates, predicate), second)
-        matched.append(MatchedRelation((ends[0], ends[1], ends[2]), image_relation, float(score)))
+        image_relation = name_relation((subject, predicate, object_), labels, predicates)
+        matched.append(MatchedRelation((ends[0], ends[1], ends[2]), image_relation, float(score), (subject, object_)))
     return tuple(matched)
+
+
+def name_relation(
+    relation: tuple[int, int, int], labels: Sequence[str], predicates: Sequence[str]
+) -> tuple[str, str, str]:
+    """Return the names of a subject region, a predicate and an object region; regions as number and class name."""
+    subject, predicate, object_ = relation
+    first, second = (f"{region} {labels[region]}".strip() for region in (subject, object_))
+    return first, _name_of(predicates, predicate), second
+
+
+def arrow_name(relation: tuple[str, str, str]) -> str:
+    """Return the names of a relation in one line; a dot stands for an absent word."""
+    subject, predicate, object_ = relation
+    return f"{subject or '·'} –{predicate or ' '}→ {object_ or '·'}"
 
 
 def _name_of(names: Sequence[str], number: int) -> str:

@@ -5,7 +5,6 @@ get a colour each, shared by their box, their row of the heat map and their word
 """
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,39 +12,25 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from regard.explain.alignment import Alignment
+from regard.explain.alignment import Alignment, arrow_name
 from regard.explain.canvas import (
-    COLOURS,
     GAP,
-    INK,
     MARGIN,
     PANEL,
-    PAPER,
-    PLAIN,
-    MarkedRegion,
     break_lines,
     draw_regions,
     draw_text,
-    load_photograph,
     make_canvas,
     save_canvas,
     text_size,
     tint,
 )
+from regard.explain.palette import INK, PAPER, PLAIN, MarkedRegion, MatchedRegion, matched_regions, region_tag
+from regard.photographs import load_photograph
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
-# Words that a tag leaves out. As one string, they are easier to read than as a list.
-SMALL_WORDS = {*"a an the and or of in on at to by with for from is are as it its his her their".split()}  # noqa: SIM905
+WORD_FONT = 15.0  # points
 LINE_HEIGHT, RELATION_HEIGHT = 0.42, 0.3  # inches: a line of the sentence, of the relations
-
-
-@dataclass(frozen=True)
-class MatchedRegion:
-    """A region that is the best match of at least one word."""
-
-    region: int
-    words: list[int]
-    colour: str
 
 
 def draw_alignment(
@@ -70,9 +55,9 @@ def draw_alignment(
         image_width, image_height = min(PANEL, PANEL * aspect), min(PANEL, PANEL / aspect)
     heat = HeatMap(alignment, matched)
     width = 2 * MARGIN + image_width + (GAP if image_width else 0) + heat.width
-    lines = break_lines([text_size(word, 15.0)[0] + 0.3 for word in alignment.words], width - 2 * MARGIN)
+    lines = break_lines([text_size(word, WORD_FONT)[0] + 0.3 for word in alignment.words], width - 2 * MARGIN)
     relations = [
-        f"{_arrow(each.text_relation)}      {_arrow(each.image_relation)}      {each.score:.2f}"
+        f"{arrow_name(each.text_relation)}      {arrow_name(each.image_relation)}      {each.score:.2f}"
         for each in alignment.relations
     ]
     body = max(image_height, heat.height)
@@ -93,29 +78,6 @@ def draw_alignment(
     note = "each word has the colour of its best-matching region"
     draw_text(axes, MARGIN, height - MARGIN, f"score {alignment.score:.3f}   {note}", 9.0, PLAIN, va="bottom")
     save_canvas(axes, path)
-
-
-def matched_regions(alignment: Alignment) -> list[MatchedRegion]:
-    """Return the regions that are the best match of a word, those with the most weight first.
-
-    If there are more regions than colours, the last ones are gray.
-    """
-    best = alignment.best_regions()
-    words_of = {region: np.flatnonzero(best == region).tolist() for region in np.unique(best[best >= 0]).tolist()}
-    order = sorted(words_of, key=lambda region: -alignment.weights[region, words_of[region]].sum())
-    colours = [*COLOURS, *[PLAIN] * len(order)]
-    return [MatchedRegion(region, words_of[region], colour) for region, colour in zip(order, colours, strict=False)]
-
-
-def region_tag(alignment: Alignment, matched: MatchedRegion) -> str:
-    """Return the region's number and its three words of most weight, in the order of the sentence.
-
-    Small words are left out unless there are no others.
-    """
-    weights, words = alignment.weights[matched.region], alignment.words
-    candidates = [word for word in matched.words if words[word] not in SMALL_WORDS] or matched.words
-    best = sorted(candidates, key=lambda word: -weights[word])[:3]
-    return f"{matched.region}  " + " ".join(words[word] for word in sorted(best)) + " …" * (len(candidates) > 3)
 
 
 class HeatMap:
@@ -169,19 +131,25 @@ def _draw_words(
 ) -> None:
     """Draw the words on chips in the colours of their regions. The weight gives the strength of the colour."""
     colour_of = {word: each.colour for each in matched for word in each.words}
-    highest = alignment.weights.max(initial=1e-9)
     for number, line in enumerate(lines):
         y = top + (number + 0.5) * LINE_HEIGHT
         for word, x in line:
-            strength = float(alignment.weights[:, word].max().clip(0) / highest)
-            colour = tint(colour_of.get(word, PAPER), 0.25 + 0.75 * strength if word in colour_of else 1.0)
-            width = text_size(alignment.words[word], 15.0)[0]
-            chip = FancyBboxPatch((MARGIN + x + 0.1, y - 0.12), width + 0.04, 0.24, "round,pad=0.06", fc=colour, lw=0)
-            axes.add_patch(chip)
-            is_dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.6
-            draw_text(axes, MARGIN + x + 0.12, y, alignment.words[word], 15.0, "white" if is_dark else INK)
+            colour = word_colour(alignment, word, colour_of.get(word))
+            draw_word(axes, MARGIN + x + 0.12, y, alignment.words[word], colour)
 
 
-def _arrow(relation: tuple[str, str, str]) -> str:
-    subject, predicate, object_ = relation
-    return f"{subject or '·'} –{predicate or ' '}→ {object_ or '·'}"
+def word_colour(alignment: Alignment, word: int, colour: str | None) -> tuple[float, float, float]:
+    """Return the colour of a word's chip: that of its region, paler for a smaller weight; without a region, gray."""
+    if colour is None:
+        return tint(PAPER, 1.0)
+    strength = alignment.weights[:, word].max().clip(0) / alignment.weights.max(initial=1e-9)
+    return tint(colour, 0.25 + 0.75 * float(strength))
+
+
+def draw_word(axes: Axes, left: float, middle: float, word: str, colour: tuple[float, float, float]) -> None:
+    """Draw a word on a chip of this colour."""
+    width = text_size(word, WORD_FONT)[0]
+    chip = FancyBboxPatch((left - 0.02, middle - 0.12), width + 0.04, 0.24, "round,pad=0.06", fc=colour, lw=0)
+    axes.add_patch(chip)
+    is_dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.6
+    draw_text(axes, left, middle, word, WORD_FONT, "white" if is_dark else INK)

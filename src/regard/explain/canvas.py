@@ -1,11 +1,9 @@
-"""What all pictures share: a canvas measured in inches, colours, text, and photographs with boxes and tags."""
+"""What all pictures share: a canvas measured in inches, text, and photographs with boxes and tags."""
 
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,42 +16,16 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from regard import photographs
+from regard.explain.palette import PAPER, MarkedRegion
 from regard.files import InputError, replacing
 
-COLOURS = ("#d1495b", "#2176ae", "#2f9e5b", "#e59500", "#7b4bb3", "#12a5a0", "#a0522d", "#d265a6", "#6b7f1e", "#3d4fc4")
-PLAIN, INK, PAPER = "#8d8d8d", "#22252a", "#efede7"  # of secondary text, of text, of a panel without a photograph
 DPI = 120
 PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length and position
-MAX_SIDE = round(2 * PANEL * DPI)  # pixels of a photograph's longer side; larger ones are scaled down
 MAX_PIXELS = 2**16 - 1  # the widest and the highest picture that matplotlib draws
 
 BOXES = "□?"  # the first that the font has stands for a character that it lacks
 
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-@dataclass(frozen=True)
-class MarkedRegion:
-    """A region whose box is drawn in a colour, with a tag."""
-
-    region: int
-    colour: str
-    tag: str
-
-
-def load_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
-    """Read a photograph upright if a path is given; return an image or None unchanged.
-
-    Raises InputError if it cannot be read.
-    """
-    if not isinstance(photograph, str | os.PathLike):
-        return photograph
-    try:
-        data = Path(photograph).read_bytes()
-    except OSError as error:
-        raise InputError(f"The photograph {photograph} cannot be read: {error}.") from error
-    return photographs.decode_photograph(f"The photograph {photograph}", data, MAX_SIDE)[0]
 
 
 def make_canvas(width: float, height: float) -> Axes:

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 
-from regard.explain.canvas import INK, draw_text, text_size, tint
+from regard.explain.canvas import draw_text, text_size, tint
+from regard.explain.palette import INK
 
 NODE_FONT, SMALL_FONT = 10.0, 8.5  # points; the small font is for chips and the names of arrows
 # Inches, as every length here.

@@ -16,10 +16,9 @@ from regard.batch import Images
 from regard.boxes import RELATION_CLASSES, iou, relation_classes
 from regard.data.layout import check_splits, extraction_of
 from regard.data.split import Split
-from regard.explain.canvas import load_photograph
 from regard.explain.disjoint_sets import DisjointSets
 from regard.files import InputError, nearest
-from regard.photographs import SUFFIXES
+from regard.photographs import SUFFIXES, load_photograph
 from regard.words.parser import Parse, own_parser
 
 MAX_DEGREE = 2  # relations per region, if not all relations are shown
@@ -140,9 +139,19 @@ def find_image(folder: str | os.PathLike[str], image_id: str, split: str | None 
         names = " and ".join(each.name for each, _ in matches)
         raise InputError(f"{image_id} is in {names} of {folder}: choose one with --split.")
     where = f"{folder} {split}" if split else str(folder)
-    raise InputError(
-        f"{where} has no image {image_id!r}. {nearest(image_id, (name for _, ids in ids_of_splits for name in ids))}"
-    )
+    raise _unknown(image_id, where, (name for _, ids in ids_of_splits for name in ids))
+
+
+def find_row(split: Split, image_id: str) -> int:
+    """Return the row of an image. Raises InputError if the split does not contain it."""
+    ids = list(split.ids)
+    if image_id not in ids:
+        raise _unknown(image_id, f"{split.folder} {split.name}", ids)
+    return ids.index(image_id)
+
+
+def _unknown(image_id: str, where: str, ids: Iterable[str]) -> InputError:
+    return InputError(f"{where} has no image {image_id!r}. {nearest(image_id, ids)}")
 
 
 def find_photograph(split: Split, row: int, folder: str | os.PathLike[str] | None = None) -> Path | None:

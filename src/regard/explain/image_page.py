@@ -7,23 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from regard.explain.canvas import (
-    COLOURS,
-    GAP,
-    INK,
-    MARGIN,
-    PANEL,
-    PAPER,
-    PLAIN,
-    MarkedRegion,
-    draw_regions,
-    draw_text,
-    make_canvas,
-    save_canvas,
-)
+from regard.explain.canvas import GAP, MARGIN, PANEL, draw_regions, draw_text, make_canvas, save_canvas
 from regard.explain.graph_drawing import Arrow, GraphDrawing, Node, draw_graph, shorten
 from regard.explain.graph_layout import lay_out_near
 from regard.explain.image_contents import ImageContents
+from regard.explain.palette import COLOURS, INK, PAPER, PLAIN, MarkedRegion
 from regard.explain.sentence_graphs import SentenceBlock
 
 MAX_TAGS = 20  # if more regions are shown, their tags are numbers without class names

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from regard.explain.canvas import INK, MARGIN, PLAIN, draw_text, make_canvas, save_canvas, text_size
+from regard.explain.canvas import MARGIN, draw_text, make_canvas, save_canvas, text_size
 from regard.explain.graph_drawing import SLATE, Arrow, GraphDrawing, Node, draw_graph, shorten
 from regard.explain.graph_layout import lay_out_columns
+from regard.explain.palette import INK, PLAIN
 from regard.words.parser import ATTRIBUTE, OBJECT, SUBJECT, Parse
 
 FONT, LINE_HEIGHT = 11.0, 0.23  # of the sentence above its graph: points, inches

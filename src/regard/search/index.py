@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from regard.explain.explanation import Explanation
 from regard.files import InputError, nearest, replacing
 from regard.relations.from_sentences import texts_of
 from regard.search.encoder import Encoder
@@ -191,7 +192,7 @@ class Index:
         """Return the columns to filter by, and their types: integer, number, text, or texts (a list)."""
         return {"id": "text", "split": "text", **self._state.snapshot.payload_types()}
 
-    def explain(self, id_: str, sentence: str, against: str | None = None) -> "Explanation":
+    def explain(self, id_: str, sentence: str, against: str | None = None) -> Explanation:
         """Explain the score of a picture and a sentence; see `Explanation`.
 
         Raises InputError if the data folder that the picture was added from is gone.
@@ -207,8 +208,6 @@ class Index:
         rows = [row for row, known in enumerate(split.ids) if known == link.name]
         if not rows:
             raise InputError(f"{link.source} no longer contains {id_}: `regard index sync` updates the index.")
-        from regard.explain.explanation import Explanation
-
         return Explanation.of(
             run.model,
             split.images(rows[:1]),
