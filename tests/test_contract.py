@@ -356,6 +356,25 @@ def test_12_the_order_of_regions_does_not_matter(name, options):
     torch.testing.assert_close(model.align(again, sentences), aligned, **made.EXACT)
 
 
+@every_model
+@torch.no_grad()
+def test_13_the_parts_of_the_score_sum_to_it(name, options):
+    """From whole encodings and from what `score` reads of them. What a score would be without something is no part."""
+    model, images, texts = made.exact(name, options)
+    encoded, sentences = model.encode_images(images), model.encode_texts(texts)
+    scores = model.score(encoded, sentences)
+    for pair in ((encoded, sentences), (model.for_scoring(encoded), model.for_scoring(sentences))):
+        torch.testing.assert_close(sum(model.score_parts(*pair).values()), scores, **made.EXACT)
+    for other in model.scores_without(encoded, sentences).values():
+        assert other.isfinite().all()
+        assert (other - scores).abs().max() > 1e-6
+    context = model.word_context(encoded, sentences)
+    if context is not None:
+        real = sentences.mask.to(context.dtype).expand(len(images), -1, -1)
+        torch.testing.assert_close(context.sum(2), real, **made.EXACT)
+        assert (context.transpose(1, 2)[~encoded.mask] == 0).all()
+
+
 def test_one_image_and_one_word_is_a_pair():
     """A `squeeze` without an axis, common in the authors' code, fails here."""
     for name in MODELS:

@@ -77,6 +77,13 @@ class Matcher(nn.Module, ABC):
         """
         return {"local": self.score(images, texts)}
 
+    def scores_without(self, images: Any, texts: Any) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the scores if one kind of evidence is left out, by its name; in eval mode only.
+
+        It is for scores that are no sum: their differences from `score` are not addends. By default there is none.
+        """
+        return {}
+
     def for_scoring(self, encoding: Any) -> Any:
         """Return the part of an encoding that `score` reads. `score` accepts this part and the whole encoding.
 
@@ -87,6 +94,13 @@ class Matcher(nn.Module, ABC):
     @abstractmethod
     def align(self, images: Any, texts: Any) -> Float[Tensor, "image text region word"]:
         """Return how much each region matches each word, computed by the inner functions of `score`; 0 on padding."""
+
+    def word_context(self, images: Any, texts: Any) -> Float[Tensor, "image text region word"] | None:
+        """Return the weight of each region in the context that each word takes from the image; 0 on padding.
+
+        None if the words of the model take no context from the image.
+        """
+        return None
 
     def align_relations(self, images: Any, texts: Any) -> RelationAlignment | None:
         """Return how well each two relations match, or None if the model does not match relations."""

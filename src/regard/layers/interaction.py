@@ -4,6 +4,7 @@ Equation numbers are those of docs/models/cmsei.md.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -55,12 +56,19 @@ class Interaction(nn.Module):
             self.sentences = Branch(dim, attends, options.word_temperature, options.word_image, options.gate)
 
     def forward(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
-        scores = []
+        return reduce(torch.add, self.parts(images, texts).values())
+
+    def parts(self, images: Pooled, texts: Pooled) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the addends of the score: each branch, by the side that it refines, and the global vectors."""
+        parts = {}
         if self.regions is not None:
-            scores.append(self.regions(context=texts, queries=images).T)  # eq. 9
+            parts["regions"] = self.regions(context=texts, queries=images).T  # eq. 9
         if self.sentences is not None:
-            scores.append(self.sentences(context=images, queries=texts))  # eq. 10
-        return sum(scores) / len(scores) + self.options.global_weight * inner(images.pooled, texts.pooled)  # eq. 11
+            parts["words"] = self.sentences(context=images, queries=texts)  # eq. 10
+        parts = {name: part / len(parts) for name, part in parts.items()}  # eq. 11
+        if self.options.global_weight:
+            parts["global"] = self.options.global_weight * inner(images.pooled, texts.pooled)
+        return parts
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """Return the attention of words over regions if that branch exists, otherwise of regions over words."""

@@ -5,6 +5,7 @@ word and its attended vector. Masks mark the real nodes. Equation numbers are th
 """
 
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -190,7 +191,20 @@ class Heads(nn.ModuleList):
     def forward(
         self, nodes: Float[Tensor, "*pair node dim"], mask: Bool[Tensor, "*pair node"]
     ) -> Float[Tensor, " *pair"]:
-        return torch.stack([head(nodes, mask) for head in self]).mean(0)
+        return reduce(torch.add, self.parts(nodes, mask).values())
+
+    def parts(
+        self, nodes: Float[Tensor, "*pair node dim"], mask: Bool[Tensor, "*pair node"]
+    ) -> dict[str, Float[Tensor, " *pair"]]:
+        """Return the addends of the score: that of each head, by its name, divided by their number."""
+        return {str(head.name): head(nodes, mask) / len(self) for head in self}
+
+    def scores_without(
+        self, nodes: Float[Tensor, "*pair node dim"], mask: Bool[Tensor, "*pair node"]
+    ) -> dict[str, Float[Tensor, " *pair"]]:
+        """Return the score without the global node, which is node 0, and the score without the local nodes."""
+        is_global = torch.arange(mask.shape[-1], device=mask.device) == 0
+        return {"global": self(nodes, mask & ~is_global), "local": self(nodes, mask & is_global)}
 
     @property
     def norm(self) -> MaskedBatchNorm | None:
@@ -208,6 +222,7 @@ class Head(nn.Module):
             "saf": lambda: SimilarityFiltration(dim),
             "mean": MeanNode,
         }
+        self.name = {"sgr": "reasoning", "saf": "filtration", "mean": "mean"}[kind]
         self.gather = kinds[kind]()
         self.weigh = nn.Linear(dim, 1)
         xavier(self.weigh)

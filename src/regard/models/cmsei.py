@@ -64,6 +64,10 @@ class CMSEI(Matcher):
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.interaction(images, texts)  # eq. 6-11
 
+    def score_parts(self, images: Pooled, texts: Pooled) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the mean of the two branches as `regions` and `words`, the side that is refined, and `global`."""
+        return self.interaction.parts(images, texts)
+
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         return self.interaction.align(images, texts)
 

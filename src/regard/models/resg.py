@@ -17,6 +17,7 @@ Differences from SGM
 """
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -154,11 +155,16 @@ class ReSG(Matcher):
         return self._graph(self.text_context(words, near, related), related, self.pool_text)  # eq. 6
 
     def score(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text"]:
-        scores = best_matches(images, texts, self.config.direction)  # eq. 9
+        return reduce(torch.add, self.score_parts(images, texts).values())  # eq. 10
+
+    def score_parts(self, images: ReSGGraph, texts: ReSGGraph) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the matches of regions and words, those of relations, and the weighted cosine of the whole graphs."""
+        parts = {"local": best_matches(images, texts, self.config.direction)}  # eq. 9
         if self.related:
             of_relations = best_matches(images.relation_nodes(), texts.relation_nodes(), self.config.direction)  # eq. 9
-            scores = scores + self.config.relation_weight * of_relations
-        return scores + self.config.global_weight * inner(images.pooled, texts.pooled)  # eq. 10
+            parts["relations"] = self.config.relation_weight * of_relations
+        parts["global"] = self.config.global_weight * inner(images.pooled, texts.pooled)
+        return parts
 
     def align(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text region word"]:
         """Return the cosine of each region's concept and each word. The score takes the largest of these."""

@@ -70,6 +70,16 @@ class SGRAF(Matcher):
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.heads(*self._nodes(images, texts))  # eq. 10
 
+    def score_parts(self, images: Pooled, texts: Pooled) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the scores of the heads. The nodes of a head are no addends: see `scores_without`."""
+        return self.heads.parts(*self._nodes(images, texts))
+
+    def scores_without(self, images: Pooled, texts: Pooled) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the scores without the `global` node and without the `local` nodes, if there are both."""
+        if self.whole is None or self.local is None:
+            return {}
+        return self.heads.scores_without(*self._nodes(images, texts))
+
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """Return the attention of words over regions (eq. 3), whether or not the local nodes are scored."""
         return self._weights(images, texts).masked_fill(~texts.mask.T, 0).permute(0, 3, 1, 2)

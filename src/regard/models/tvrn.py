@@ -172,6 +172,28 @@ class TVRN(Matcher):
         return TVRNTexts(content.vectors, words.mask, refined, context, state, *(noise or (None, None)))
 
     def score(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text"]:
+        return self.heads(*self._nodes(images, texts))  # eq. 14-15
+
+    def score_parts(self, images: TVRNImages, texts: TVRNTexts) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the scores of the heads. The nodes of a head are no addends: see `scores_without`."""
+        return self.heads.parts(*self._nodes(images, texts))
+
+    def scores_without(self, images: TVRNImages, texts: TVRNTexts) -> dict[str, Float[Tensor, "image text"]]:
+        """Return the scores without the `global` node, without the `local` nodes, and without `context`.
+
+        Each is present if the model has it. Without context, words are not expanded with what they attend to.
+        """
+        scores = {}
+        if self.whole is not None and self.local is not None:
+            scores = self.heads.scores_without(*self._nodes(images, texts))
+        if texts.context is not None:
+            scores["context"] = self.score(images, replace(texts, context=None))
+        return scores
+
+    def _nodes(
+        self, images: TVRNImages, texts: TVRNTexts
+    ) -> tuple[Float[Tensor, "image text node similarity"], Bool[Tensor, "image text node"]]:
+        """The similarity vectors of each pair, the global one first, and their mask."""
         words, mask = self._refined(images, texts)
         nodes, real = [], []
         if self.whole is not None and self.text_pool is not None and images.pooled is not None:
@@ -189,8 +211,7 @@ class TVRN(Matcher):
                 local = local * gate[..., None]
             nodes.append(local)
             real.append(mask)
-        vectors, are_real = torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
-        return self.heads(vectors, are_real)  # eq. 14-15
+        return torch.cat(nodes, 2), torch.cat(real, 1).expand(len(images), -1, -1)
 
     def align(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text region word"]:
         """Return the weight of each region for each word: the sum over the region's content and context.
@@ -202,6 +223,11 @@ class TVRN(Matcher):
         by_region = weights.unflatten(1, images.unified.shape[1:3]).sum(2)
         by_word = by_region.unflatten(2, (-1, texts.mask.shape[1])).mean(2)
         return by_word.permute(0, 3, 1, 2)
+
+    def word_context(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image text region word"] | None:
+        """Return the weight of each region in what each word is expanded with (eq. 7)."""
+        weights = self._context_weights(images, texts)
+        return None if weights is None else weights.masked_fill(~texts.mask.T, 0).permute(0, 3, 1, 2)
 
     @property
     def pair_norm(self) -> MaskedBatchNorm | None:
@@ -215,12 +241,18 @@ class TVRN(Matcher):
     ) -> tuple[Float[Tensor, "#image text word dim"], Bool[Tensor, "text word"]]:
         """The refined words: first those of the sentence, then, for each image, what each word attends to in it."""
         words = (texts.vectors if texts.refined is None else texts.refined)[None]
-        if self.attend is None or texts.context is None:
+        weights = self._context_weights(images, texts)
+        if weights is None:
             return words, texts.mask
-        weights = self.attend.between(images, Fragments(texts.context, texts.mask))  # eq. 7
         expanded = self.read_words.pairs(weights, images.vectors, texts)  # eq. 7-8
         words = words.to(expanded.dtype).expand(len(images), -1, -1, -1)  # bfloat16 under autocast
         return torch.cat([words, expanded], 2), on_both(lambda t: t.repeat(1, 2), texts.mask)
+
+    def _context_weights(self, images: TVRNImages, texts: TVRNTexts) -> Float[Tensor, "image region word text"] | None:
+        """What each word attends to in each image (eq. 7); None if words are not expanded."""
+        if self.attend is None or texts.context is None:
+            return None
+        return self.attend.between(images, Fragments(texts.context, texts.mask))
 
     def _weights(
         self, images: TVRNImages, words: Float[Tensor, "#image text word dim"], mask: Bool[Tensor, "text word"]

@@ -56,6 +56,9 @@ class VSEInfinity(Matcher):
     def score(self, images: Pooled | Vectors, texts: Pooled | Vectors) -> Float[Tensor, "image text"]:
         return inner(images.summary(), texts.summary())  # eq. 4
 
+    def score_parts(self, images: Pooled | Vectors, texts: Pooled | Vectors) -> dict[str, Float[Tensor, "image text"]]:
+        return {"global": self.score(images, texts)}
+
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """Return the cosine of each region and word, for illustration: the model scores pooled vectors."""
         return torch.einsum("ird,twd->itrw", unit(images.vectors), unit(texts.vectors))
