@@ -24,7 +24,7 @@ import numpy as np
 from regard.explain.explanation import Explanation
 from regard.files import InputError, nearest, replacing
 from regard.relations.from_sentences import texts_of
-from regard.search.encoder import Encoder
+from regard.search.encoder import Encoder, Shortlist
 from regard.search.entries import Entry
 from regard.search.index_store import LanceStore, Snapshot, row_of
 from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
@@ -81,12 +81,22 @@ class _State:
 class Index:
     """A collection on disk. Opening reads the summary vectors into memory; several threads may search at once."""
 
-    def __init__(self, folder: str | os.PathLike[str], *, run: Path | None = None, device: str = "cpu") -> None:
-        """Open an index. `run` replaces the recorded folder of the run, which may have been moved.
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        run: Path | None = None,
+        first: Shortlist | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Open an index.
+
+        `run` replaces the recorded folder of the run, which may have been moved. `first` is the first stage of an index
+        that was made with one of the user's own, such as OwnVectors.
 
         Raises InputError if the folder is not an index, or if the run is gone or has another fingerprint.
         """
-        self.folder, self.device, self._run = Path(folder), device, run
+        self.folder, self.device, self._run, self._first = Path(folder), device, run, first
         self._state = self._load()
 
     @classmethod
@@ -99,7 +109,7 @@ class Index:
         folder.mkdir(parents=True, exist_ok=True)
         LanceStore(folder / "store", FIRST).create(encoder.dim)
         write_manifest(folder, {"format": FORMAT, "using": FIRST, "sets": {FIRST: settings_of(encoder)}})
-        return cls(folder, device=device)
+        return cls(folder, first=encoder.first, device=device)
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -107,7 +117,7 @@ class Index:
         manifest = read_manifest(self.folder)
         name = name or manifest["using"]
         entry = manifest["sets"][name]
-        encoder = encoder_of(entry, self._run, self.device)
+        encoder = encoder_of(entry, self.device, self._run, self._first)
         return _State(name, entry, self._store(name).snapshot(), encoder)
 
     def _store(self, name: str) -> LanceStore:

@@ -11,6 +11,7 @@ from regard.encode import batch_rows
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.fusion import Fusion
 from regard.files import InputError
+from regard.search.embedding import Embedding
 from regard.search.encoder import Encoder, RunShortlist, Shortlist
 from regard.search.source import Source
 from regard.training.trained_run import RECIPE, TrainedRun
@@ -22,7 +23,7 @@ def settings_of(encoder: Encoder) -> dict[str, Any]:
     if isinstance(encoder.first, RunShortlist):
         first = {"runs": [str(run.folder.resolve()) for run in encoder.first.runs]}
     elif encoder.first:
-        first = {"embedding": encoder.first.name}
+        first = {"embedding" if isinstance(encoder.first, Embedding) else "own": encoder.first.name}
     return {
         "run": str(encoder.run.folder.resolve()) if encoder.run else None,
         "model": encoder.run.recipe.model if encoder.run else None,
@@ -32,20 +33,25 @@ def settings_of(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def encoder_of(settings: dict[str, Any], run: Path | None, device: str) -> Encoder:
+def encoder_of(
+    settings: dict[str, Any], device: str, run: Path | None = None, own_first: Shortlist | None = None
+) -> Encoder:
     """Return the encoder of a vector set. `run` replaces the recorded folder of its run.
 
-    Raises InputError if a run is gone, or if the fingerprint is not the recorded one.
+    `own_first` is the first stage of a vector set that has neither runs nor an embedding model there. Raises InputError
+    if a run is gone, or if the fingerprint is not the recorded one.
     """
     folder = run or settings["run"]
     trained = _trained(folder, device) if folder else None
-    first: Shortlist | None = None
-    if settings["first"]:
-        runs = settings["first"].get("runs")
-        if not runs:
-            first = _embedding(settings["first"]["embedding"], device)
-        else:
-            first = RunShortlist([_trained(each, device) for each in runs])
+    described, first = settings["first"] or {}, own_first
+    if "runs" in described:
+        first = RunShortlist([_trained(each, device) for each in described["runs"]])
+    elif "embedding" in described:
+        first = Embedding(described["embedding"], device)
+    elif "own" in described and first is None:
+        raise InputError(
+            f"This index was made with {described['own']}: open it in Python with Index(folder, first=...)."
+        )
     encoder = Encoder(trained, first, Fusion.of_dict(settings["fusion"]) if settings["fusion"] else None)
     if encoder.fingerprint != settings["fingerprint"]:
         raise InputError(
@@ -67,14 +73,14 @@ def encoder_named(
     if not _is_run(name):
         if first:
             raise InputError(f"{name} is not a run, so that --first cannot be combined with it.")
-        return Encoder(None, _embedding(name, device))
+        return Encoder(None, Embedding(name, device))
     run = TrainedRun(name, device)
     if not first:
         return Encoder(run)
     if all(map(_is_run, first)):
         stage: Shortlist = RunShortlist([TrainedRun(each, device) for each in first])
     elif len(first) == 1:
-        stage = _embedding(first[0], device)
+        stage = Embedding(first[0], device)
     else:
         raise InputError(f"--first {' '.join(first)}: expected runs, or one embedding model.")
     source = Source(Path(validate_on or run.data), "dev", run)
@@ -111,12 +117,6 @@ def check_sentences_of(index: Any, count: int, path: Path | None) -> list[str]:
 
 def _is_run(name: str) -> bool:
     return (Path(name) / RECIPE).is_file()
-
-
-def _embedding(name: str, device: str) -> Shortlist:
-    from regard.search.embedding import Embedding
-
-    return Embedding(name, device)
 
 
 def _trained(folder: str | Path, device: str) -> TrainedRun:
