@@ -332,3 +332,32 @@ def test_bad_queries(index):
             index.search(queries, **options)
     assert len(index.search(["w1"], k=10**6)[0].hits) == 24
     assert index.search(["w1 " * 10_000, "🐕🐎", "一只狗"], k=1)[0].hits
+
+
+def test_sentences_of_a_picture(collection, tmp_path):
+    run = TrainedRun(collection / "cmsei")
+    index = Index.create(tmp_path / "index", Encoder(run))
+    with pytest.raises(InputError, match="has no sentences"):
+        index.sentences_of("dev1")
+    index.add(collection / "data", split="dev", texts=True)
+    split = run.open_split("dev")
+    with torch.no_grad():
+        images, texts = (side.to(torch.float16) for side in encode(run.model, split))
+        scores = score_all(run.model, images, texts).numpy()
+    found = Index(index.folder).sentences_of("dev5", k=24, shortlist=0)
+    best = {}
+    for text, sentence in enumerate(split.captions):
+        best.setdefault(sentence, float(scores[5, text]))
+    assert dict(found) == pytest.approx(best, abs=1e-5)
+    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+    assert index.sentences_of("dev5", k=2, shortlist=5)[0][1] <= found[0][1] + 1e-6
+    index.add(collection / "data", split="dev", texts=True)
+    assert len(index._state.sentences) == len(best)
+    only = [split.captions[text] for text in range(24) if list(split.captions).count(split.captions[text]) == 1]
+    assert only[0] in dict(index.sentences_of("dev5", k=50))
+    index.remove([f"dev{list(split.captions).index(only[0]) // 2}"])
+    assert only[0] not in dict(index.sentences_of("dev5", k=50))
+    index.build(Encoder(TrainedRun(collection / "other")), "next")
+    index.use("next")
+    assert len(index.sentences_of("dev5", k=50)) == len(dict(index.sentences_of("dev5", k=50))) > 10
+    assert index.verify() == []

@@ -15,6 +15,9 @@ app = App(name="index", help="Index a collection of pictures, and maintain the i
 IndexFolder = Annotated[Path, Parameter(help="Folder of an index.")]
 Moved = Annotated[Path | None, Parameter(help="New place of the run of the index, if it was moved.")]
 Prefix = Annotated[str, Parameter(help="Put this before each id, to tell apart pictures of several sources.")]
+Sentences = Annotated[
+    bool, Parameter(negative="", help="Also keep the sentences, for `regard search INDEX --image PICTURE --sentences`.")
+]
 MAX_LISTED = 5
 
 
@@ -31,6 +34,7 @@ def create(
     split: str | None = None,
     captions: Path | None = None,
     prefix: Prefix = "",
+    texts: Sentences = False,
     device: Device = "auto",
 ) -> None:
     """Create an index of a collection of pictures.
@@ -59,7 +63,7 @@ def create(
     device = device_named(device)
     with console.status("reading the model"):
         encoder = encoder_named(run, first, device, validate_on)
-    _report(Index.create(out, encoder, device), source, split=split, captions=captions, prefix=prefix)
+    _report(Index.create(out, encoder, device), source, split=split, captions=captions, prefix=prefix, texts=texts)
     console.print(f'Next: regard search {out} "a sentence"', markup=False)
 
 
@@ -72,6 +76,7 @@ def add(
     split: str | None = None,
     captions: Path | None = None,
     prefix: Prefix = "",
+    texts: Sentences = False,
     device: Device = "auto",
 ) -> None:
     """Add pictures to an index. Those that it contains already are not encoded again.
@@ -83,7 +88,7 @@ def add(
     captions
         Table of sentences of photographs, as for `regard extract`.
     """
-    _report(_open(index, run, device), source, split=split, captions=captions, prefix=prefix)
+    _report(_open(index, run, device), source, split=split, captions=captions, prefix=prefix, texts=texts)
 
 
 @app.command

@@ -21,6 +21,7 @@ def search(
     not_: Annotated[str, Parameter(name="--not")] = "",
     not_weight: float = 0.5,
     image: str = "",
+    of_sentences: Annotated[bool, Parameter(name="--sentences", negative="")] = False,
     format: Literal["table", "csv", "paths"] = "table",
     json_: Json = None,
     run: Annotated[Path | None, Parameter(help="New place of the run of an index, if it was moved.")] = None,
@@ -46,7 +47,9 @@ def search(
     not_weight
         Weight of the subtracted score.
     image
-        Find pictures like this one instead: the id of a picture in the index.
+        Find pictures like this one instead: the id of a picture in the index, or a file.
+    of_sentences
+        With --image: find sentences for this picture, of those that were indexed with --texts.
     format
         table: rank, score, its parts, and id. csv: the same as comma-separated values. paths: only the files.
     """
@@ -56,7 +59,11 @@ def search(
     if not (sentences or image):
         check_sentences(sentences, "regard search INDEX")
     length = _length(shortlist)
-    if is_index(target):
+    if of_sentences:
+        if not (image and is_index(target)):
+            raise InputError("--sentences requires an index and --image.")
+        rows = _sentences_of(target, image, k, length, run, device_named(device))
+    elif is_index(target):
         rows = _search_index(target, sentences, k, length, where, not_, not_weight, image, run, device_named(device))
     elif where or not_ or image:
         raise InputError(f"--where, --not and --image require an index, and {target} is not one.")
@@ -115,6 +122,22 @@ def _search_index(
         ]
         rows.append(answer.to_dict() | {"query": answer.query.text, "note": answer.note, "hits": hits})
     return rows
+
+
+def _sentences_of(
+    folder: Path, image: str, k: int, shortlist: int | None, run: Path | None, device: str
+) -> list[dict[str, Any]]:
+    from regard.search.index import Index
+    from regard.search.query import DEFAULT_SHORTLIST
+
+    with console.status("opening the index"):
+        index = Index(folder, run=run, device=device)
+    found = index.sentences_of(image, k=k, shortlist=DEFAULT_SHORTLIST if shortlist is None else shortlist)
+    hits = [
+        {"rank": rank, "id": sentence, "score": score, "parts": {}, "gap": False, "path": "", "caption": ""}
+        for rank, (sentence, score) in enumerate(found, 1)
+    ]
+    return [{"query": f"sentences for {image}", "note": "", "hits": hits}]
 
 
 def _search_run(

@@ -21,38 +21,25 @@ from typing import Any
 
 import numpy as np
 
+from regard.encode import BATCH
 from regard.explain.explanation import Explanation
 from regard.files import InputError, nearest, replacing
-from regard.relations.from_sentences import texts_of
-from regard.search.encoder import Encoder, Shortlist
+from regard.search.encoder import Encoder, Shortlist, Stored
 from regard.search.entries import Entry
 from regard.search.index_store import LanceStore, Snapshot, row_of
+from regard.search.item import Item, encode_file, explain_entry, item_of
 from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
 from regard.search.plan import Plan, encode_again
-from regard.search.query import Answer, Query, answer_queries, measure_recall
-from regard.search.source import Payload, check_extraction, extract_like, is_data_folder, sources_of
+from regard.search.query import DEFAULT_SHORTLIST, Answer, Query, answer_queries, measure_recall
+from regard.search.sentences import encoded_sentences, rank_sentences, remove_orphans, sentence_entries
+from regard.search.source import Payload, Source, check_extraction, extract_like, is_data_folder, sources_of
 from regard.search.stages import encoder_of, settings_of
 from regard.training.trained_run import TrainedRun
 
+TEXTS = "-texts"  # after the name of a vector set: its sentences
 FIRST = "main"  # name of the first vector set
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Item:
-    """A picture of an index, without its vectors."""
-
-    id: str
-    ids: tuple[str, ...]
-    paths: tuple[str, ...]
-    width: int | None
-    height: int | None
-    boxes: list[list[float]]  # x1 y1 x2 y2, fractions of the image
-    labels: list[str]  # class name per region; "" if it has none
-    relations: list[tuple[int, str, int]]  # subject region, predicate, object region
-    captions: tuple[str, ...]
-    payload: dict[str, Any]  # the columns to filter by, and `split`
 
 
 @dataclass
@@ -76,6 +63,8 @@ class _State:
     entry: dict[str, Any]
     snapshot: Snapshot
     encoder: Encoder
+    sentences: Snapshot | None  # None if the index has none
+    sources: dict[tuple[str, str], Source] = field(default_factory=dict)  # opened to explain, by folder and split
 
 
 class Index:
@@ -118,10 +107,11 @@ class Index:
         name = name or manifest["using"]
         entry = manifest["sets"][name]
         encoder = encoder_of(entry, self.device, self._run, self._first)
-        return _State(name, entry, self._store(name).snapshot(), encoder)
+        sentences = self._store(name, TEXTS).snapshot() if manifest.get("texts") else None
+        return _State(name, entry, self._store(name).snapshot(), encoder, sentences)
 
-    def _store(self, name: str) -> LanceStore:
-        return LanceStore(self.folder / "store", name)
+    def _store(self, name: str, kind: str = "") -> LanceStore:
+        return LanceStore(self.folder / "store", name + kind)
 
     @property
     def version(self) -> int:
@@ -154,9 +144,10 @@ class Index:
             self._state = self._load()
             return True
         entry, snapshot = manifest["sets"][name], self._store(name).snapshot(state.snapshot)
-        if snapshot is state.snapshot and entry == state.entry:
+        sentences = self._store(name, TEXTS).snapshot(state.sentences) if manifest.get("texts") else None
+        if snapshot is state.snapshot and sentences is state.sentences and entry == state.entry:
             return False
-        self._state = replace(state, entry=entry, snapshot=snapshot)
+        self._state = replace(state, entry=entry, snapshot=snapshot, sentences=sentences)
         return True
 
     def search(
@@ -169,13 +160,23 @@ class Index:
         offset: int = 0,
         minus_weight: float = 0.5,
     ) -> list[Answer]:
-        """Return the best pictures of each query; see `answer_queries`."""
+        """Return the best pictures of each query; see `answer_queries`.
+
+        The picture of a query is the id of a picture of the index, or the path of a file.
+        """
         state = self._state
+        asked = [Query(query) if isinstance(query, str) else query for query in queries]
+        files = {query.image for query in asked if query.image and query.image not in state.snapshot.row_of}
+        found = filter(os.path.isfile, files)
+        pictures = {path: encode_file(state.encoder, path, self.device).summaries[0] for path in found}
+        measured_on = state.entry.get("measured_on", 0)
+        is_measured = 0.9 * measured_on <= len(state.snapshot) <= 1.1 * measured_on
         return answer_queries(
             state.snapshot,
             state.encoder,
-            [Query(query) if isinstance(query, str) else query for query in queries],
-            recall=state.entry.get("recall"),
+            asked,
+            pictures=pictures,
+            recall=state.entry.get("recall") if is_measured else None,
             fingerprint=state.entry["fingerprint"],
             k=k,
             shortlist=shortlist,
@@ -184,14 +185,30 @@ class Index:
             minus_weight=minus_weight,
         )
 
+    def sentences_of(self, image: str, *, k: int = 10, shortlist: int = DEFAULT_SHORTLIST) -> list[tuple[str, float]]:
+        """Return the best sentences of a picture with their scores, of those that were added with `texts`.
+
+        `image` is the id of a picture of the index, or the path of a file. `shortlist` sentences are scored exactly; 0:
+        all. Raises InputError if the index has no sentences.
+        """
+        state = self._state
+        if state.sentences is None:
+            raise InputError("This index has no sentences: add them with `regard index add INDEX SOURCE --texts`.")
+        if image not in state.snapshot.row_of and Path(image).is_file():
+            stored = encode_file(state.encoder, image, self.device)
+        else:
+            row = row_of(state.snapshot, image)
+            stored = Stored(state.snapshot.summaries[row : row + 1], state.snapshot.fetch([row]))
+        return rank_sentences(state.sentences, state.encoder, stored, k, shortlist)
+
     def item(self, id_: str) -> Item:
         """Return a picture by one of its ids. Raises InputError if there is none."""
-        return _item(self._record(id_))
+        return item_of(self._record(id_))
 
     def items(self, ids: Sequence[str]) -> list[Item]:
         """Return pictures by their first ids."""
         snapshot = self._state.snapshot
-        return [_item(record) for record in snapshot.records([row_of(snapshot, id_) for id_ in ids])]
+        return [item_of(entry) for entry in snapshot.records([row_of(snapshot, id_) for id_ in ids])]
 
     def picture(self, id_: str) -> Path | None:
         """Return the path of a picture's file, if it is there."""
@@ -207,27 +224,8 @@ class Index:
 
         Raises InputError if the data folder that the picture was added from is gone.
         """
-        run = self._state.encoder.run
-        if run is None:
-            raise InputError("This index has an embedding model and no run: there is nothing to explain.")
-        links = self._record(id_).links
-        link = next((link for link in links if Path(link.source).is_dir()), None)
-        if link is None:
-            raise InputError(f"{id_} was added from {links[0].source}, which is no longer there: add it again.")
-        split = run.open_split(link.split, link.source)
-        rows = [row for row, known in enumerate(split.ids) if known == link.name]
-        if not rows:
-            raise InputError(f"{link.source} no longer contains {id_}: `regard index sync` updates the index.")
-        return Explanation.of(
-            run.model,
-            split.images(rows[:1]),
-            texts_of(run.model, [sentence]),
-            sentence,
-            image_id=id_,
-            classes=split.classes,
-            predicates=split.predicates,
-            against=against,
-        )
+        state = self._state
+        return explain_entry(state.encoder.run, self._record(id_), id_, sentence, against, state.sources)
 
     def sentences(self, count: int) -> list[str]:
         """Return up to `count` sentences of the pictures, one per picture, spread evenly over the index."""
@@ -268,6 +266,7 @@ class Index:
         captions: Path | None = None,
         mirror: bool = False,
         dry_run: bool = False,
+        texts: bool = False,
         progress: Progress | None = None,
     ) -> ChangeReport:
         """Add the pictures of a data folder, or of a folder of photographs, in one transaction.
@@ -289,6 +288,8 @@ class Index:
             Also remove what this source contributed and no longer contains.
         dry_run
             Only report what would change.
+        texts
+            Also keep the sentences of the source, which pictures can then be answered with.
 
         Raises InputError if the source does not fit the index.
         """
@@ -310,6 +311,12 @@ class Index:
                 payloads = {each: Payload(each, state.snapshot.payload_types()) for each in sources}
                 types = {name: kind for payload in payloads.values() for name, kind in payload.types.items()}
                 self._store(state.name).put(plan.records(state.encoder, payloads, progress), types, plan.removed)
+            if texts and not dry_run:
+                write_manifest(self.folder, read_manifest(self.folder) | {"texts": True})
+                store = self._store(state.name, TEXTS)
+                store.create(state.encoder.dim)
+                known = set(store.snapshot().keys)
+                store.put(sentence_entries(state.encoder, sources, plan.keys, known), {})
             self._reopen()
         return ChangeReport(
             added=sum(map(len, plan.new.values())),
@@ -355,6 +362,14 @@ class Index:
             missing = [row for row, key in enumerate(state.snapshot.keys) if key not in known]
             for records in encode_again(encoder, state.snapshot, missing, progress):
                 store.put(records, state.snapshot.payload_types())
+            if state.sentences:
+                texts = self._store(name, TEXTS)
+                texts.create(encoder.dim)
+                known_texts = set(texts.snapshot().keys)
+                links = zip(state.sentences.keys, state.sentences.links(), strict=True)
+                new = [own for key, own in links if key not in known_texts]
+                for first in range(0, len(new), BATCH):
+                    texts.put(encoded_sentences(encoder, new[first : first + BATCH]), {})
             stale = sorted(known - set(state.snapshot.keys))
             if stale:
                 store.put((), {}, stale)
@@ -392,13 +407,22 @@ class Index:
     def verify(self) -> list[str]:
         """Read every row of every vector set, and return one line per fault."""
         manifest = read_manifest(self.folder)
-        return [f"{name}: {fault}" for name in manifest["sets"] for fault in self._store(name).verify()]
+        kinds = ("", TEXTS) if manifest.get("texts") else ("",)
+        return [
+            f"{name}{kind}: {fault}"
+            for name in manifest["sets"]
+            for kind in kinds
+            for fault in self._store(name, kind).verify()
+        ]
 
     def compact(self) -> None:
         """Rewrite small files as larger ones, and delete old versions; see `IndexStore.compact`."""
         with self.locked():
-            for name in read_manifest(self.folder)["sets"]:
+            manifest = read_manifest(self.folder)
+            for name in manifest["sets"]:
                 self._store(name).compact()
+                if manifest.get("texts"):
+                    self._store(name, TEXTS).compact()
             self._reopen()
 
     def check(self, sentences: Sequence[str], k: int = 10, progress: Progress | None = None) -> dict[int, float]:
@@ -417,7 +441,8 @@ class Index:
         recall = measure_recall(state.snapshot, state.encoder, sentences, k, progress)
         with self.locked():
             manifest = read_manifest(self.folder)
-            manifest["sets"][state.name] |= {"recall": {str(length): value for length, value in recall.items()}}
+            found = {str(length): value for length, value in recall.items()}
+            manifest["sets"][state.name] |= {"recall": found, "measured_on": len(state.snapshot)}
             write_manifest(self.folder, manifest)
         self.refresh()
         return recall
@@ -428,7 +453,13 @@ class Index:
             _copy(self.folder, Path(target))
 
     def _reopen(self) -> None:
-        self._state = replace(self._state, snapshot=self._store(self._state.name).snapshot())
+        """Open the version that was written, and remove sentences whose pictures are gone."""
+        state = self._load()
+        if state.sentences:
+            store = self._store(state.name, TEXTS)
+            remove_orphans(store, state.sentences, set(state.snapshot.keys))
+            state = replace(state, sentences=store.snapshot(state.sentences))
+        self._state = replace(state, encoder=self._state.encoder)
 
     def _extraction_folder(self, photographs: Path) -> Path:
         """The data folder of photographs that are added directly. The hash tells apart folders of the same name."""
@@ -448,20 +479,3 @@ def _copy(source: Path, target: Path) -> None:
         raise InputError(f"{target} exists: expected a new folder.")
     with replacing(target) as temporary:
         shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(LOCK))
-
-
-def _item(record: Entry) -> Item:
-    content = record.content
-    payload = {"split": record.links[0].split, **record.payload}
-    return Item(
-        id=record.links[0].id,
-        ids=tuple(link.id for link in record.links),
-        paths=tuple(link.path for link in record.links if link.path),
-        width=record.payload.get("width"),
-        height=record.payload.get("height"),
-        boxes=content["boxes"],
-        labels=content["labels"],
-        relations=[(subject, predicate, object_) for subject, predicate, object_ in content["relations"]],
-        captions=tuple(content["captions"]),
-        payload=payload,
-    )

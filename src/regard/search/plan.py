@@ -129,7 +129,7 @@ def encode_again(
             raise InputError(f"{len(own):,} pictures were added from {folder}, which is no longer there.")
         source = Source(Path(folder), split, encoder.run)
         encoder.check(source)
-        place = {str(name): at for at, name in enumerate(source.split.ids)}
+        place = source.row_of
         names = {
             row: next(link.name for link in links[row] if (link.source, link.split) == (folder, split)) for row in own
         }

@@ -24,7 +24,7 @@ class Query:
 
     sentence: str = ""
     minus: str = ""  # a sentence whose score is subtracted
-    image: str = ""  # or: the id of a picture, whose summary vector is compared
+    image: str = ""  # or: a picture, by its id or the path of a file, whose summary vector is compared
 
     @property
     def text(self) -> str:
@@ -79,6 +79,7 @@ def answer_queries(
     queries: Sequence[Query],
     *,
     fingerprint: str,
+    pictures: Mapping[str, Float[np.ndarray, " dim"]] | None = None,
     recall: dict[str, float] | None = None,
     k: int = 10,
     shortlist: int | None = None,
@@ -93,6 +94,8 @@ def answer_queries(
 
     Parameters
     ----------
+    pictures
+        Summary vectors of pictures that are not in the collection, by the name in `Query.image`.
     recall
         Measured recall@10 of shortlists, in percent, by their length.
     shortlist
@@ -127,7 +130,7 @@ def answer_queries(
     answers, remaining = [], iter(shortlists)
     for query in queries:
         if query.image:
-            candidates, scores = _by_picture(snapshot, query.image, rows)
+            candidates, scores = _by_picture(snapshot, query.image, (pictures or {}).get(query.image), rows)
             shown = np.argsort(-scores, kind="stable")[: offset + k]
             parts: dict[str, np.ndarray] = {}
         else:
@@ -152,7 +155,7 @@ def answer_queries(
                 tuple(hits[offset:]),
                 len(candidates) if query.image else len(rows),
                 exact,
-                measured.get(length),
+                None if where else measured.get(length),
                 snapshot.version,
                 fingerprint,
                 clock.seconds,
@@ -178,12 +181,13 @@ def best_rows(
 
 
 def _by_picture(
-    snapshot: Snapshot, id_: str, rows: Int[np.ndarray, " row"]
+    snapshot: Snapshot, id_: str, vector: Float[np.ndarray, " dim"] | None, rows: Int[np.ndarray, " row"]
 ) -> tuple[Int[np.ndarray, " other"], Float[np.ndarray, " other"]]:
-    """The rows of other pictures, and the cosines of their summary vectors with those of one picture."""
-    own = row_of(snapshot, id_)
-    rows = rows[rows != own]
-    vectors, vector = snapshot.summaries[rows], snapshot.summaries[own]
+    """The rows of other pictures, and the cosines of their summary vectors with that of one picture."""
+    if vector is None:
+        own = row_of(snapshot, id_)
+        rows, vector = rows[rows != own], snapshot.summaries[own]
+    vectors = snapshot.summaries[rows]
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
     return rows, vectors @ vector / np.maximum(lengths, 1e-12)
 

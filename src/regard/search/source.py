@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Source:
         if Path() not in self._opened:
             self._opened[Path()] = Split.open(self.folder, self.name)
         return self._opened[Path()]
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each id."""
+        return {str(id_): row for row, id_ in enumerate(self.split.ids)}
 
     def photograph(self, row: int) -> Path | None:
         """Return the path of a picture, if it is there."""
