@@ -9,8 +9,9 @@ from torch import nn
 import made as small
 from regard.batch import Fragments, Images
 from regard.explain import Alignment, draw_alignment
-from regard.explain.canvas import break_lines, place_tag
+from regard.explain.canvas import break_lines
 from regard.explain.palette import COLOURS, PLAIN, matched_regions, region_tag
+from regard.explain.tag_placement import place_tag
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.words import Vocabulary

@@ -12,7 +12,7 @@ from regard.explain import Alignment, Explanation, draw_explanation, write_expla
 from regard.explain.alignment import MatchedRelation
 from regard.explain.explanation import WordDifference
 from regard.explain.explanation_view import MAX_BARS, ExplanationView, decisive_charts, views_of
-from regard.explain.palette import COLOURS
+from regard.explain.palette import COLOURS, PLAIN
 from regard.explain.relation_effects import RelationEffects
 
 VOID = {"meta", "rect", "path", "image"}  # elements without an end tag, or that close themselves
@@ -59,6 +59,18 @@ def test_notable_relations_and_those_that_match_are_arrows():
     assert [(arrow.subject, arrow.object) for arrow in view.arrows] == [(3, 2)]
     assert {2, 3} <= {box.region for box in view.boxes}
     assert view.charts[-1].bars[0].name == "a –b→ c   ≈   3 thing 3 –near→ 2 thing 2"
+
+
+def test_regions_beyond_the_colours_are_shown_for_their_relations():
+    found = made(36, 25, relations=40)
+    view = ExplanationView.of(found)
+    ends = {end for arrow in view.arrows for end in (arrow.subject, arrow.object)}
+    drawn = {box.region: box.colour for box in view.boxes}
+    assert PLAIN in view.colours.values()
+    assert ends <= drawn.keys()
+    assert PLAIN not in [*drawn.values(), *(arrow.colour for arrow in view.arrows)]
+    second = views_of(replace(found, against=made(36, 21, seed=2)))[1]
+    assert set(second.colours.values()) - {PLAIN} == set(COLOURS)
 
 
 def test_a_chart_says_what_is_noise():

@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from regard.explain.palette import PAPER, MarkedRegion
+from regard.explain.tag_placement import Rect, place_tag
 from regard.files import InputError, replacing
 
 DPI = 120
@@ -24,8 +25,6 @@ PANEL, MARGIN, GAP = 6.0, 0.3, 0.3  # inches, as every length and position
 MAX_PIXELS = 2**16 - 1  # the widest and the highest picture that matplotlib draws
 
 BOXES = "□?"  # the first that the font has stands for a character that it lacks
-
-Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def make_canvas(width: float, height: float) -> Axes:
@@ -87,31 +86,6 @@ def draw_regions(
         ground = Rectangle((x, y), tag_width, tag_height, facecolor=each.colour, edgecolor="white", lw=0.6, zorder=4)
         axes.add_patch(ground)
         draw_text(axes, x + 0.07, y + tag_height / 2, each.tag, 9.0, "white", weight="bold", zorder=5)
-
-
-def place_tag(
-    box: Float[np.ndarray, "4"], size: tuple[float, float], frame: Rect, taken: Sequence[Rect]
-) -> tuple[float, float]:
-    """Return the top left of a tag of this size: in a corner of the box, or just outside if it would hide the box.
-
-    The tag lies in the frame and overlaps no rectangle in `taken`, as far as there is room.
-    """
-    (width, height), (left, top, right, bottom) = size, frame
-    x1, y1, x2, y2 = box.tolist()
-    lowest, rightmost = bottom - height, right - width
-    corners = [(x1, y1), (x2 - width, y1), (x1, y2 - height), (x2 - width, y2 - height)]
-    if x2 - x1 < width or y2 - y1 < 2 * height:
-        corners = [(x1, y1 - height), (x1, y2), *corners]
-    for step in range(60):  # if no corner is free, try lower and lower
-        for x, y in corners:
-            x, y = min(max(x, left), rightmost), max(y, top) + step * height / 2
-            if y <= lowest and not any(rects_overlap((x, y, x + width, y + height), other) for other in taken):
-                return x, y
-    return x1, y1
-
-
-def rects_overlap(one: Rect, other: Rect) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def break_lines(widths: Sequence[float], width: float) -> list[list[tuple[int, float]]]:

@@ -13,18 +13,28 @@ from PIL import Image
 
 from regard.explain.alignment import largest
 from regard.explain.explanation import Explanation
-from regard.explain.explanation_view import BarChart, ExplanationView, decisive_charts, shortened, signed, views_of
+from regard.explain.explanation_view import (
+    END_COLOUR,
+    BarChart,
+    ExplanationView,
+    decisive_charts,
+    shortened,
+    signed,
+    views_of,
+)
+from regard.explain.tag_placement import Rect, place_tag
 from regard.files import replacing
 from regard.photographs import load_photograph
 
-SIDE = 1000.0  # units of the longer side of the drawing
+SIDE = 1000.0  # units of the longer side of the drawing, as of the next two
+TAG_LETTER, TAG_HEIGHT = 12.5, 28.0  # the mean width of a letter, at most
 JPEG_QUALITY = 88
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #22252a; --plain: #63666b; --paper: #ffffff; --panel: #efede7;
-  --line: #d8d5cc; --heat: #d0573c; }
+  --line: #d8d5cc; --heat: #d0573c; --bar: #44546a; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e6e1; --plain: #a5a29a; --paper: #191b1e; --panel: #2a2d31;
-  --line: #41454b; --heat: #e0694d; } }
+  --line: #41454b; --heat: #e0694d; --bar: #8fa3bf; } }
 * { box-sizing: border-box; }
 body { margin: 2rem auto; padding: 0 1.5rem; max-width: 90rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--ink); background: var(--paper); }
@@ -35,6 +45,7 @@ p { margin: .25rem 0; } .plain { color: var(--plain); font-size: .875rem; }
 .columns > section { min-width: 0; }
 svg.image { display: block; width: 100%; max-width: 46rem; height: auto; }
 svg.image rect.ground { fill: var(--panel); }
+svg.image text { font-size: 20px; font-weight: 700; fill: white; text-anchor: middle; }
 .words { display: flex; flex-wrap: wrap; gap: .25rem .35rem; margin: .75rem 0; padding: 0; list-style: none; }
 .words a { display: block; padding: .05rem .5rem; border-radius: .4rem; text-decoration: none; font-size: 1.1rem;
   color: var(--ink); background: color-mix(in srgb, var(--c, var(--panel)) var(--s, 100%), var(--paper));
@@ -55,7 +66,8 @@ table { border-collapse: collapse; font-size: .8rem; }
 .bars td:last-child { text-align: right; font-variant-numeric: tabular-nums; }
 .bars .faint th, .bars .faint td { color: var(--plain); }
 .bars svg { display: block; width: 11rem; height: .8rem; } .bars svg .noise { fill: var(--line); }
-.bars svg .zero { stroke: var(--plain); } .bars .faint svg .bar { fill: var(--plain); }
+.bars svg .zero { stroke: var(--plain); } .bars svg .bar { fill: var(--bar); }
+.bars .faint svg .bar { fill: var(--plain); }
 """
 
 
@@ -132,17 +144,21 @@ def _image(view: ExplanationView, key: str, photograph: Image.Image | None, aspe
     tags = []
     if boxes is not None:
         corners = boxes.clip(0, 1) * [width, height, width, height]
-        for each in reversed(view.boxes):
+        taken: list[Rect] = []
+        for each in view.boxes:
+            wide = TAG_LETTER * len(each.tag) + 14
+            x, y = place_tag(corners[each.region], (wide, TAG_HEIGHT), (0.0, 0.0, width, height), taken)
+            taken.append((x, y, x + wide, y + TAG_HEIGHT))
+            tags.append(
+                f"<rect x='{x:.1f}' y='{y:.1f}' width='{wide:.1f}' height='{TAG_HEIGHT}' fill='{each.colour}' "
+                f"stroke='white'/><text x='{x + wide / 2:.1f}' y='{y + 20:.1f}'>{escape(each.tag)}</text>"
+            )
+        for each in reversed(view.boxes):  # the first is drawn last, on top
             x1, y1, x2, y2 = corners[each.region].tolist()
             rect = f"x='{x1:.1f}' y='{y1:.1f}' width='{x2 - x1:.1f}' height='{y2 - y1:.1f}' fill='none'"
             drawn.append(
                 f"<g class='box-{each.region}'><rect {rect} stroke='white' stroke-opacity='.8' stroke-width='8'/>"
                 f"<rect {rect} stroke='{each.colour}' stroke-width='5'/></g>"
-            )
-            tags.append(
-                f"<text x='{x1 + 8:.1f}' y='{y1 + 24:.1f}' font-size='22' font-weight='700' fill='white' "
-                f"stroke='{each.colour}' stroke-width='8' stroke-linejoin='round' paint-order='stroke'>"
-                f"{escape(each.tag)}</text>"
             )
         for number, arrow in enumerate(view.arrows):
             (x1, y1), (x2, y2) = (
@@ -206,14 +222,13 @@ def _weights(view: ExplanationView, key: str) -> str:
 def _chart(chart: BarChart) -> str:
     low, high = chart.limits
     scale = 100 / max(high - low, 1e-9)
-    zero = -low * scale
-    band = (
-        f"<rect class='noise' x='{zero - chart.noise * scale:.1f}' width='{2 * chart.noise * scale:.1f}' height='12'/>"
-    )
+    zero, noise = 0.0 - low * scale, chart.noise * scale
+    band = f"<rect class='noise' x='{zero - noise:.1f}' width='{2 * noise:.1f}' height='12'/>" if noise else ""
     rows = []
     for bar in chart.bars:
         start, size = zero + min(bar.value, 0.0) * scale, abs(bar.value) * scale
-        rect = f"<rect class='bar' x='{start:.1f}' y='2' width='{size:.1f}' height='8' fill='{bar.colour}'/>"
+        fill = "" if bar.is_faint or bar.colour == END_COLOUR else f" style='fill:{bar.colour}'"
+        rect = f"<rect class='bar' x='{start:.1f}' y='2' width='{size:.1f}' height='8'{fill}/>"
         line = f"<path class='zero' d='M{zero:.1f} 0V12'/>"
         drawing = f"<svg viewBox='0 0 100 12' preserveAspectRatio='none' aria-hidden='true'>{band}{rect}{line}</svg>"
         faint = " class='faint'" if bar.is_faint else ""

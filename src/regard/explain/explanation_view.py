@@ -62,20 +62,23 @@ class ExplanationView:
     @classmethod
     def of(cls, explanation: Explanation, taken: Mapping[int, str] | None = None) -> "ExplanationView":
         """Choose what to show. `taken` are the colours of regions in the view of another sentence."""
-        colours, alignment = dict(taken or {}), explanation.alignment
-        free = [colour for colour in COLOURS if colour not in colours.values()]
-        matched = matched_regions(alignment)
-        for each in matched:
-            if each.region not in colours:
-                colours[each.region] = free.pop(0) if free else PLAIN
-        matched = [replace(each, colour=colours[each.region]) for each in matched]
-        own = {each.region: each.colour for each in matched}
+        taken = {region: colour for region, colour in (taken or {}).items() if colour != PLAIN}
+        alignment, matched = explanation.alignment, matched_regions(explanation.alignment)
+        kept = {each.region: taken[each.region] for each in matched if each.region in taken}
+        # First the colours of no region, then those of regions that are not shown here.
+        free = [colour for colour in COLOURS if colour not in kept.values()]
+        unused = iter(sorted(free, key=lambda colour: colour in taken.values()))
+        matched = [replace(each, colour=kept.get(each.region) or next(unused, PLAIN)) for each in matched]
+        boxes = [
+            MarkedRegion(each.region, each.colour, region_tag(alignment, each))
+            for each in matched
+            if each.colour != PLAIN
+        ]
+        own = {box.region: box.colour for box in boxes}
         arrows = _arrows(explanation, own)
-        boxes = [MarkedRegion(each.region, each.colour, region_tag(alignment, each)) for each in matched]
         for region in dict.fromkeys(end for arrow in arrows for end in (arrow.subject, arrow.object)):
             if region not in own:
                 boxes.append(MarkedRegion(region, END_COLOUR, f"{region}  {alignment.labels[region]}".strip()))
-        boxes = [each for each in boxes if each.colour != PLAIN]
         return cls(explanation, tuple(matched), tuple(boxes), tuple(arrows), tuple(_charts(explanation, own)))
 
     @property
