@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from regard.explain import Explanation
     from regard.explain.relation_effects import RelationEffects
 
+FORMS = (".png", ".html", ".json")
+
 
 def look(
     data: Path,
@@ -90,9 +92,7 @@ def explain(
     photographs
         Folder of the photographs. Default: the folder that the data folder names, or the data folder's own pictures.
     """
-    form = out.suffix.lower()
-    if form not in (".png", ".html", ".json"):
-        raise InputError(f"{out} ends in {form or 'nothing'}: expected .png, .html or .json.")
+    check_form(out)
 
     from regard.encode import check_inputs
     from regard.explain import Explanation
@@ -115,16 +115,27 @@ def explain(
         predicates=opened.predicates,
         against=against,
     )
+    width, height = opened.sizes[row].tolist() if opened.sizes is not None else (4, 3)
+    write_explanation(explanation, out, find_photograph(opened, row, photographs), width / height)
+
+
+def check_form(out: Path) -> None:
+    """Raise InputError if `out` does not end in .png, .html or .json."""
+    if out.suffix.lower() not in FORMS:
+        raise InputError(f"{out} ends in {out.suffix or 'nothing'}: expected .png, .html or .json.")
+
+
+def write_explanation(explanation: "Explanation", out: Path, photograph: Path | None, aspect: float = 4 / 3) -> None:
+    """Write an explanation in the form that the suffix of `out` names, and print its summary."""
+    from regard.explain import draw_explanation, write_explanation_page
+
+    form = out.suffix.lower()
     if form == ".json":
         write_json(out, explanation.to_dict())
+    elif form == ".png":
+        draw_explanation(explanation, out, photograph, aspect)
     else:
-        photograph = find_photograph(opened, row, photographs)
-        width, height = opened.sizes[row].tolist() if opened.sizes is not None else (4, 3)
-        if form == ".png":
-            from regard.explain import draw_explanation as write
-        else:
-            from regard.explain import write_explanation_page as write
-        write(explanation, out, photograph, width / height)
+        write_explanation_page(explanation, out, photograph, aspect)
     for line in summary(explanation):
         console.print(line, markup=False)
     console.print(f"Wrote {out}", markup=False)

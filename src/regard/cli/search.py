@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.common import Device, Json, RunData, SplitName, check_sentences, console, write_json
+from regard.cli.common import Device, Json, OutputFile, RunData, SplitName, check_sentences, console, write_json
+from regard.cli.explain import check_form, write_explanation
 from regard.files import InputError
 
 
@@ -24,6 +25,7 @@ def search(
     of_sentences: Annotated[bool, Parameter(name="--sentences", negative="")] = False,
     format: Literal["table", "csv", "paths"] = "table",
     json_: Json = None,
+    explain: OutputFile | None = None,
     run: Annotated[Path | None, Parameter(help="New place of the run of an index, if it was moved.")] = None,
     data: RunData = None,
     split: SplitName = "test",
@@ -52,6 +54,9 @@ def search(
         With --image: find sentences for this picture, of those that were indexed with --texts.
     format
         table: rank, score, its parts, and id. csv: the same as comma-separated values. paths: only the files.
+    explain
+        Also show why the first picture matches the first sentence, in comparison to the second one if there are two: a
+        picture (.png), a page (.html) or the numbers (.json).
     """
     from regard.runtime import device_named
     from regard.search.manifest import is_index
@@ -59,6 +64,10 @@ def search(
     if not (sentences or image):
         check_sentences(sentences, "regard search INDEX")
     length = _length(shortlist)
+    if explain:
+        check_form(explain)
+        if not (sentences and is_index(target)):
+            raise InputError("--explain requires an index and a sentence.")
     if of_sentences:
         if not (image and is_index(target)):
             raise InputError("--sentences requires an index and --image.")
@@ -83,6 +92,8 @@ def search(
         for answer in rows:
             for hit in answer["hits"]:
                 print(hit["path"] or hit["id"])
+    if explain:
+        _explain(target, sentences, rows, explain, run, device_named(device))
 
 
 def _length(shortlist: str) -> int | None:
@@ -122,6 +133,18 @@ def _search_index(
         ]
         rows.append(answer.to_dict() | {"query": answer.query.text, "note": answer.note, "hits": hits})
     return rows
+
+
+def _explain(
+    folder: Path, sentences: Sequence[str], rows: Sequence[dict[str, Any]], out: Path, run: Path | None, device: str
+) -> None:
+    from regard.search.index import Index
+
+    if not rows[0]["hits"]:
+        raise InputError("--explain: no picture was found.")
+    index, best = Index(folder, run=run, device=device), rows[0]["hits"][0]["id"]
+    against = sentences[1] if len(sentences) > 1 else None
+    write_explanation(index.explain(best, sentences[0], against), out, index.picture(best))
 
 
 def _sentences_of(

@@ -69,8 +69,9 @@ class Answer:
             return f"{self.candidates:,} pictures ranked by summary vectors"
         if self.shortlist >= self.candidates:
             return f"{self.candidates:,} pictures, all scored exactly"
-        known = "not measured: `regard index check`" if self.recall is None else f"{self.recall:.1f} %"
-        return f"{self.candidates:,} pictures, shortlist {self.shortlist}: {known} of the exact top 10"
+        if self.recall is None:
+            return f"{self.candidates:,} pictures, shortlist {self.shortlist} (see `regard index check`)"
+        return f"{self.candidates:,} pictures, shortlist {self.shortlist}: {self.recall:.1f} % of the exact top 10"
 
 
 def answer_queries(
