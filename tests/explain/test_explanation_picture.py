@@ -93,6 +93,7 @@ def test_two_sentences_have_the_same_colours_and_scales():
     assert set(second.colours.values()) <= set(COLOURS)
     assert [chart.limits for chart in first.charts] == [chart.limits for chart in second.charts]
     assert [bar.name for bar in decisive_charts(pair())[0].bars] == ["word1 / other words", "· / more"]
+    assert str(WordDifference(("a",) * 30, (), 0.1)) == f"{'a ' * 19}… / ·"
 
 
 @pytest.mark.parametrize(("regions", "words"), [(1, 1), (4, 5), (36, 25)])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from regard.relations.from_sentences import texts_of
 from regard.score import score_all
 from regard.words import tokenize
 
+MAX_NAME = 40  # characters
+
 
 @dataclass(frozen=True)
 class WordDifference:
@@ -28,7 +31,9 @@ class WordDifference:
     effect: float  # the score of the sentence minus its score with the other words in this place
 
     def __str__(self) -> str:
-        return f"{' '.join(self.words) or '·'} / {' '.join(self.other) or '·'}"
+        """Return both in one line, each cut to MAX_NAME characters; a dot stands for no words."""
+        sides = (shorten(" ".join(words) or "·", MAX_NAME, placeholder=" …") for words in (self.words, self.other))
+        return " / ".join(sides)
 
 
 @dataclass(frozen=True)
