@@ -120,6 +120,20 @@ def time_taken(path: Path) -> str | None:
     return None
 
 
+def identify_photograph(name: str, data: bytes) -> tuple[str, tuple[int, int]]:
+    """Return the content type of an image ("" if unknown) and its width and height in the file, without decoding it.
+
+    Raises InputError if it is not an image.
+    """
+    try:
+        with _open(name, data) as image:
+            return Image.MIME.get(image.format or "", ""), image.size
+    except InputError:
+        raise
+    except Exception:  # decoders raise exceptions of many types for damaged files
+        raise InputError(f"{name} is not an image of a known format.") from None
+
+
 def _open(name: str, data: bytes) -> Image.Image:
     """Open an image without decoding it.
 

@@ -23,7 +23,7 @@ VERBS = {
         "evaluation:twins",
         "training:ablate",
     ),
-    "Search and explain": ("index:app", "search:search", "explain:explain", "explain:look"),
+    "Search and explain": ("index:app", "search:search", "serve:serve", "explain:explain", "explain:look"),
     "Data": ("extract:extract", "data:app", "relations:app", "words:app"),
     "Demonstration and speed": ("bench:demo", "bench:bench", "bench:compile_"),
 }

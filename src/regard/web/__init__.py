@@ -1,0 +1,6 @@
+"""Serve a collection: an HTTP API under /v1, and a page that shows what a sentence finds and why.
+
+`serve` runs a server. `build_app` makes its ASGI application: `schemas` are the bodies of requests and answers,
+`worker` scores on one thread what waits together, `guard` applies limits and headers to each request, `access` checks
+tokens, `pictures` re-encodes images, `filters` writes SQL conditions, and `problem` reports errors.
+"""
