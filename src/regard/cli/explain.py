@@ -127,14 +127,16 @@ def check_form(out: Path) -> None:
 
 def write_explanation(explanation: "Explanation", out: Path, photograph: Path | None, aspect: float = 4 / 3) -> None:
     """Write an explanation in the form that the suffix of `out` names, and print its summary."""
-    from regard.explain import draw_explanation, write_explanation_page
-
     form = out.suffix.lower()
     if form == ".json":
         write_json(out, explanation.to_dict())
     elif form == ".png":
+        from regard.explain import draw_explanation  # imports matplotlib
+
         draw_explanation(explanation, out, photograph, aspect)
     else:
+        from regard.explain import write_explanation_page
+
         write_explanation_page(explanation, out, photograph, aspect)
     for line in summary(explanation):
         console.print(line, markup=False)
