@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from regard import demo
+from regard.search.index import Index
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
@@ -30,7 +31,7 @@ def test_the_demo_writes_data_runs_results_and_pictures(made):
     folder, printed = made
     for name in ("data/test_ims.npy", "runs/cmsei/model.safetensors", "runs/scan/model.safetensors"):
         assert (folder / "demo" / name).is_file()
-    for picture in ("results.png", "alignment.png", "runs/cmsei/curves.png"):
+    for picture in ("results.png", "why.png", "runs/cmsei/curves.png"):
         Image.open(folder / "demo" / picture).verify()
     rows = json.loads((folder / "demo/results.json").read_text("utf-8"))
     assert [row["name"] for row in rows] == ["scan", "cmsei"]
@@ -39,6 +40,12 @@ def test_the_demo_writes_data_runs_results_and_pictures(made):
         assert set(row["twins"]) == {"relation", "attribute"}
         assert f"{row['rsum']:6.1f}" in printed
     assert "What to try next" in printed
+    assert "Indexed 60 test pictures" in printed
+    why = json.loads((folder / "demo/why.json").read_text("utf-8"))
+    index = Index(folder / "demo/index")
+    assert why["first"]["cmsei"] == [answer.hits[0].id for answer in index.search(why["sentences"], k=1)]
+    for sentence in why["sentences"]:
+        assert repr(sentence) in printed
 
 
 def test_a_second_demo_reuses_everything_and_gives_the_same_results(made):

@@ -1,7 +1,16 @@
-"""`regard demo`: the whole pipeline on the made world. Draw data, train and evaluate two models, draw an alignment."""
+"""`regard demo`: the whole pipeline on the made world.
+
+Draw data, train and evaluate two models, index the test pictures, and ask both models for two sentences that differ
+only in who does what.
+"""
 
 import json
+import shutil
 import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +23,25 @@ from regard.data import Split
 from regard.data.twins import Twins
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.probe import CHANCE, twin_accuracy
-from regard.explain import Alignment, draw_alignment
-from regard.files import Stopped, replacing
+from regard.explain import Explanation
+from regard.explain.explanation_view import Bar, BarChart
+from regard.explain.twin_picture import Fact, draw_twins
+from regard.files import InputError, Stopped, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
 from regard.runtime import device_named
 from regard.scenes import make_scenes
+from regard.search.encoder import Encoder
+from regard.search.index import Index
+from regard.search.manifest import is_index
 from regard.training.loop import train
 from regard.training.recipe import Recipe
-from regard.training.trained_run import load
+from regard.training.trained_run import TrainedRun, load
 
 SIZES = {"train": 1500, "dev": 100, "test": 400}
 EPOCHS = 4
 MODELS = ("scan", "cmsei")
+TRIED = 40  # pairs of sentences that are explained to find a clear one
 
 
 def demo(out: Path, console: Console, device: str = "auto") -> None:
@@ -61,16 +76,30 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
         "colours of two things. The last two columns are the percentage of sentences that\n"
         f"score their own picture above its twin (chance: {CHANCE:.0f})."
     )
-    caption = _explain(models["cmsei"], test, scores, out)
+    index = _index(out, console, device)
+    pair = _choose_twins(test, scores, models["cmsei"])
+    sentences = [str(test.captions[text]) for text in pair.texts]
+    console.print("\n[bold]Search[/] for two sentences that differ in who does what. The first answer of each model:")
+    console.print(f"  {'':6} {sentences[0]!r:40} {sentences[1]!r}", markup=False)
+    first_of = {
+        name: [str(test.ids[image]) for image in matrix[:, pair.texts].argmax(0)] for name, matrix in scores.items()
+    }
+    first_of["cmsei"] = [answer.hits[0].id for answer in index.search(sentences, k=1)]
+    for name, (first, second) in first_of.items():
+        told = "the same picture for both" if first == second else "two pictures"
+        console.print(f"  {name:6} {first:40} {second:20} ({told})", markup=False)
+    with replacing(out / "why.json") as temporary:
+        temporary.write_text(json.dumps({"sentences": sentences, "first": first_of}, indent=2) + "\n", "utf-8")
+    _draw_twins(pair, test, scores, out / "why.png")
     console.print(f"\n[bold]Pictures[/] in {out}:")
+    console.print("  why.png                 these two sentences, their pictures, and both models' scores")
     console.print("  results.png             the table above, with bars")
-    console.print("  alignment.png           which region matches which word of the sentence")
-    console.print(f'                          "{caption}"')
     console.print("  runs/cmsei/curves.png   loss and validation recall during training")
     console.print("  data/test_pictures/     the test pictures")
     console.print(f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. What to try next")
     console.print("(after `source .venv/bin/activate`, if `make demo` ran this):")
-    console.print(f"  regard data check {out}/data")
+    console.print(f"  regard serve {out}/index                                     (a page to search in)")
+    console.print(f'  regard search {out}/index "{sentences[0]}" "{sentences[1]}" --k 3')
     console.print(f"  regard evaluate {out}/runs/cmsei {out}/runs/scan --data {out}/data       (an ensemble)")
     console.print(
         f"  regard train cmsei-scenes --data {out}/data --out {out}/runs/no-relations --set cmsei.graph.semantic=none"
@@ -93,30 +122,89 @@ def _make_data(folder: Path, console: Console) -> None:
         )
 
 
-def _explain(model: Matcher, test: Split, scores: dict[str, np.ndarray], out: Path) -> str:
-    """Draw the alignment of one sentence by `model`, and return the sentence.
+def _index(out: Path, console: Console, device: str) -> Index:
+    """Index the test pictures by the run of CMSEI, unless they are indexed already."""
+    run = TrainedRun(out / "runs" / "cmsei", device)
+    if is_index(out / "index"):
+        with suppress(InputError):  # the index of an earlier run
+            return Index(out / "index", device=device)
+        shutil.rmtree(out / "index")
+    index = Index.create(out / "index", Encoder(run), device)
+    report = index.add(out / "data", split="test", texts=True)
+    console.print(f"\n[bold]Indexed[/] {report.added} test pictures in {report.seconds:.1f} s in {out / 'index'}")
+    return index
 
-    Of all sentences of relation twins, it is the one that CMSEI scores highest above the twin and SCAN does not: the
-    difference of their two margins is largest, and a negative margin of SCAN counts as 0.
+
+@dataclass(frozen=True)
+class TwinPair:
+    """Two pictures that differ in who does what, and a sentence of each, with the same words."""
+
+    texts: tuple[int, int]
+    images: tuple[int, int]
+    explanations: tuple[Explanation, ...]
+
+    @classmethod
+    def of(cls, test: Split, texts: tuple[int, int], images: tuple[int, int], model: Matcher) -> "TwinPair":
+        """Explain each picture with its sentence."""
+        explanations = tuple(
+            Explanation.of(
+                model,
+                test.images([image]),
+                test.texts([text], model.tokenizer),
+                str(test.captions[text]),
+                image_id=str(test.ids[image]),
+                classes=test.classes,
+                predicates=test.predicates,
+            )
+            for text, image in zip(texts, images, strict=True)
+        )
+        return cls(texts, images, explanations)
+
+
+def _choose_twins(test: Split, scores: dict[str, np.ndarray], model: Matcher) -> TwinPair:
+    """Choose the sentences that tell most about both models.
+
+    First those for which CMSEI finds both pictures and SCAN the same picture twice, then the largest smaller margin of
+    CMSEI. Preferably, CMSEI matches the subject and the object of each sentence to their own regions.
     """
-    pairs = Twins.of(test)
-    related = pairs.kind == "relation"
-    twin_of = dict(zip(pairs.first[related].tolist(), pairs.second[related].tolist(), strict=True))
+    twins = Twins.of(test)
+    words = [Counter(str(caption).split()) for caption in test.captions]
+    best = {name: matrix.argmax(0) for name, matrix in scores.items()}
+    candidates = []
+    for pair in np.flatnonzero(twins.kind == "relation").tolist():
+        first, second = int(twins.first[pair]), int(twins.second[pair])
+        for one, other in product(*(np.flatnonzero(test.image_of_text == image).tolist() for image in (first, second))):
+            is_found = best["cmsei"][one] == first and best["cmsei"][other] == second
+            is_confused = best["scan"][one] == best["scan"][other]
+            gain = scores["cmsei"][first] - scores["cmsei"][second]
+            worth = (words[one] == words[other], int(is_found) + int(is_confused), float(min(gain[one], -gain[other])))
+            candidates.append((worth, (one, other), (first, second)))
+    candidates.sort(reverse=True)
+    pairs = [TwinPair.of(test, texts, images, model) for _, texts, images in candidates[:TRIED]]
+    return next(filter(_is_clear, pairs), pairs[0])
 
-    def margin(name: str, text: int) -> float:
-        """Return how much higher a sentence scores its own picture than the twin."""
-        own = int(test.image_of_text[text])
-        return float(scores[name][own, text] - scores[name][twin_of[own], text])
 
-    texts = [text for text in range(test.num_texts) if int(test.image_of_text[text]) in twin_of]
-    chosen = max(texts, key=lambda text: margin("cmsei", text) - max(0.0, margin("scan", text)))
-    image, caption = int(test.image_of_text[chosen]), str(test.captions[chosen])
-    alignment = Alignment.of(
-        model, test.images([image]), test.texts([chosen], model.tokenizer), caption, classes=test.classes
-    )
-    photograph = test.folder / "test_pictures" / f"{test.ids[image]}.png"
-    draw_alignment(alignment, out / "alignment.png", photograph if photograph.exists() else None)
-    return caption
+def _is_clear(pair: TwinPair) -> bool:
+    """Whether the regions of subject and object have the classes that the words name, in both pictures."""
+    for explanation in pair.explanations:
+        alignment, fact = explanation.alignment, Fact.of(explanation.alignment)
+        if fact is None:
+            return False
+        named = [alignment.words[fact.words[place]] for place in (0, 2)]
+        if [alignment.labels[region] for region in fact.regions] != named:
+            return False
+    return True
+
+
+def _draw_twins(pair: TwinPair, test: Split, scores: dict[str, np.ndarray], path: Path) -> None:
+    text, caption = pair.texts[0], str(test.captions[pair.texts[0]])
+    charts = []
+    for name, matrix in scores.items():
+        sides = zip(("left", "right"), matrix[list(pair.images), text].tolist(), strict=True)
+        bars = [Bar(side, score) for side, score in sides]
+        charts.append(BarChart(f"{name}: “{caption}”", tuple(bars), "the score of each picture"))
+    photographs = [test.folder / "test_pictures" / f"{test.ids[image]}.png" for image in pair.images]
+    draw_twins(pair.explanations, [path if path.exists() else None for path in photographs], charts, path)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
