@@ -38,7 +38,7 @@ def main(demo: Path) -> None:
                 arguments = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
                 page = playwright.chromium.launch(**arguments).new_page(viewport=VIEW)
                 wait_for(f"{address}/v1/health")
-                page.goto(f"{address}/?{urlencode({'q': first, 'vs': second})}")
+                page.goto(f"{address}/?{urlencode({'q': first, 'vs': second, 'w': 'above'})}")
                 page.wait_for_timeout(8_000)  # until all explanations are there
                 page.screenshot(path=DOCS / "page.png")
         finally:

@@ -70,14 +70,14 @@ def draw_twins(
     charts: Sequence[BarChart],
     path: str | os.PathLike[str],
 ) -> None:
-    """Write a picture of two explanations beside each other to `path`, as PNG, with `charts` below.
+    """Write a picture of two explanations beside each other to `path`, as PNG, each with one of the `charts` below.
 
     A thing has one colour in both sentences and in both pictures. An arrow goes from the subject of each sentence to
     its object. A failed call leaves no file. Raises InputError if a photograph cannot be read.
     """
     colours: dict[str, str] = {}
     columns = []
-    for explanation, photograph in zip(twins, map(load_photograph, photographs), strict=True):
+    for explanation, photograph, chart in zip(twins, map(load_photograph, photographs), charts, strict=True):
         alignment, fact = explanation.alignment, Fact.of(explanation.alignment)
         boxes: list[MarkedRegion] = []
         arrows: list[RelationArrow] = []
@@ -93,8 +93,8 @@ def draw_twins(
         view = ExplanationView(explanation, (), tuple(boxes), tuple(arrows), ())
         aspect = photograph.width / photograph.height if photograph else 4 / 3
         picture = MarkedPhotograph(view, photograph, aspect)
-        columns.append(PanelColumn([Chips(alignment.words, colour_of), picture], 0.15))
-    page = PanelColumn([PanelRow(columns, 2 * GAP), PanelRow([Bars(chart) for chart in charts], 2 * GAP)])
+        columns.append(PanelColumn([Chips(alignment.words, colour_of), picture, Bars(chart)], 0.2))
+    page = PanelRow(columns, 2 * GAP)
     axes = make_canvas(page.width + 2 * MARGIN, page.height + 2 * MARGIN)
     page.draw(axes, MARGIN, MARGIN)
     save_canvas(axes, path)
