@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -452,3 +453,7 @@ def test_the_command_line_refuses_bad_settings(web_world):
     assert "needs a token" in refused("serve", web_world / "index", "--host", "0.0.0.0", "--token", "")
     assert "at least 16" in refused("serve", web_world / "index", "--token", "short")
     assert "index" in refused("serve", web_world / "photos")
+    index = (web_world / "index", "--device", "cpu")
+    assert "no column 'plaec' to expose. Did you mean 'place'?" in refused("serve", *index, "--expose", "plaec")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "Cannot listen" in refused("serve", *index, "--port", taken.getsockname()[1])

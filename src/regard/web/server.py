@@ -180,7 +180,7 @@ def add_reading(app: FastAPI, service: Service) -> None:
                 raise Problem(404, f"The collection has no image file of {id!r}.")
             return service.pictures.jpeg(path, side)
 
-        data, tag = await service.in_thread(read)
+        data, tag = await service.in_thread(read, limiter=service.decoders)
         headers = {"ETag": tag, "Cache-Control": "private, max-age=3600"}
         if request.headers.get("if-none-match") == tag:
             return Response(None, 304, headers)
@@ -231,7 +231,7 @@ def add_reading(app: FastAPI, service: Service) -> None:
         """Return ok if the collection can be read and the worker runs; 503 otherwise. Needs no token."""
         if not worker.is_alive:
             raise Problem(503, "The worker has ended.")
-        await to_thread.run_sync(service.refresher.refresh)
+        await to_thread.run_sync(service.refresher.refresh, True)
         return schemas.HealthResponse(status="ok")
 
 
@@ -249,7 +249,10 @@ def add_writing(app: FastAPI, service: Service) -> None:
         "/v1/items",
         **writing,
         status_code=201,
-        responses={200: {"model": schemas.ChangeResponse}, **documented(401, 403, 408, 413, 415, 421, 422, 429, 503)},
+        responses={
+            200: {"model": schemas.ChangeResponse},
+            **documented(401, 403, 408, 409, 413, 415, 421, 422, 429, 503),
+        },
         openapi_extra={
             "requestBody": {"required": True, "content": dict.fromkeys(SUFFIX_OF_TYPE, binary)},
         },
@@ -263,7 +266,7 @@ def add_writing(app: FastAPI, service: Service) -> None:
         response.status_code = 201 if is_new else 200
         return schemas.ChangeResponse(id=id, changed=is_new, **service.versioned(began))
 
-    @app.delete("/v1/items/{id:path}", **writing, responses=documented(401, 403, 404, 421, 422, 429, 503))
+    @app.delete("/v1/items/{id:path}", **writing, responses=documented(401, 403, 404, 409, 421, 422, 429, 503))
     async def remove(id: ItemId) -> schemas.ChangeResponse:
         """Remove a picture from the collection. Its image file is deleted if it was uploaded."""
         began = time.perf_counter()

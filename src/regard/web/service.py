@@ -7,7 +7,7 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 
-from regard.files import InputError
+from regard.files import InputError, nearest
 from regard.search.index import Index, Item
 from regard.web.measures import Measures
 from regard.web.pictures import PictureCache
@@ -16,11 +16,20 @@ from regard.web.settings import Settings
 from regard.web.worker import ExplainJob, Refresher, SearchJob, Worker
 from regard.web.writer import Writer
 
+ITEM_COLUMNS = ("captions", "paths")  # of each item, besides the columns to filter by
+
 
 class Service:
-    """An opened collection with its worker: what the endpoints share."""
+    """An opened collection with its worker: what the endpoints share.
+
+    Raises InputError if the settings expose a column that does not exist.
+    """
 
     def __init__(self, index: Index, settings: Settings) -> None:
+        known = {*index.columns(), *ITEM_COLUMNS}
+        for name in settings.expose:
+            if name not in known:
+                raise InputError(f"There is no column {name!r} to expose. {nearest(name, known)}")
         self.index, self.settings, self.measures = index, settings, Measures()
         self.refresher = Refresher(index, settings.refresh_seconds)
         self.worker = Worker(index, settings, self.refresher, self.measures)
@@ -33,14 +42,16 @@ class Service:
         """Return the columns that leave the server, with their types."""
         return {name: kind for name, kind in self.index.columns().items() if name in self.settings.expose}
 
-    async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run reading or decoding in a thread, after a look for a new version of the collection."""
+    async def in_thread(
+        self, function: Callable[..., Any], *arguments: Any, limiter: CapacityLimiter | None = None
+    ) -> Any:
+        """Run `function` in a thread, after a look for a new version. `limiter` bounds how many do so at once."""
 
         def refresh_and_run() -> Any:
             self.refresher.refresh()
             return function(*arguments)
 
-        return await to_thread.run_sync(refresh_and_run, limiter=self.decoders)
+        return await to_thread.run_sync(refresh_and_run, limiter=limiter)
 
     async def answer(self, job: SearchJob | ExplainJob) -> Any:
         """Wait for the worker's answer. Raises Problem if it takes too long (503)."""

@@ -61,18 +61,25 @@ class Refresher:
         self.index, self.seconds = index, seconds
         self._last, self._lock = time.monotonic(), threading.Lock()
 
-    def refresh(self) -> None:
-        """Pick up a new version, if enough time has passed since the last look. Raises Problem if this fails (503)."""
-        with self._lock:
+    def refresh(self, waits: bool = False) -> None:
+        """Pick up a new version, if enough time has passed since the last look.
+
+        If another thread is doing so, go on with the version that is open, unless `waits`. Raises Problem if the
+        collection cannot be read (503).
+        """
+        if not self._lock.acquire(blocking=waits):
+            return
+        try:
             if time.monotonic() - self._last < self.seconds:
                 return
-            try:
-                if self.index.refresh():
-                    log.info("refreshed", extra={"version": self.index.version, "items": len(self.index)})
-            except Exception as error:  # whatever the store raises; the next request looks again
-                log.error("cannot refresh", extra={"error": repr(error)})
-                raise Problem(503, "The collection cannot be read.", {"Retry-After": "5"}) from error
+            if self.index.refresh():
+                log.info("refreshed", extra={"version": self.index.version, "items": len(self.index)})
             self._last = time.monotonic()
+        except Exception as error:  # whatever the store raises; the next request looks again
+            log.error("cannot refresh", extra={"error": repr(error)})
+            raise Problem(503, "The collection cannot be read.", {"Retry-After": "5"}) from error
+        finally:
+            self._lock.release()
 
 
 class Worker:
