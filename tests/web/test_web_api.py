@@ -1,8 +1,11 @@
 """The HTTP API, on a small index."""
 
+import asyncio
 import io
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -370,6 +373,36 @@ def test_a_bad_query_does_not_spoil_those_beside_it(web_world):
     assert answers == [200, 422] * 6
 
 
+def test_an_answer_that_takes_too_long_is_given_up(web_world):
+    index, go = Index(web_world / "index"), threading.Event()
+    search = index.search
+    index.search = lambda queries, **options: go.wait(10) and search(queries, **options)
+    with TestClient(build_app(index, Settings(seconds=0.2)), base_url="http://127.0.0.1") as client:
+        late = client.post("/v1/search", json=QUERY)
+        problem(late, 503, "No answer within 0.2 s")
+        assert "retry-after" in late.headers
+        go.set()
+
+
+def test_a_body_that_does_not_arrive_is_given_up(web_world):
+    app, sent = build_app(Index(web_world / "index"), Settings(seconds=0.2)), []
+    parts = [{"type": "http.request", "body": b'{"queries": [', "more_body": True}]
+
+    async def receive():
+        if parts:
+            return parts.pop()
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/search", "query_string": b"", "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert b"did not arrive within 0.2 s" in sent[1]["body"]
+
+
 def test_a_worker_that_is_closed_answers_what_it_accepted(web_world):
     index = Index(web_world / "index")
     begun, go, search = threading.Event(), threading.Event(), index.search
@@ -447,6 +480,14 @@ def test_the_process_ends_gracefully_and_logs_no_secrets(web_world):
     assert "horse" not in text
     events = {line["event"] for line in server.lines}
     assert "request" in events
+
+
+def test_a_missing_package_is_named():
+    code = "import sys; sys.modules['fastapi'] = None; sys.argv = ['regard', 'serve', '.']"
+    command = [sys.executable, "-c", f"{code}; from regard.cli import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "regard: The server requires fastapi: pip install 'regard[serve]'.\n"
 
 
 def test_the_command_line_refuses_bad_settings(web_world):

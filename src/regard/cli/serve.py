@@ -45,7 +45,8 @@ def serve(
         from regard.web.listen import serve as listen
         from regard.web.settings import Settings
     except ModuleNotFoundError as error:
-        raise InputError(f"The server requires {error.name}: pip install 'regard[serve]'.") from None
+        package = (error.name or "").partition(".")[0]
+        raise InputError(f"The server requires {package}: pip install 'regard[serve]'.") from None
     from regard.runtime import device_named
     from regard.search.index import Index
 

@@ -459,8 +459,11 @@ function paint(card) {
   const drawn = [...regions].map(([region, what]) => ({ ...what, box: scaled(card, region) })).filter(({ box }) => box);
   if (active && drawn.length) overlay.append(shade(card, drawn));
   overlay.append(...drawn.map(rectangle));
-  if (relation) overlay.append(arrow(scaled(card, relation.subject), scaled(card, relation.object), relation.predicate, card));
-  overlay.append(...drawn.filter(({ word, share }) => word && share === 1).map((each) => tag(each, card)));
+  const taken = []; // the places of texts
+  if (relation) {
+    overlay.append(arrow(scaled(card, relation.subject), scaled(card, relation.object), relation.predicate, card, taken));
+  }
+  overlay.append(...drawn.filter(({ word, share }) => word && share === 1).map((each) => tag(each, card, taken)));
 }
 
 /** Return the regions that answer a word: the best one, and up to two others that are nearly as good. */
@@ -497,21 +500,38 @@ function rectangle({ box, word, share }) {
   return s("rect", { ...box, rx: 3, class: `region ${colours.get(word) ?? "small"}`, opacity: 0.35 + 0.65 * share });
 }
 
-function tag({ box, word, weight }, card) {
+/** Return the first of some places of a text, given by their middles, that no other text covers. */
+function freePlace(candidates, width, height, card, taken) {
+  const clamp = (value, most) => Math.max(1, Math.min(value, most - 1));
+  const places = candidates.map(([x, y]) => ({
+    x: clamp(x - width / 2, card.width - width),
+    y: clamp(y - height / 2, card.height - height),
+  }));
+  const isFree = ({ x, y }) =>
+    taken.every((other) => Math.abs(other.x - x) >= (other.width + width) / 2 + 1 || Math.abs(other.y - y) >= height + 1);
+  const middle = ({ x, y }) => ({ x: x + width / 2, y: y + height / 2 });
+  const place = places.find((each) => isFree(middle(each))) ?? places[0];
+  taken.push({ ...middle(place), width });
+  return place;
+}
+
+function tag({ box, word, weight }, card, taken) {
   const text = weight == null ? word : `${word} ${number(weight)}`;
-  const width = 7.6 * text.length + 14;
-  const x = Math.max(2, Math.min(box.x, card.width - width - 2));
-  const y = box.y >= 22 ? box.y - 21 : Math.min(box.y + 3, card.height - 20);
+  const [width, height] = [7.6 * text.length + 14, 19];
+  const [left, right] = [box.x + width / 2, box.x + box.width - width / 2];
+  const [above, below] = [box.y - 12, box.y + box.height + 12];
+  const candidates = [[left, above], [right, above], [left, below], [right, below], [left, box.y + 12]];
+  const { x, y } = freePlace(candidates, width, height, card, taken);
   return s(
     "g",
     { class: `tag ${colours.get(word) ?? "small"}` },
-    s("rect", { x, y, width, height: 19, rx: 4 }),
+    s("rect", { x, y, width, height, rx: 4 }),
     s("text", { x: x + width / 2, y: y + 13.5, "text-anchor": "middle" }, text),
   );
 }
 
 /** An arrow from the middle of the subject to that of the object, bent more if they are near, with the predicate. */
-function arrow(subject, object, predicate, card) {
+function arrow(subject, object, predicate, card, taken) {
   const middle = ({ x, y, width, height }) => [x + width / 2, y + height / 2];
   const [[x1, y1], [x2, y2]] = [middle(subject), middle(object)];
   const length = Math.hypot(x2 - x1, y2 - y1) || 1;
@@ -524,11 +544,9 @@ function arrow(subject, object, predicate, card) {
   const angle = Math.atan2(y2 - cy, x2 - cx);
   const corner = (turn) => `${x2 - 13 * Math.cos(angle + turn)} ${y2 - 13 * Math.sin(angle + turn)}`;
   const line = `M${x1} ${y1}Q${cx} ${cy} ${x2 - 9 * Math.cos(angle)} ${y2 - 9 * Math.sin(angle)}`;
-  const width = 7.6 * predicate.length + 14;
-  const clamp = (value, least, most) => Math.max(least, Math.min(value, most));
+  const [width, height] = [7.6 * predicate.length + 14, 20];
   const beside = side * (Math.abs(across[0]) * (width / 2) + Math.abs(across[1]) * 10 + 4);
-  const [px, py] = at(bend / 2 + (length < 120 ? beside : 0));
-  const [lx, ly] = [clamp(px, width / 2 + 2, card.width - width / 2 - 2), clamp(py, 12, card.height - 12)];
+  const place = predicate && freePlace([at(bend / 2 + (length < 120 ? beside : 0))], width, height, card, taken);
   return s(
     "g",
     { class: "arrow" },
@@ -536,8 +554,8 @@ function arrow(subject, object, predicate, card) {
     s("path", { d: line }),
     s("path", { d: `M${x2} ${y2}L${corner(0.45)}L${corner(-0.45)}Z`, class: "head" }),
     s("circle", { cx: x1, cy: y1, r: 4.5 }),
-    predicate ? s("rect", { x: lx - width / 2, y: ly - 10, width, height: 20, rx: 10 }) : null,
-    predicate ? s("text", { x: lx, y: ly + 4, "text-anchor": "middle" }, predicate) : null,
+    predicate ? s("rect", { ...place, width, height, rx: 10 }) : null,
+    predicate ? s("text", { x: place.x + width / 2, y: place.y + 14, "text-anchor": "middle" }, predicate) : null,
   );
 }
 
