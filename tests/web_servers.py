@@ -25,19 +25,26 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, *exposed, *options], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
             )
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert " at http://127.0.0.1:" in line, self.log.read_text()
-        self.url = line.split()[-1]
+        try:
+            self.url = self._wait(seconds)
+        except BaseException as error:
+            self.process.kill()
+            self.stop()
+            raise AssertionError(f"The server does not answer. Its log: {self.log.read_text()}") from error
+
+    def _wait(self, seconds: float) -> str:
+        """Wait until the server answers, and return its address."""
         import httpx  # absent without the packages of the server
 
-        until = time.monotonic() + seconds
+        assert self.process.stdout
+        line, until = self.process.stdout.readline(), time.monotonic() + seconds
+        assert " at http://127.0.0.1:" in line, line
         while True:
             try:
-                httpx.get(f"{self.url}/v1/health").raise_for_status()
-                return
+                httpx.get(f"{line.split()[-1]}/v1/health").raise_for_status()
+                return line.split()[-1]
             except httpx.TransportError:
-                assert time.monotonic() < until, self.log.read_text()
+                assert time.monotonic() < until
                 time.sleep(0.05)
 
     @property
