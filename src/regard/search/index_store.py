@@ -1,12 +1,14 @@
 """The rows of an index on disk: the interface of a store, and the one that keeps them in a LanceDB table.
 
 A change is one transaction: after a crash the table is as before the change or as after it. A snapshot is one version
-of the table. It stays valid while others write and compact: files of versions younger than KEEP are never deleted.
+of the table. It stays valid while others write and compact, until KEEP after a newer version replaced it.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -29,7 +31,8 @@ from regard.search.entries import (
     vectors_checksum,
 )
 
-KEEP = timedelta(hours=1)
+KEEP, NEVER = timedelta(hours=1), timedelta(days=36_500)
+MARGIN = 0.25  # of KEEP, by which LanceDB may read the clock later
 BATCH = 512  # rows that are written or read at a time
 KEY = {"lance-schema:unenforced-primary-key": "true"}  # without it, two writers could both insert a key
 
@@ -91,7 +94,7 @@ class IndexStore(Protocol):
         """Read every row, and return one line for each fault."""
 
     def compact(self) -> None:
-        """Rewrite small files as larger ones, and delete the files of versions older than KEEP."""
+        """Rewrite small files as larger ones, and delete the files of versions that newer ones replaced KEEP ago."""
 
 
 def row_of(snapshot: Snapshot, id_: str) -> int:
@@ -112,59 +115,78 @@ class LanceStore:
     def _database(self) -> Any:
         return _lancedb().connect(self.folder)
 
+    @property
+    def path(self) -> str:
+        """Where the table is, for messages."""
+        return f"{self.folder}/{self.name}.lance"
+
     def _open(self) -> Any:
-        try:
+        with _errors_named(self.path):
             return self._database.open_table(self.name)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.folder} has no readable table {self.name!r} ({_first_line(error)}).") from None
 
     def create(self, dim: int) -> None:
         """Create an empty table for summaries of `dim` numbers, unless the table exists."""
-        if self.name not in self._database.list_tables().tables:
-            self._database.create_table(self.name, schema=_schema(dim, {}))
+        with _errors_named(self.path):
+            if self.name not in self._database.list_tables().tables:
+                self._database.create_table(self.name, schema=_schema(dim, {}))
 
     def snapshot(self, current: Snapshot | None = None) -> Snapshot:
         table = self._open()
-        return current if current and current.version == table.version else LanceSnapshot(table)
+        return current if current and current.version == table.version else LanceSnapshot(table, self.path)
 
     def put(self, records: Iterable[Entry], payload: Mapping[str, str], removed: Sequence[str] = ()) -> None:
-        table = self._open()
+        table, failures = self._open(), list[Exception]()
         present = _payload_types(table.schema)
-        if new := {name: kind for name, kind in payload.items() if name not in present}:
-            table.add_columns(_fields(new))
+        new = {name: kind for name, kind in payload.items() if name not in present}
         # The order of the columns is that of the table.
         schema = _schema(table.schema.field("summary").type.list_size, present | new)
-        reader = _arrow().RecordBatchReader.from_batches(schema, _batches(schema, records))
+        reader = _arrow().RecordBatchReader.from_batches(schema, _batches(schema, records, failures))
         merge = table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
         if removed:
             merge = merge.when_not_matched_by_source_delete(f"key IN ({', '.join(map(_quoted, removed))})")
-        merge.execute(reader)
+        try:
+            with _errors_named(self.path):
+                if new:
+                    table.add_columns(_fields(new))
+                merge.execute(reader)
+        except (InputError, OSError):
+            if failures:  # it is LanceDB's account of an error of `records`
+                raise failures[0] from None
+            raise
 
     def verify(self) -> list[str]:
         faults, seen = [], set[str]()
         try:
-            for batch in self._open().search().limit(None).to_batches(BATCH):
-                for row in batch.to_pylist():
-                    faults += [f"{row['id']}: {fault}" for fault in _faults(row)]
-                    if row["key"] in seen:
-                        faults.append(f"{row['id']}: the key {row['key']} occurs twice")
-                    seen.add(row["key"])
-        except (OSError, ValueError, RuntimeError) as error:
-            faults.append(f"the table cannot be read to its end: {_first_line(error)}")
+            with _errors_named(self.path):
+                for batch in self._open().search().limit(None).to_batches(BATCH):
+                    for row in batch.to_pylist():
+                        faults += [f"{row['id']}: {fault}" for fault in _faults(row)]
+                        if row["key"] in seen:
+                            faults.append(f"{row['id']}: the key {row['key']} occurs twice")
+                        seen.add(row["key"])
+        except (InputError, OSError) as error:
+            faults.append(str(error))
         return faults
 
     def compact(self) -> None:
-        self._open().optimize(cleanup_older_than=KEEP)
+        table = self._open()
+        with _errors_named(self.path):
+            table.optimize(cleanup_older_than=NEVER)  # which takes long, and the age of versions counts from its end
+            now, times = datetime.now(), [version["timestamp"] for version in table.list_versions()]
+            # A version that was the latest one KEEP ago may have been opened since.
+            oldest = max((time for time in times if time <= now - KEEP), default=min(times))
+            # As there is no other writer, files that belong to no version were left by one that was killed.
+            table.optimize(cleanup_older_than=now - oldest + MARGIN * KEEP, delete_unverified=True)
 
 
 class LanceSnapshot:
     """One version of a LanceDB table. See Snapshot."""
 
-    def __init__(self, table: Any) -> None:
-        self.version = int(table.version)
-        table.checkout(self.version)
-        self._table = table
-        found = self._read(["key", "id", "summary"], None)
+    def __init__(self, table: Any, path: str) -> None:
+        self.version, self._table, self._path = int(table.version), table, path
+        with _errors_named(path):
+            table.checkout(self.version)
+        found = self._read(["key", "id", "summary"])
         self._row_ids = found["_rowid"].to_numpy()
         self._order = np.argsort(self._row_ids)  # row ids need not be sorted
         self.keys: Sequence[str] = found["key"].to_pylist()
@@ -179,11 +201,11 @@ class LanceSnapshot:
     @cached_property
     def row_of(self) -> dict[str, int]:
         """See Snapshot.row_of."""
-        found = self._read(["ids"], None)["ids"].to_pylist()
+        found = self._read(["ids"])["ids"].to_pylist()
         return {id_: row for row, ids in enumerate(found) for id_ in ids}
 
     def links(self) -> list[tuple[Link, ...]]:
-        return [links_of(row) for row in self._read(list(LINKS), None).to_pylist()]
+        return [links_of(row) for row in self._read(list(LINKS)).to_pylist()]
 
     def fetch(self, rows: Sequence[int]) -> list[bytes]:
         found = self._take(rows, ["encoding", "vectors_crc"])
@@ -202,18 +224,22 @@ class LanceSnapshot:
         return [entry_of(row, self.summaries[at]) for at, row in zip(rows, found, strict=True)]
 
     def where(self, condition: str) -> Int[np.ndarray, " row"]:
-        try:
-            found = self._read(["key"], condition)["_rowid"].to_numpy()
-        except ValueError as error:
-            raise InputError(f"The condition {condition!r} is wrong: {self._explained(error)}") from None
+        with _errors_named(self._path):
+            try:
+                found = self._all(["key"]).where(condition).to_arrow()["_rowid"].to_numpy()
+            except ValueError as error:
+                raise InputError(f"The condition {condition!r} is wrong: {self._explained(error)}") from None
         return np.sort(self._order[np.searchsorted(self._row_ids, found, sorter=self._order)])
 
     def payload_types(self) -> dict[str, str]:
         return _payload_types(self._table.schema)
 
-    def _read(self, columns: list[str], condition: str | None) -> Any:
-        query = self._table.search().select(columns).with_row_id(True).limit(None)
-        return (query if condition is None else query.where(condition)).to_arrow()
+    def _all(self, columns: list[str]) -> Any:
+        return self._table.search().select(columns).with_row_id(True).limit(None)
+
+    def _read(self, columns: list[str]) -> Any:
+        with _errors_named(self._path):
+            return self._all(columns).to_arrow()
 
     def _take(self, rows: Sequence[int], columns: list[str]) -> Any:
         """The columns of rows, in their order."""
@@ -221,7 +247,8 @@ class LanceSnapshot:
         unique = np.unique(row_ids)
         if not len(unique):
             return self._table.schema.empty_table().select(columns)
-        found = self._table.take_row_ids(unique.tolist()).select([*columns, "_rowid"]).to_arrow()
+        with _errors_named(self._path):
+            found = self._table.take_row_ids(unique.tolist()).select([*columns, "_rowid"]).to_arrow()
         order = np.argsort(found["_rowid"].to_numpy())
         return found.take(order[np.searchsorted(unique, row_ids)])
 
@@ -274,10 +301,15 @@ def _payload_types(schema: Any) -> dict[str, str]:
     return {field.name: names.get(str(field.type), "texts") for field in schema if field.name not in COLUMNS}
 
 
-def _batches(schema: Any, records: Iterable[Entry]) -> Iterator[Any]:
+def _batches(schema: Any, records: Iterable[Entry], failures: list[Exception]) -> Iterator[Any]:
+    """Yield records as batches of rows, and note an error of `records`, of which LanceDB keeps only the text."""
     rows = (record.to_row() for record in records)
-    while batch := list(islice(rows, BATCH)):
-        yield _arrow().RecordBatch.from_pylist(batch, schema=schema)
+    try:
+        while batch := list(islice(rows, BATCH)):
+            yield _arrow().RecordBatch.from_pylist(batch, schema=schema)
+    except Exception as error:
+        failures.append(error)
+        raise
 
 
 def _faults(row: dict[str, Any]) -> Iterator[str]:
@@ -289,6 +321,25 @@ def _faults(row: dict[str, Any]) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def _errors_named(path: str) -> Iterator[None]:
+    """Raise an error of LanceDB in the block as InputError, or as OSError if the system refused, and name the table."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError | RuntimeError) and type(error).__name__ != "RustPanic":
+            raise
+        if refused := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(refused[1]), os.strerror(int(refused[1])), path) from None
+        line = re.sub(r", /\S+:\d+:\d+$", "", _first_line(error))  # without the place in LanceDB's own source
+        raise InputError(
+            f"The table {path} cannot be read or written ({line}): open the index again if it was compacted meanwhile, "
+            f"or restore a backup."
+        ) from None
 
 
 def _first_line(error: BaseException) -> str:

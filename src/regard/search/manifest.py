@@ -16,6 +16,7 @@ from typing import Any
 from regard.files import InputError, replacing
 
 MANIFEST, LOCK = "index.json", "lock"
+SETTINGS = {"run", "model", "first", "fusion", "fingerprint"}  # of each vector set
 FORMAT = 1
 WAIT = 10.0  # seconds that a writer waits for another one
 
@@ -32,8 +33,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is not an index: it has no {MANIFEST}. `regard index RUN SOURCE` creates one.")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        manifest["sets"][manifest["using"]]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest["sets"][manifest["using"]]
+        for name, entry in manifest["sets"].items():
+            if absent := SETTINGS - entry.keys():
+                raise KeyError(f"{name} without {', '.join(sorted(absent))}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): restore a backup of the index.") from None
     if manifest.get("format") != FORMAT:
         raise InputError(
