@@ -25,7 +25,7 @@ from regard.evaluation.evaluate import scores_of
 from regard.evaluation.probe import CHANCE, twin_accuracy
 from regard.explain import Explanation
 from regard.explain.explanation_view import Bar, BarChart
-from regard.explain.twin_picture import Fact, draw_twins
+from regard.explain.twin_picture import TwinFact, draw_twins
 from regard.files import InputError, Stopped, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
@@ -187,7 +187,7 @@ def _choose_twins(test: Split, scores: dict[str, np.ndarray], model: Matcher) ->
 def _is_clear(pair: TwinPair) -> bool:
     """Whether the regions of subject and object have the classes that the words name, in both pictures."""
     for explanation in pair.explanations:
-        alignment, fact = explanation.alignment, Fact.of(explanation.alignment)
+        alignment, fact = explanation.alignment, TwinFact.of(explanation.alignment)
         if fact is None:
             return False
         named = [alignment.words[fact.words[place]] for place in (0, 2)]

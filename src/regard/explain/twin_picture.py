@@ -19,14 +19,14 @@ from regard.words.parser import OBJECT, SUBJECT, own_parser
 
 
 @dataclass(frozen=True)
-class Fact:
+class TwinFact:
     """The first relation of a sentence between two things, and the regions that a model matched them to."""
 
     words: tuple[int, int, int]  # places of subject, predicate and object in the sentence
     regions: tuple[int, int]  # of subject and object
 
     @classmethod
-    def of(cls, alignment: Alignment) -> "Fact | None":
+    def of(cls, alignment: Alignment) -> "TwinFact | None":
         """Return the fact of an alignment's sentence; None if it has none, or if a thing has no region of its own."""
         (parse,) = own_parser()([" ".join(alignment.words)])
         best = alignment.best_regions()
@@ -78,7 +78,7 @@ def draw_twins(
     colours: dict[str, str] = {}
     columns = []
     for explanation, photograph, chart in zip(twins, map(load_photograph, photographs), charts, strict=True):
-        alignment, fact = explanation.alignment, Fact.of(explanation.alignment)
+        alignment, fact = explanation.alignment, TwinFact.of(explanation.alignment)
         boxes: list[MarkedRegion] = []
         arrows: list[RelationArrow] = []
         colour_of: dict[int, str] = {}
