@@ -225,6 +225,33 @@ def check(
 
 
 @app.command
+def mirror(
+    index: IndexFolder,
+    address: Annotated[str, Parameter(help="Address of a Milvus server, such as http://127.0.0.1:19530, or none.")],
+    *,
+    collection: str = "regard",
+    run: Moved = None,
+) -> None:
+    """Let Milvus choose the shortlists: copy the summary vectors to a collection.
+
+    After a change of the index, the same command updates the collection. Until then, shortlists are chosen in memory,
+    as they are without Milvus. The environment variable MILVUS_TOKEN may contain the user and password.
+
+    Parameters
+    ----------
+    collection
+        Name of the collection. It is created if it does not exist.
+    """
+    opened = _open(index, run)
+    with ProgressBar("sending", None) as bar:
+        changed = opened.mirror("" if address == "none" else address, collection, bar.reach)
+    if address == "none":
+        console.print(f"{index} chooses its shortlists in memory.", markup=False)
+    else:
+        console.print(f"{changed:,} vectors sent or removed. Next: regard index check {index}", markup=False)
+
+
+@app.command
 def compact(index: IndexFolder, *, run: Moved = None) -> None:
     """Rewrite small files as larger ones, and delete versions older than an hour."""
     opened = _open(index, run)

@@ -29,8 +29,9 @@ from regard.search.entries import Entry
 from regard.search.index_store import LanceStore, Snapshot, row_of
 from regard.search.item import Item, encode_file, explain_entry, item_of
 from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
-from regard.search.plan import Plan, encode_again
-from regard.search.query import DEFAULT_SHORTLIST, Answer, Query, answer_queries, measure_recall
+from regard.search.milvus import MilvusShortlist, nearest_of
+from regard.search.plan import ChangeReport, Plan, encode_again
+from regard.search.query import DEFAULT_SHORTLIST, Answer, Nearest, Query, answer_queries, measure_recall
 from regard.search.sentences import encoded_sentences, rank_sentences, remove_orphans, sentence_entries
 from regard.search.source import Payload, Source, check_extraction, extract_like, is_data_folder, sources_of
 from regard.search.stages import encoder_of, settings_of
@@ -42,19 +43,6 @@ FIRST = "main"  # name of the first vector set
 Progress = Callable[[int, int], None]
 
 
-@dataclass
-class ChangeReport:
-    """What a change of an index did, in pictures."""
-
-    added: int = 0
-    relinked: int = 0  # known pictures with new ids or paths
-    unchanged: int = 0
-    removed: int = 0
-    unreadable: list[str] = field(default_factory=list)  # photographs that were skipped
-    version: int = 0
-    seconds: float = 0.0
-
-
 @dataclass(frozen=True)
 class _State:
     """What a search reads: one version of one vector set."""
@@ -64,6 +52,7 @@ class _State:
     snapshot: Snapshot
     encoder: Encoder
     sentences: Snapshot | None  # None if the index has none
+    nearest: Nearest | None  # chooses shortlists in place of the product in memory
     sources: dict[tuple[str, str], Source] = field(default_factory=dict)  # opened to explain, by folder and split
 
 
@@ -108,7 +97,8 @@ class Index:
         entry = manifest["sets"][name]
         encoder = encoder_of(entry, self.device, self._run, self._first)
         sentences = self._store(name, TEXTS).snapshot() if manifest.get("texts") else None
-        return _State(name, entry, self._store(name).snapshot(), encoder, sentences)
+        snapshot = self._store(name).snapshot()
+        return _State(name, entry, snapshot, encoder, sentences, nearest_of(entry, snapshot))
 
     def _store(self, name: str, kind: str = "") -> LanceStore:
         return LanceStore(self.folder / "store", name + kind)
@@ -147,7 +137,8 @@ class Index:
         sentences = self._store(name, TEXTS).snapshot(state.sentences) if manifest.get("texts") else None
         if snapshot is state.snapshot and sentences is state.sentences and entry == state.entry:
             return False
-        self._state = replace(state, entry=entry, snapshot=snapshot, sentences=sentences)
+        nearest = nearest_of(entry, snapshot)
+        self._state = replace(state, entry=entry, snapshot=snapshot, sentences=sentences, nearest=nearest)
         return True
 
     def search(
@@ -175,6 +166,7 @@ class Index:
             state.snapshot,
             state.encoder,
             asked,
+            nearest=state.nearest,
             pictures=pictures,
             recall=state.entry.get("recall") if is_measured else None,
             fingerprint=state.entry["fingerprint"],
@@ -438,7 +430,7 @@ class Index:
             )
         if not sentences:
             raise InputError("There is no sentence to measure with: expected at least one.")
-        recall = measure_recall(state.snapshot, state.encoder, sentences, k, progress)
+        recall = measure_recall(state.snapshot, state.encoder, sentences, k, state.nearest, progress)
         with self.locked():
             manifest = read_manifest(self.folder)
             found = {str(length): value for length, value in recall.items()}
@@ -446,6 +438,25 @@ class Index:
             write_manifest(self.folder, manifest)
         self.refresh()
         return recall
+
+    def mirror(self, address: str, collection: str = "regard", progress: Progress | None = None) -> int:
+        """Let Milvus at an address choose the shortlists from now on: copy keys and summary vectors to a collection.
+
+        Returns how many vectors were sent or removed. After a change of the index, the product in memory chooses until
+        the next call. An `address` of "" ends it. Raises InputError if the server does not answer.
+        """
+        with self.locked():
+            state, manifest = self._load(), read_manifest(self.folder)
+            entry = manifest["sets"][state.name]
+            entry.pop("milvus", None)
+            changed = 0
+            if address:
+                changed = MilvusShortlist(address, collection).mirror(state.snapshot, progress)
+                entry["milvus"] = {"address": address, "collection": collection, "version": state.snapshot.version}
+            entry.pop("recall", None)  # of other shortlists
+            write_manifest(self.folder, manifest)
+        self.refresh()
+        return changed
 
     def backup(self, target: str | os.PathLike[str]) -> None:
         """Copy the index to the new folder `target`, as it is now. Raises InputError if `target` exists."""

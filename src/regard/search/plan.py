@@ -1,7 +1,7 @@
 """What a source changes in an index: which pictures are new, have other links, or are no longer there."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,19 @@ from regard.search.encoder import Encoder
 from regard.search.entries import Entry, Link
 from regard.search.index_store import Snapshot
 from regard.search.source import Payload, Source, content_keys, contents_of
+
+
+@dataclass
+class ChangeReport:
+    """What a change of an index did, in pictures."""
+
+    added: int = 0
+    relinked: int = 0  # known pictures with new ids or paths
+    unchanged: int = 0
+    removed: int = 0
+    unreadable: list[str] = field(default_factory=list)  # photographs that were skipped
+    version: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

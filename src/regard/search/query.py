@@ -3,19 +3,29 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from regard.files import InputError
-from regard.search.encoder import Encoder, Queries, Stored
+from regard.search.encoder import Encoder, Stored
 from regard.search.index_store import Snapshot, row_of
 
 DEFAULT_SHORTLIST = 200
 LENGTHS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # shortlists whose recall is measured
 SCORED_AT_A_TIME = 1024  # pictures whose encodings are in memory
 ENOUGH = 99.0  # percent of the exact top 10: an automatic shortlist is the shortest one that finds as many
+
+
+@runtime_checkable
+class Nearest(Protocol):
+    """Another way to choose shortlists than the product in memory, such as `MilvusShortlist`."""
+
+    def nearest(
+        self, snapshot: Snapshot, vectors: Float[np.ndarray, "query dim"], count: int
+    ) -> list[Int[np.ndarray, " best"]]:
+        """Return about `count` rows with the largest inner products for each query, sorted."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ def answer_queries(
     queries: Sequence[Query],
     *,
     fingerprint: str,
+    nearest: Nearest | None = None,
     pictures: Mapping[str, Float[np.ndarray, " dim"]] | None = None,
     recall: dict[str, float] | None = None,
     k: int = 10,
@@ -95,6 +106,8 @@ def answer_queries(
 
     Parameters
     ----------
+    nearest
+        Chooses the shortlists if there is no condition. Default: one exact product.
     pictures
         Summary vectors of pictures that are not in the collection, by the name in `Query.image`.
     recall
@@ -122,7 +135,8 @@ def answer_queries(
     sentences = list({text: 0 for query in queries for text in (query.sentence, query.minus) if text})
     encoded = dict(zip(sentences, encoder.encode_texts(sentences).split(), strict=True)) if sentences else {}
     clock.lap("encode")
-    shortlists = [best_rows(snapshot, encoded[query.sentence], rows, length) for query in queries if not query.image]
+    asked = [encoded[query.sentence].summaries[0] for query in queries if not query.image]
+    shortlists = _shortlists(snapshot, asked, rows, length, nearest)
     clock.lap("shortlist")
     needed = np.unique(np.concatenate([*shortlists, np.zeros(0, np.int64)]))
     stored = Stored(snapshot.summaries[needed], snapshot.fetch(needed.tolist()))
@@ -170,13 +184,26 @@ def _at(parts: Mapping[str, np.ndarray], place: int) -> dict[str, float]:
     return {name: float(values[place]) for name, values in parts.items()}
 
 
+def _shortlists(
+    snapshot: Snapshot,
+    vectors: Sequence[Float[np.ndarray, " dim"]],
+    rows: Int[np.ndarray, " row"],
+    count: int,
+    nearest: Nearest | None,
+) -> list[Int[np.ndarray, " best"]]:
+    """The shortlist of each query. `rows` are the candidates: all rows, unless there is a condition."""
+    if nearest and vectors and count < len(rows) == len(snapshot):
+        return nearest.nearest(snapshot, np.stack(vectors), count)
+    return [best_rows(snapshot, vector, rows, count) for vector in vectors]
+
+
 def best_rows(
-    snapshot: Snapshot, query: Queries, rows: Int[np.ndarray, " row"], count: int
+    snapshot: Snapshot, vector: Float[np.ndarray, " dim"], rows: Int[np.ndarray, " row"], count: int
 ) -> Int[np.ndarray, " best"]:
-    """Return the `count` of `rows` with the largest inner products of summary vectors with one sentence, sorted."""
+    """Return the `count` of `rows` with the largest inner products of summary vectors with `vector`, sorted."""
     if count >= len(rows):
         return rows
-    scores = snapshot.summaries @ query.summaries[0]
+    scores = snapshot.summaries @ vector
     scores = scores if len(rows) == len(scores) else scores[rows]
     return np.sort(rows[np.argpartition(-scores, count - 1)[:count]])
 
@@ -227,12 +254,12 @@ def measure_recall(
     encoder: Encoder,
     sentences: Sequence[str],
     k: int = 10,
+    nearest: Nearest | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, float]:
     """Return the percentage of the exact top `k` that shortlists find, by their length, as a mean over sentences."""
     count = len(snapshot)
     queries = encoder.encode_texts(sentences)
-    near = np.argsort(-(queries.summaries @ snapshot.summaries.T), 1, kind="stable")
     exact = np.empty((len(sentences), count), np.float32)
     for rows in np.array_split(np.arange(count), max(1, count // SCORED_AT_A_TIME)):
         images = Stored(snapshot.summaries[rows], snapshot.fetch(rows.tolist()))
@@ -240,7 +267,11 @@ def measure_recall(
         if progress:
             progress(int(rows[-1]) + 1, count)
     best = np.argsort(-exact, 1, kind="stable")[:, :k]
-    place = np.argsort(near, 1)  # of each picture in the order of summary vectors
-    ranks = np.take_along_axis(place, best, 1)
     lengths = [length for length in LENGTHS if k <= length < count] + [count]
-    return {length: round(100 * float((ranks < length).mean()), 2) for length in lengths}
+    found = {
+        length: _shortlists(snapshot, list(queries.summaries), np.arange(count), length, nearest) for length in lengths
+    }
+    return {
+        length: round(100 * float(np.mean([np.isin(*pair).mean() for pair in zip(best, rows, strict=True)])), 2)
+        for length, rows in found.items()
+    }
