@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from regard.data.captions import SPLIT_NAME, Captions
+from regard.data.caption_tables import SPLIT_NAME
+from regard.data.captions import Captions
 from regard.data.layout import PHOTOGRAPHS, extraction_of
 from regard.data.lines import write_lines
 from regard.extract.extractor import Extractor, Regions
@@ -324,6 +325,10 @@ def render_report(report: ExtractionReport, out: Path) -> str:
             f"{len(report.unmatched):,} sentences skipped, because their photograph is missing or cannot be read, such "
             f"as {report.unmatched[0]}"
         )
+    if report.skipped_rows:
+        place, why = report.skipped_rows[0]
+        num_rows = len(report.skipped_rows)
+        lines.append(f"{num_rows:,} {'row' if num_rows == 1 else 'rows'} of the table skipped, such as {place}: {why}")
     if reasons := list(report.skipped.values()):
         lines.append(f"{len(reasons):,} files skipped ({out / SKIPPED} lists them):")
         lines += [f"  {why}" for why in reasons[:MAX_LISTED]] + ["  ..."] * (len(reasons) > MAX_LISTED)

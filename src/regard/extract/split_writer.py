@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regard.data.caption_tables import SkippedRow
 from regard.data.captions import Captions
 from regard.data.layout import Files
 from regard.data.lines import Lines, write_lines
@@ -29,6 +30,7 @@ class ExtractionReport:
     extracted: int = 0  # photographs extracted in this run, by all processes
     seconds: float = 0.0
     unmatched: list[str] = field(default_factory=list)  # the file of each sentence without a readable photograph
+    skipped_rows: Sequence[SkippedRow] = ()  # rows of the table of sentences that could not be read
 
 
 def write_splits(
@@ -55,6 +57,7 @@ def write_splits(
     sentences_of: dict[str, list[str]] = {name: [] for name in row_of}
     splits_of: dict[str, set[str]] = {name: set() for name in row_of}
     if table:
+        report.skipped_rows = table.skipped
         used: set[int] = set()
         for name, rows in table.rows_of(names).items():
             if (first := first_of.get(name, name)) in row_of:
