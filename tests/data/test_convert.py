@@ -1,4 +1,3 @@
-import base64
 import json
 import os
 import subprocess
@@ -71,68 +70,6 @@ def test_dependencies_of_a_text_of_two_sentences_are_renumbered(scan, make, tmp_
     convert(scan, tmp_path / "out")
     relations = Split.open(tmp_path / "out", "dev").text_relations
     assert np.argwhere(relations.dense(np.arange(1), 4)[0]).tolist() == [[1, 0], [3, 2]]
-
-
-@pytest.fixture
-def detected(make):
-    """Three images from a detector, with two or three regions each: ids, features, boxes, size."""
-    maker = make("dev")
-    maker.lines("ids.txt", ["7.jpg"] * 2 + ["5"] * 2)
-    maker.lines("caps.txt", "wxyz")
-    draw = np.random.default_rng(0)
-    return maker, [
-        (name, draw.normal(size=(count, 4)).astype("f4"), np.tile(np.float32([5, 10, 25, 20]), (count, 1)), (50, 20))
-        for name, count in (("5", 3), ("6", 2), ("7", 2))
-    ]
-
-
-def check_detected(folder, records, out):
-    convert(folder, out)
-    split = Split.open(out, "dev")
-    assert list(split.ids) == ["7.jpg", "5"]
-    assert split.image_of_text.tolist() == [0, 0, 1, 1]
-    images = split.images([0, 1])
-    assert images.mask.sum(1).tolist() == [2, 3]
-    np.testing.assert_allclose(images.features[0, :2], records[2][1], atol=2e-3)
-    np.testing.assert_allclose(images.features[1], records[0][1], atol=2e-3)
-    assert not images.features[0, 2].any()
-    np.testing.assert_allclose(images.boxes[1], [[0.1, 0.5, 0.5, 1]] * 3)
-    assert split.sizes.tolist() == [[50, 20]] * 2
-
-
-def tsv_line(name, features, boxes, size):
-    texts = (base64.b64encode(array.tobytes()).decode() for array in (boxes, features))
-    return "\t".join([name, *map(str, size), str(len(boxes)), *texts]) + "\n"
-
-
-def test_bottom_up_attentions_tsv(detected, tmp_path):
-    maker, records = detected
-    lines = [tsv_line(name, features, boxes, size) for name, features, boxes, size in records]
-    (maker.folder / "all.tsv").write_text("".join(lines))
-    check_detected(maker.folder, records, tmp_path / "out")
-
-    (maker.folder / "all.tsv").write_text("".join(lines)[:-20])
-    with pytest.raises(InputError, match=r"all.tsv, line 3 cannot be read .* Is the file cut short\?"):
-        convert(maker.folder, tmp_path / "again")
-    (maker.folder / "all.tsv").write_text(lines[0])
-    with pytest.raises(InputError, match=r"dev_ids.txt, line 1: no record of image '7.jpg' in"):
-        convert(maker.folder, tmp_path / "again")
-    (maker.folder / "all.tsv").write_text("5\t10\n")
-    with pytest.raises(InputError, match="line 1 has 2 columns: expected image_id, image_w, image_h, num_boxes, boxes"):
-        convert(maker.folder, tmp_path / "again")
-
-
-def test_a_folder_of_npz(detected, tmp_path):
-    maker, records = detected
-    (maker.folder / "features").mkdir()
-    for name, features, boxes, (width, height) in records:
-        features = features.T if name == "5" else features  # OpenVQA's way
-        arrays = {"x": features, "bbox": boxes, "num_bbox": len(boxes), "image_w": width, "image_h": height}
-        np.savez(maker.folder / "features" / name, **arrays, info=np.array({"never": "read"}, object))
-    check_detected(maker.folder, records, tmp_path / "out")
-    (maker.folder / "features" / "5.npz").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"5.npz is not a complete .npz file of plain arrays"):
-        convert(maker.folder, tmp_path / "again")
 
 
 GRAPHS = [

@@ -60,7 +60,9 @@ def convert(
     from regard.data import convert as run
 
     with ProgressBar("converting", None) as bar:
-        run(source, out, captions_per_image=captions_per_image, scene_graphs=scene_graphs, progress=bar.reach)
+        notes = run(source, out, captions_per_image=captions_per_image, scene_graphs=scene_graphs, progress=bar.reach)
+    for note in notes:
+        console.print(f"Note: {note}.", markup=False)
     console.print(f"Wrote {out}. Next: regard data check {out}")
 
 

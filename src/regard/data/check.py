@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from regard.data.box_forms import TOLERANCE, are_swapped, describe_boxes
 from regard.data.convert import open_splits
 from regard.data.layout import Files, data_folder, features_of, splits_of
 from regard.data.lines import Lines, NamedLines
@@ -19,7 +20,6 @@ from regard.data.split import Split
 from regard.files import InputError
 from regard.words import tokenize
 
-TOLERANCE = 0.01  # how far a box may reach beyond the image, as a fraction of its side, without being reported
 USES = (
     ("vse_infinity, scan, sgraf", None),
     ("cmsei, hire: spatial graph", "boxes"),
@@ -121,7 +121,8 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
                 faults += _check_features_of_broken_split(files)
     elif records_of(at):
         try:
-            splits = open_splits(at, captions_per_image)
+            splits, notes = open_splits(at, captions_per_image)
+            faults += [Fault("warning", "records", None, f"{note}.") for note in notes]
         except InputError as error:
             faults.append(_to_fault(error, at, ""))
     else:
@@ -164,7 +165,7 @@ def _layout(folder: Path, splits: Sequence[Split]) -> str:
     stored = [split.features for split in splits if isinstance(split.features, Rows)]
     repeated = any(features.index is not None for features in stored)
     if not splits_of(folder):
-        kind = "bottom-up attention's .tsv" if any(folder.glob("**/*.tsv")) else "one .npz per image"
+        kind = ".tsv records" if any(folder.glob("**/*.tsv")) else "one .npz per image"
         return f"{kind}; `regard data convert` makes a folder to train on"
     if has("rows.npy"):
         kind = "photographs, extracted by `regard extract`"
@@ -295,6 +296,8 @@ def _check_boxes(split: Split) -> Iterator[Fault]:
             outside.append((int(rows[place]), boxes[place][real[place]]))
     path = Files(split.folder, split.name).found("ims_bbx.npy", "boxes.npy")
     file = path.name if path else f"{split.name} boxes"
+    if path and not num_outside and (suspicion := _describe_first_boxes(split, counts)):
+        yield Fault("warning", file, None, f"{suspicion}.")
     if broken:
         have = _count(len(broken), "image has", "images have")
         yield Fault("error", file, broken[0], f"{have} boxes with NaN or infinity; this is the first.")
@@ -305,17 +308,21 @@ def _check_boxes(split: Split) -> Iterator[Fault]:
         row, boxes = outside[0]
         have = _count(num_outside, "image has", "images have")
         text = f"{have} boxes outside the image; this is the first"
-        if isinstance(split.boxes, ScaledColumn) and split.sizes is not None:
+        if split.sizes is not None:
             size = split.sizes[row]
             reach = " x ".join(f"{side:.0f}" for side in (boxes.reshape(-1, 2, 2).max((0, 1)) * size))
-            swapped = [(boxes * np.tile(split.sizes[at] / split.sizes[at][::-1], 2)).max() for at, boxes in outside]
-            cause = (
-                "Width and height seem to be swapped"
-                if max(swapped) <= 1 + TOLERANCE
-                else "The sizes seem to be those of other images"
-            )
+            fits = all(are_swapped(boxes, split.sizes[at][None]) for at, boxes in outside)
+            cause = "Width and height seem to be swapped" if fits else "The sizes seem to be those of other images"
             text += f": they reach {reach} in an image of {size[0]} x {size[1]}. {cause}"
         yield Fault("error", file, row, f"{text}.")
+
+
+def _describe_first_boxes(split: Split, counts: np.ndarray) -> str:
+    assert split.boxes is not None
+    rows = next(split.boxes.blocks(), np.zeros(0, np.int64))[:1000]
+    real = np.arange(split.num_regions) < counts[rows][:, None]
+    boxes = split.boxes.read(rows).astype(np.float32)[real]
+    return describe_boxes(boxes, np.zeros((len(boxes), 2)))
 
 
 def _check_labels(split: Split) -> Iterator[Fault]:

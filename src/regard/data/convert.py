@@ -29,19 +29,19 @@ def convert(
     captions_per_image: int | None = None,
     scene_graphs: Sequence[str | os.PathLike[str]] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> None:
+) -> list[str]:
     """Write the splits of `source`, in any layout of docs/data.md, to the new folder `out` in the compact layout.
 
     `scene_graphs` are files that SceneGraphs reads; labels, relations and, if the source has none, sentences come from
     them. `progress(done, total)` is called with numbers of images. `out` is renamed into place when it is complete, so
-    an interruption or a full disk leaves nothing. Raises InputError for data that cannot be read, and if `out` exists
-    and is not empty.
+    an interruption or a full disk leaves nothing. Returns notes on what was skipped, left out or suspected. Raises
+    InputError for data that cannot be read, and if `out` exists and is not empty.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty. Give a new folder, or remove it first.")
     graphs = SceneGraphs.load([Path(path) for path in scene_graphs]) if scene_graphs else None
-    splits = open_splits(source, captions_per_image, graphs)
+    splits, notes = open_splits(source, captions_per_image, graphs)
     total, done = sum(split.num_images for split in splits), 0
     try:
         with replacing(out) as folder:
@@ -60,14 +60,18 @@ def convert(
         raise InputError(
             f"{out}: {error.strerror}. Nothing was kept; free some space or choose another place."
         ) from None
+    return notes
 
 
 def open_splits(
     source: str | os.PathLike[str], captions_per_image: int | None = None, graphs: SceneGraphs | None = None
-) -> list[Split]:
-    """Open every split of a folder of any layout, with the relations of its other files or of `graphs`."""
+) -> tuple[list[Split], list[str]]:
+    """Open every split of a folder of any layout, with the relations of its other files or of `graphs`.
+
+    Returns notes on what was skipped, left out or suspected, too.
+    """
     folder = data_folder(source)
-    names = splits_of(folder)
+    names, notes = splits_of(folder), list[str]()
     if not names and (records := records_of(folder)):
         chosen = sorted(path.name.removesuffix("_ids.txt") for path in folder.glob("*_ids.txt"))
         if not chosen:
@@ -75,6 +79,7 @@ def open_splits(
                 f"{folder} has no *_ids.txt: expected *_ids.txt and *_caps.txt with the ids and sentences of a split."
             )
         splits = [open_records(records, Files(folder, name), captions_per_image) for name in chosen]
+        notes += records.notes
     elif graphs:
         splits = [_open_with(graphs, Files(folder, name), captions_per_image) for name in names]
     else:
@@ -84,7 +89,7 @@ def open_splits(
             f"{folder} contains no *_ims.npy, *.tsv or *.npz. Give the folder of a layout in docs/data.md."
         )
     splits = [with_dependencies(split) for split in splits]
-    return [graphs.added_to(split) for split in splits] if graphs else splits
+    return ([graphs.added_to(split) for split in splits] if graphs else splits), notes
 
 
 def _open_with(graphs: SceneGraphs, files: Files, captions_per_image: int | None) -> Split:
