@@ -77,7 +77,7 @@ def test_sentences(sound):
     sound.path("caps.txt").write_bytes("a dog\na café\n\na dog\nx\nx\n".encode())
     twice = "2 sentences repeat earlier ones; this is the first ('a dog'). Their scores are always equal."
     assert found(sound.folder) == [
-        ("error", "dev_caps.txt, line 3: 1 empty sentence."),
+        ("error", "dev_caps.txt, line 3: 1 empty sentence. Remove the line, or write the sentence."),
         ("warning", f"dev_caps.txt, line 4: {twice}"),
     ]
     sound.lines("caps.txt", ["a dog", "a café", "café", "x", "y", "z"], "latin-1")
@@ -90,7 +90,7 @@ def test_wrong_counts_do_not_hide_other_faults(sound):
     features[0, 0, 0] = np.inf
     sound.array("ims.npy", features)
     sound.lines("ids.txt", "ab")
-    want = "expected one id per image. SCAN repeats ids per caption; pass captions_per_image=5."
+    want = "expected one id per row, or one per sentence."
     assert found(sound.folder) == [
         ("error", f"dev_ims.npy: has 3 rows, dev_ids.txt has 2: {want}"),
         ("error", "dev_ims.npy, row 0: 1 image contains NaN or infinity; this is the first. Extract them again."),
@@ -112,7 +112,7 @@ def test_ids(sound, make):
 
 def test_images_shared_by_splits_are_a_leak(sound, make):
     test = make("test")
-    test.array("ims.npy", np.ones((2, 2, 4), np.float16))
+    test.array("ims.npy", np.arange(16, dtype=np.float16).reshape(2, 2, 4) + 1)
     test.lines("ids.txt", "xc")
     test.lines("caps.txt", "pq")
     assert found(sound.folder) == [
@@ -158,7 +158,7 @@ def test_labels_and_relations(sound, make):
         sound.path("text_relations.npz"), TEXT_FILE
     )
     test = make("test")
-    test.array("ims.npy", np.ones((3, 2, 4), np.float16))
+    test.array("ims.npy", np.arange(24, dtype=np.float16).reshape(3, 2, 4) + 1)
     test.lines("ids.txt", "xyz")
     test.lines("caps.txt", "pqr")
     Triples.of(*one, ["none", "under"], 3).save(test.path("relations.npz"), IMAGE_FILE)

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from regard.data import Split
+from regard.data import Split, check
 from regard.data.layout import check_splits
 from regard.data.pickles import read_pickle
 from regard.files import InputError
@@ -63,11 +63,12 @@ def test_counts_that_contradict_each_other_are_refused(make):
     maker.lines("caps.txt", [f"s{text}" for text in range(10)])
     # A name for one expression: a def would be four lines.
     open_ = lambda **options: Split.open(maker.folder, "dev", **options)  # noqa: E731
-    assert refusal(open_) == (
-        f"{maker.path('ims.npy')} has 2 rows, {maker.path('ids.txt')} has 10: expected one id per image. "
-        f"SCAN repeats ids per caption; pass captions_per_image=5."
-    )
     assert list(open_(captions_per_image=5).ids) == ["a", "b"]
+    maker.lines("ids.txt", list("aaaaabbbcc"))
+    assert refusal(open_) == (
+        f"{maker.path('ims.npy')} has 2 rows, {maker.path('ids.txt')} has 10: expected one id per row, or one per "
+        "sentence."
+    )
 
     maker.lines("ids.txt", "ab")
     maker.lines("caps.txt", "wxy")
@@ -146,7 +147,7 @@ def test_boxes_stored_for_each_sentence_beside_features_stored_once(scan, make):
 
 def test_pfans_file_is_refused_with_the_reason(scan, make):
     make("dev").array("boxes.npy", np.zeros((10, 3, 15)))
-    assert "PFAN's file of this name contains grid cells and weights" in refusal(lambda: Split.open(scan, "dev"))
+    assert "if it is PFAN's file of grid cells and weights, move it away" in refusal(lambda: Split.open(scan, "dev"))
 
 
 def test_boxes_of_another_number_of_images_are_refused(scan, make):
@@ -261,7 +262,7 @@ def test_threads_and_other_processes_read_the_same(scan):
 MEMORY = """
 import resource, sys
 import numpy as np
-from regard.data import Split
+from regard.data import Split, check
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 split = Split.open(sys.argv[1], "train")
 draw = np.random.default_rng(0)
@@ -284,3 +285,66 @@ def test_memory_does_not_follow_the_size_of_the_file(make):
     maker.lines("caps.txt", range(num_images))
     run = subprocess.run([sys.executable, "-c", MEMORY, maker.folder], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 200, "megabytes for twenty batches of 19 MB"
+
+
+@pytest.mark.parametrize("form", ["{}.jpg", "{}.jpg#{}"])
+def test_one_id_per_sentence_gives_the_images_by_its_runs(make, form):
+    maker = make()
+    maker.features(3)
+    runs = [("a", 2), ("b", 4), ("c", 1)]
+    maker.lines("ids.txt", [form.format(name, number) for name, count in runs for number in range(count)])
+    maker.lines("caps.txt", "tuvwxyz")
+    split = Split.open(maker.folder, "dev")
+    assert split.image_of_text.tolist() == [0, 0, 1, 1, 1, 1, 2]
+    assert list(split.ids) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert "Leave captions_per_image out" in refusal(lambda: Split.open(maker.folder, "dev", captions_per_image=5))
+    Split.open(maker.folder, "dev")
+
+
+def test_ids_with_numbers_that_are_not_those_of_sentences_are_kept(make):
+    maker = make()
+    maker.features(2)
+    maker.lines("ids.txt", ["page#0", "page#0b"])
+    maker.lines("caps.txt", "wx")
+    assert list(Split.open(maker.folder, "dev").ids) == ["page#0", "page#0b"]
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], list(range(10))])
+def test_rows_that_store_each_image_five_times(make, ids):
+    maker = make()
+    maker.array("ims.npy", np.repeat([1.0, 2.0], 5)[:, None, None] * np.ones((10, 3, 4)), np.float32)
+    maker.lines("ids.txt", ids)
+    maker.lines("caps.txt", [f"s{text}" for text in range(10)])
+    message = str(check(maker.folder)) if len(ids) == 10 else refusal(lambda: Split.open(maker.folder, "dev"))
+    assert "stored 5 times, pass captions_per_image=5." in message
+    split = Split.open(maker.folder, "dev", captions_per_image=5)
+    assert split.image_of_text.tolist() == [0] * 5 + [1] * 5
+    assert list(split.ids) == [str(ids[0]), str(ids[len(ids) // 2])]
+    assert split.images([0, 1]).features[:, 0, 0].tolist() == [1, 2]
+    maker.features(10)  # ten different images
+    assert "rows 0 and 4 differ" in refusal(lambda: Split.open(maker.folder, "dev", captions_per_image=5))
+
+
+def test_lines_of_other_systems_and_blank_lines_at_the_end(make):
+    maker = make()
+    maker.features(2)
+    maker.path("ids.txt").write_bytes(b"a\rb\r\r")
+    maker.path("caps.txt").write_bytes("\ufeffone\r\ntwo \r\n\r\n \n".encode())
+    split = Split.open(maker.folder, "dev")
+    assert list(split.ids) == ["a", "b"]
+    assert list(split.captions) == ["one", "two"]
+
+
+def test_the_advice_on_grids_and_vectors_works(make):
+    maker = make()
+    maker.lines("ids.txt", "ab")
+    maker.lines("caps.txt", "wx")
+    grid = np.random.default_rng(0).random((2, 4, 3, 5)).astype("f4")
+    maker.array("ims.npy", grid)
+    advice = refusal(lambda: Split.open(maker.folder, "dev")).rpartition(": ")[2].rstrip(".")
+    maker.array("ims.npy", np.ascontiguousarray(eval(advice, {"a": grid})))
+    assert np.array_equal(Split.open(maker.folder, "dev").images([1]).features[0, 7], grid[1, :, 1, 2])
+    maker.array("ims.npy", grid[:, :, 0, 0])
+    assert "one vector per image as [image, 1, feature]" in refusal(lambda: Split.open(maker.folder, "dev"))
+    maker.array("ims.npy", grid[:, None, :, 0, 0])
+    assert Split.open(maker.folder, "dev").num_regions == 1

@@ -104,12 +104,15 @@ def parse(folder: Path, *, by: SentenceParser = "own") -> None:
     from regard.data.lines import Lines
     from regard.relations.from_sentences import parse_split
     from regard.words import parser
+    from regard.words.scripts import is_english
 
     splits = check_splits(folder)
     read = parser(by)
     for split in splits:
         files = Files(data_folder(folder), split)
         if not _is_kept(split, files.path("text_relations.npz")):
+            if not is_english(Lines(files.path("caps.txt"))):
+                console.print(f"{split}: the sentences do not look like English. Expect few and wrong relations.")
             with ProgressBar(f"parsing {split}", len(Lines(files.path("caps.txt")))) as bar:
                 degree = parse_split(folder, split, read, bar.advance)
             console.print(f"{split}: {degree:.2f} relations between words per sentence")

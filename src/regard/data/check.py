@@ -19,6 +19,7 @@ from regard.data.sources import records_of
 from regard.data.split import Split
 from regard.files import InputError
 from regard.words import tokenize
+from regard.words.scripts import describe_sentences, is_english
 
 USES = (
     ("vse_infinity, scan, sgraf", None),
@@ -129,7 +130,7 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
         raise InputError(f"{at} contains no *_ims.npy, *.tsv or *.npz: expected a folder of a layout in docs/data.md.")
     for split in splits:
         name = {Rows: "_ims.npy", Shards: "_rows.npy"}.get(type(split.features), "'s records")
-        features = _check_features(split.features, f"{split.name}{name}")
+        features = _check_features(split.features, f"{split.name}{name}", split.num_images == split.num_texts)
         others = (_check_ids(split), _check_boxes(split), _check_labels(split), _check_text_relations(split))
         for part in (features, *others):
             faults += _with_read_errors(part, split)
@@ -208,9 +209,12 @@ def _check_lines(files: Files) -> Iterator[Fault]:
             have = _count(len(wrong), "line is", "lines are")
             yield Fault("error", path.name, wrong[0], f"{have} not UTF-8; this is the first. Save the file as UTF-8.")
         if empty:
-            yield Fault("error", path.name, empty[0], f"{_count(len(empty), f'empty {what}', f'empty {what}s')}.")
+            have = _count(len(empty), f"empty {what}", f"empty {what}s")
+            yield Fault("error", path.name, empty[0], f"{have}. Remove the line, or write the {what}.")
         if name == "caps.txt" and not wrong:
-            repeats = _repeats(lines.keys())
+            if suspicion := describe_sentences(lines):
+                yield Fault("warning", path.name, None, f"{suspicion}.")
+            repeats = np.setdiff1d(_repeats(lines.keys()), np.array(empty, int) - 1)
             if len(repeats):
                 have = _count(len(repeats), "sentence repeats an earlier one", "sentences repeat earlier ones")
                 text = f"{have}; this is the first ({lines[repeats[0]]!r}). Their scores are always equal."
@@ -251,7 +255,7 @@ def _check_features_of_broken_split(files: Files) -> Iterator[Fault]:
         return  # the features are the reason, which is reported already
 
 
-def _check_features(features: Column, file: str) -> Iterator[Fault]:
+def _check_features(features: Column, file: str, is_one_each: bool = False) -> Iterator[Fault]:
     if features.dtype == np.float64:
         yield Fault(
             "warning",
@@ -261,8 +265,10 @@ def _check_features(features: Column, file: str) -> Iterator[Fault]:
         )
     wrong = zero = 0
     first_wrong = first_zero = 0
+    hashes: list[int] = []
     for rows in features.blocks():
         block = features.read(rows)
+        hashes += [hash(row.tobytes()) for row in block]
         bad, empty = ~np.isfinite(block).all((1, 2)), ~block.any((1, 2))
         first_wrong = int(rows[bad.argmax()]) if bad.any() and not wrong else first_wrong
         first_zero = int(rows[empty.argmax()]) if empty.any() and not zero else first_zero
@@ -273,6 +279,21 @@ def _check_features(features: Column, file: str) -> Iterator[Fault]:
     if zero:
         have = _count(zero, "image is", "images are")
         yield Fault("error", file, first_zero, f"{have} all zero; this is the first. Extract them again.")
+    if is_one_each and not zero:
+        yield from _check_stored_again(np.array(hashes), file)
+
+
+def _check_stored_again(keys: np.ndarray, file: str) -> Iterator[Fault]:
+    """Check whether each image has the features of the one before: SCAN's rows, under ids that differ."""
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+    lengths = np.diff(starts, append=len(keys))
+    if again := len(keys) - len(starts):
+        first = int(starts[(lengths > 1).argmax()]) + 1
+        have = _count(again, "image has", "images have")
+        is_regular = (lengths == lengths[0]).all()
+        advice = f" If each is stored {lengths[0]} times, pass captions_per_image={lengths[0]}." if is_regular else ""
+        text = f"{have} the features of the image before, under another id; this is the first.{advice}"
+        yield Fault("warning", file, first, text)
 
 
 def _check_boxes(split: Split) -> Iterator[Fault]:
@@ -343,6 +364,9 @@ def _check_text_relations(split: Split) -> Iterator[Fault]:
     relations = split.text_relations
     if relations is None:
         return
+    if "roles" in split.fields and not is_english(split.captions):
+        why = "the sentences do not look like English, for which the parser is made. Remove the file."
+        yield Fault("warning", f"{split.name}_text_relations.npz", None, why)
     beyond = []
     for text in np.flatnonzero(np.diff(relations.bounds)).tolist():
         at = slice(relations.bounds[text], relations.bounds[text + 1])

@@ -17,6 +17,12 @@ def without_sentence_number(name: str) -> str:
     return _SENTENCE_NUMBER.sub("", name)
 
 
+def sentence_number(name: str) -> int | None:
+    """Return the number of a sentence at the end of an id; None if it has none."""
+    found = _SENTENCE_NUMBER.search(name)
+    return int(found[0].rpartition("#")[2]) if found else None
+
+
 def match_ids(wanted: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     """Return the known id of each wanted id that has one.
 

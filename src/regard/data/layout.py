@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from regard.data.ids import sentence_number
 from regard.data.lines import Lines, NamedLines
 from regard.data.pickles import read_pickle
 from regard.data.rows import ArrayColumn, Column, Rows, ScaledColumn, Shards
@@ -20,6 +21,7 @@ from regard.files import InputError, nearest
 
 PHOTOGRAPHS = "photographs"  # folder of the regions that `regard extract` stored, beside the splits
 SETTINGS = "settings.json"  # in that folder: the options of the extraction
+MANY = 1000  # images of which a property of all is judged
 PIXELS = 2.0  # a box coordinate above this is in pixels, not a fraction of the image
 
 
@@ -93,7 +95,13 @@ def features_of(files: Files) -> Rows | Shards:
     features = Rows(path)
     if len(features.shape) != 3 or features.dtype.kind != "f":
         have = f"{features.dtype} {list(features.shape)}"
-        raise InputError(f"{features.path} is {have}: expected floats [image, region, feature].")
+        advice = {
+            2: " Save one vector per image as [image, 1, feature]; pad regions of all images in one list to [image, "
+            "region, feature], and write num_regions.npy.",
+            4: " Save the cells of a grid [image, feature, row, column] as regions: "
+            "a.reshape(*a.shape[:2], -1).transpose(0, 2, 1).",
+        }.get(len(features.shape), "")
+        raise InputError(f"{features.path} is {have}: expected floats [image, region, feature].{advice}")
     return features
 
 
@@ -105,6 +113,8 @@ class Pairing:
     image_of_text: np.ndarray  # int64 [text]
     rows: np.ndarray | None = None  # the feature row of each image; None = one row per image
     lines: np.ndarray | None = None  # the line of each image in the ids file; None = one line per image
+    numbered: bool = False  # ids end with the number of a sentence, such as `#0`, which is no part of them
+    repeats: int = 1  # rows that are said to store each image, which their content must confirm
 
     @property
     def num_images(self) -> int:
@@ -128,8 +138,9 @@ def pair(
     """Determine the pairing from the map, or else from the ids, or else from `captions_per_image`.
 
     If all ids differ, each image has the same number of consecutive sentences. If consecutive rows repeat ids and there
-    is one sentence per row, consecutive rows with the same id are one image (SCAN's dev and test). Raises InputError in
-    every other case, and if `captions_per_image` contradicts the files.
+    is one sentence per row, consecutive rows with the same id are one image (SCAN's dev and test). If there is one id
+    per sentence and one row per run of equal ids, the runs are the images. Raises InputError in every other case, and
+    if `captions_per_image` contradicts the files.
     """
     features, captions, per_image = files.path("ims.npy"), files.path("caps.txt"), captions_per_image
     if path := files.found("image_of_text.npy"):
@@ -151,18 +162,24 @@ def pair(
             return Pairing(num_rows, np.arange(num_rows) // per_image, rows=np.arange(0, num_rows, per_image))
         raise InputError(f"{counts}: with captions_per_image={per_image}, expected {num_rows * per_image} lines.")
 
-    if len(ids) != num_rows:
-        if per_image and len(ids) == num_texts == num_rows * per_image:
-            _check_runs(ids, per_image)
-            return Pairing(num_rows, once, lines=np.arange(0, num_texts, per_image))
-        guess = len(ids) // num_rows if num_rows and len(ids) % num_rows == 0 else 5
-        repeats = f" SCAN repeats ids per caption; pass captions_per_image={guess}." if not per_image else ""
-        raise InputError(
-            f"{features} has {num_rows} rows, {ids.path} has {len(ids)}: expected one id per image.{repeats}"
-        )
-
-    keys = ids.keys()
+    numbered = _are_numbered(ids, num_texts)
+    keys = ids.keys(numbered)
     starts = _run_starts(keys)
+    if len(ids) != num_rows:
+        if len(ids) == num_texts and len(starts) == num_rows and _first_repeat(keys[starts]) is None:
+            if per_image:
+                _check_runs(ids, keys, per_image)
+            runs = np.diff(starts, append=num_texts)
+            return Pairing(num_rows, np.arange(num_rows).repeat(runs), lines=starts, numbered=numbered)
+        stored = num_rows // len(ids) if len(ids) and num_rows == num_texts and num_rows % len(ids) == 0 else 0
+        if per_image and stored == per_image:
+            image_of_text = np.arange(len(ids)).repeat(per_image)
+            return Pairing(num_rows, image_of_text, rows=np.arange(0, num_rows, per_image), repeats=per_image)
+        advice = ", or one per sentence"
+        if stored and not per_image:
+            advice = f". If each image is stored {stored} times, pass captions_per_image={stored}"
+        raise InputError(f"{features} has {num_rows} rows, {ids.path} has {len(ids)}: expected one id per row{advice}.")
+
     repeat = _first_repeat(keys[starts])
     if repeat is not None:
         first, second = starts[repeat[0]] + 1, starts[repeat[1]] + 1
@@ -173,6 +190,9 @@ def pair(
     if len(starts) == num_rows:
         if num_rows and num_texts % num_rows == 0 and num_texts == num_rows * (per_image or num_texts // num_rows):
             return Pairing(num_rows, np.arange(num_rows).repeat(num_texts // num_rows))
+        if per_image and num_texts == num_rows and num_rows % per_image == 0:
+            rows = np.arange(0, num_rows, per_image)
+            return Pairing(num_rows, np.arange(num_rows) // per_image, rows=rows, lines=rows, repeats=per_image)
         want = f"{num_rows * per_image} lines" if per_image else f"a whole multiple of {num_rows}"
         raise InputError(f"{counts}: expected {want}, or {files.path('image_of_text.npy').name}.")
     if num_texts != num_rows:
@@ -182,9 +202,32 @@ def pair(
             "mean one row per sentence: expected as many lines as rows, or ids that are all different."
         )
     if per_image:
-        _check_runs(ids, per_image)
+        _check_runs(ids, keys, per_image)
     image_of_text = np.repeat(np.arange(len(starts)), np.diff(starts, append=num_rows))
-    return Pairing(num_rows, image_of_text, rows=starts, lines=starts)
+    return Pairing(num_rows, image_of_text, rows=starts, lines=starts, numbered=numbered)
+
+
+def check_repeats(features: Column, pairing: Pairing, path: Path) -> None:
+    """Raise InputError if rows that are said to store one image differ: the first and last of the first images."""
+    if pairing.rows is None or pairing.repeats < 2:
+        return
+    first = pairing.rows[:MANY]
+    differ = (features.read(first) != features.read(first + pairing.repeats - 1)).any((1, 2))
+    if differ.any():
+        row = int(first[differ.argmax()])
+        raise InputError(
+            f"{path}: rows {row} and {row + pairing.repeats - 1} differ, so they are not one image, as "
+            f"captions_per_image={pairing.repeats} says. Leave it out."
+        )
+
+
+def _are_numbered(ids: Lines, num_texts: int) -> bool:
+    """Return whether there is one id per sentence, and the ids of each image are numbered from 0: `a#0`, `a#1`."""
+    if len(ids) != num_texts or not num_texts or sentence_number(ids[0]) != 0:
+        return False
+    starts = _run_starts(ids.keys(numbered=True))
+    wanted = np.arange(num_texts) - np.repeat(starts, np.diff(starts, append=num_texts))
+    return all(sentence_number(name) == number for name, number in zip(ids, wanted.tolist(), strict=True))
 
 
 def _stored_map(path: Path, num_rows: int, num_texts: int, ids: Lines | None) -> np.ndarray:
@@ -203,9 +246,8 @@ def _stored_map(path: Path, num_rows: int, num_texts: int, ids: Lines | None) ->
     return image_of_text
 
 
-def _check_runs(ids: Lines, per_image: int) -> None:
+def _check_runs(ids: Lines, keys: np.ndarray, per_image: int) -> None:
     """Check that every id is on `per_image` consecutive lines."""
-    keys = ids.keys()
     starts = _run_starts(keys)
     lengths = np.diff(starts, append=len(keys))
     wrong = np.flatnonzero(lengths != per_image)
@@ -241,9 +283,8 @@ def image_ids(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str
         return [str(row) for row in range(pairing.num_images)]
     places = (files.folder / "id_mapping.json", files.folder.parent / "id_mapping.json")
     path = next(filter(Path.exists, places), None)
-    return NamedLines(
-        ids, pairing.lines, {str(key): str(name) for key, name in read_json(path).items()} if path else {}
-    )
+    names = {str(key): str(name) for key, name in read_json(path).items()} if path else {}
+    return NamedLines(ids, pairing.lines, names, pairing.numbered)
 
 
 def read_json(path: Path) -> Any:
@@ -305,7 +346,7 @@ def boxes_of(files: Files, pairing: Pairing, num_regions: int, sizes: np.ndarray
         return None
     stored = Rows(path)
     if len(stored.shape) != 3 or stored.shape[1:] != (num_regions, 4):
-        other = " PFAN's file of this name contains grid cells and weights of each region, not boxes: move it away."
+        other = " Keep only these four columns; if it is PFAN's file of grid cells and weights, move it away."
         raise InputError(
             f"{path} has shape {stored.shape}: expected [image, {num_regions}, 4], x1 y1 x2 y2 of each region."
             + (other if len(stored.shape) > 3 or stored.shape[-1] != 4 else "")
@@ -316,14 +357,14 @@ def boxes_of(files: Files, pairing: Pairing, num_regions: int, sizes: np.ndarray
     if sizes is None:
         raise InputError(
             f"{path} contains pixels, and no file says how large the images are: expected "
-            f"{files.path('sizes.npy').name}, int32 [image, 2] of width and height."
+            f"{files.path('sizes.npy').name}, int32 [image, 2] of width and height, or boxes as fractions."
         )
     return ScaledColumn(boxes, np.tile(sizes, 2))
 
 
 def in_pixels(boxes: Rows) -> bool:
-    """Return whether boxes are in pixels, as GSMN's and CAMERA's are, judged by the first thousand rows."""
-    some = boxes.read(np.arange(min(1000, len(boxes))))
+    """Return whether boxes are in pixels, as GSMN's and CAMERA's are, judged by the first rows."""
+    some = boxes.read(np.arange(min(MANY, len(boxes))))
     return bool(some.size) and float(np.nanmax(some)) > PIXELS
 
 

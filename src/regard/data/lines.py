@@ -8,13 +8,17 @@ from typing import SupportsIndex, overload
 
 import numpy as np
 
+from regard.data.ids import without_sentence_number
 from regard.files import InputError
 
 BLOCK = 2**24  # bytes searched for line ends at a time
 
 
 class Lines(Sequence[str]):
-    """The stripped lines of a UTF-8 file. Raises InputError, with the line number, if a line is not UTF-8."""
+    """The stripped lines of a UTF-8 file, without the blank lines at its end.
+
+    Raises InputError, with the line number, if a line is not UTF-8.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -25,6 +29,8 @@ class Lines(Sequence[str]):
         except FileNotFoundError:
             raise InputError(f"{self.path} is not there.") from None
         self._bounds = _bounds(self._bytes)
+        while len(self) and not self.raw(len(self) - 1).strip():
+            self._bounds = self._bounds[:-1]
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -52,16 +58,26 @@ class Lines(Sequence[str]):
         """Return the bytes of a line."""
         return self._bytes[self._bounds[line] : self._bounds[line + 1]]
 
-    def keys(self) -> np.ndarray:
-        """Return an int64 hash per line, equal for equal lines, to find repeats among millions of lines."""
-        return np.fromiter((hash(self.raw(line).strip()) for line in range(len(self))), np.int64, len(self))
+    def keys(self, numbered: bool = False) -> np.ndarray:
+        """Return an int64 hash per line, equal for equal lines, to find repeats among millions of lines.
+
+        If the lines are `numbered`, the number of a sentence at their end does not count.
+        """
+        lines = (self.raw(line).strip() for line in range(len(self)))
+        if numbered:
+            lines = (without_sentence_number(line.decode("utf-8", "replace")).encode() for line in lines)
+        return np.fromiter(map(hash, lines), np.int64, len(self))
 
 
 class NamedLines(Sequence[str]):
-    """The lines at `places` (all, if None), each replaced by its name in `names` if it has one: the ids of images."""
+    """The lines at `places` (all, if None): the ids of images.
 
-    def __init__(self, lines: Lines, places: np.ndarray | None, names: dict[str, str]) -> None:
-        self.lines, self.places, self.names = lines, places, names
+    A line is replaced by its name in `names` if it has one. If the lines are `numbered`, they lose the number of a
+    sentence, such as `#0`.
+    """
+
+    def __init__(self, lines: Lines, places: np.ndarray | None, names: dict[str, str], numbered: bool = False) -> None:
+        self.lines, self.places, self.names, self.numbered = lines, places, names, numbered
 
     def __len__(self) -> int:
         return len(self.lines) if self.places is None else len(self.places)
@@ -74,6 +90,7 @@ class NamedLines(Sequence[str]):
         if isinstance(item, slice):
             return [self[i] for i in range(*item.indices(len(self)))]
         line = self.lines[self.line(range(len(self))[item])]
+        line = without_sentence_number(line) if self.numbered else line
         return self.names.get(line, line)
 
     def line(self, item: int) -> int:
@@ -82,7 +99,7 @@ class NamedLines(Sequence[str]):
 
     def keys(self) -> np.ndarray:
         """See Lines.keys."""
-        keys = self.lines.keys()
+        keys = self.lines.keys(self.numbered)
         return keys if self.places is None else keys[self.places]
 
 
@@ -93,10 +110,13 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def _bounds(text: bytes | mmap.mmap) -> np.ndarray:
-    """The byte at which each line starts, and the end of the last line."""
+    """The byte at which each line starts, and the end of the last line. Lines may end as on the first Macintosh, CR."""
+    for end in (b"\n", b"\r"):
+        if text.find(end) >= 0:
+            break
     ends = [np.zeros(1, np.int64)]
     for first in range(0, len(text), BLOCK):
         block = np.frombuffer(text, np.uint8, min(BLOCK, len(text) - first), first)
-        ends.append(np.flatnonzero(block == ord("\n")) + first + 1)
+        ends.append(np.flatnonzero(block == ord(end)) + first + 1)
     bounds = np.concatenate(ends)
     return bounds if bounds[-1] == len(text) else np.append(bounds, len(text))

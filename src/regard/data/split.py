@@ -14,6 +14,7 @@ from regard.data.layout import (
     Files,
     Pairing,
     boxes_of,
+    check_repeats,
     counts_of,
     features_of,
     files_of,
@@ -141,6 +142,7 @@ class Split:
         relation_threshold: float = 0.5,
     ) -> "Split":
         """Create a split with the optional files that lie beside its features. Raises InputError if they do not fit."""
+        check_repeats(features, pairing, files.path("ims.npy"))
         num_regions = features.shape[1]
         sizes = sizes_of(files, pairing)
         labels, classes = labels_of(files, pairing, num_regions)

@@ -325,6 +325,8 @@ def render_report(report: ExtractionReport, out: Path) -> str:
             f"{len(report.unmatched):,} sentences skipped, because their photograph is missing or cannot be read, such "
             f"as {report.unmatched[0]}"
         )
+    if report.unparsed:
+        lines.append(f"The sentences of {', '.join(report.unparsed)} do not look like English, and are not parsed.")
     if report.skipped_rows:
         place, why = report.skipped_rows[0]
         num_rows = len(report.skipped_rows)

@@ -14,6 +14,7 @@ from regard.data.rows import Rows
 from regard.extract.store import Store
 from regard.files import InputError, replacing
 from regard.relations.from_sentences import parse_split
+from regard.words.scripts import is_english
 
 REST = "rest"  # the split of photographs without sentences, if others have sentences
 SHARES = {"train": 0.8, "dev": 0.9, "test": 1.0}  # cumulative shares of the photographs
@@ -27,6 +28,7 @@ class ExtractionReport:
 
     splits: dict[str, tuple[int, int]] = field(default_factory=dict)  # numbers of photographs and sentences
     skipped: dict[str, str] = field(default_factory=dict)  # file -> why it was skipped
+    unparsed: list[str] = field(default_factory=list)  # splits whose sentences do not look like English
     extracted: int = 0  # photographs extracted in this run, by all processes
     seconds: float = 0.0
     unmatched: list[str] = field(default_factory=list)  # the file of each sentence without a readable photograph
@@ -83,7 +85,10 @@ def write_splits(
         if not files.path("relations.npz").exists():
             write_relations(out, own)
         if any(sentences) and not files.path("text_relations.npz").exists():
-            parse_split(out, own)
+            if is_english(Lines(files.path("caps.txt"))):
+                parse_split(out, own)
+            else:
+                report.unparsed.append(own)
         report.splits[own] = len(members), sum(map(len, sentences))
     return report
 

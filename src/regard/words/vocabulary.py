@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from regard.batch import Texts
 from regard.files import InputError, replacing
+from regard.words.scripts import SOME, UNSPACED, are_unspaced
 from regard.words.tokens import tokenize
 
 PAD, START, END, UNKNOWN = SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -47,9 +49,13 @@ class Vocabulary:
     def build(cls, captions: Iterable, min_count: int = 4, boundaries: bool = True) -> "Vocabulary":
         """Build from the words that occur at least `min_count` times in the captions; the most frequent come first.
 
-        The captions are read once. Raises InputError if no word occurs often enough.
+        The captions are read once. Raises InputError if no word occurs often enough, and if words are not separated.
         """
-        counts = Counter(word for caption in captions for word in tokenize(caption))
+        iterator = iter(captions)
+        first = list(islice(iterator, SOME))
+        if are_unspaced(first):
+            raise InputError(f"No vocabulary can be built: {UNSPACED}.")
+        counts = Counter(word for caption in chain(first, iterator) for word in tokenize(caption))
         kept = [word for word, count in counts.items() if count >= min_count]
         if not kept:
             raise InputError(
