@@ -118,10 +118,11 @@ def test_scene_graphs_that_do_not_fit_are_refused(scan, make, tmp_path):
         "The scene graph of dev0 has 4 regions, .*dev 3: expected graphs made from",
     )
     refused(
-        [{**GRAPHS[0], "id": "x"}], "No image of .*dev has a scene graph; dev0, for example, is not among the graphs"
+        [{**GRAPHS[0], "id": "x"}],
+        "No image of .*dev has a scene graph: its images are called 'dev0', 'dev1', those of the graphs 'x'",
     )
     refused([{**GRAPHS[0], "labels": ["man"]}], "a relation of region 1 among 1 labels")
-    refused([1, 2], "graphs.json is not a list of scene graphs")
+    refused([1, 2], "graphs.json: record 0 is 1: expected a scene graph with an id")
 
 
 def test_it_refuses_to_overwrite(scan, tmp_path):

@@ -1,4 +1,4 @@
-"""Read published scene graphs (LGSGM, SGM) and dependency lists (GSMN) as relations."""
+"""Add scene graphs and dependency lists (GSMN) to splits, as relations."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from regard.data.graph_forms import read_graphs
+from regard.data.ids import match_ids, show_ids
 from regard.data.layout import Files, read_json
-from regard.data.pickles import read_pickle
 from regard.data.relation_files import Triples
 from regard.data.rows import ArrayColumn
 from regard.data.split import Split
@@ -21,38 +22,35 @@ from regard.words import tokenize
 class SceneGraphs:
     """Scene graphs by image id, and the names of their classes and predicates, numbered alike for all splits."""
 
-    records: dict[str, dict[str, Any]]
+    graphs: dict[str, "SceneGraph"]
     classes: tuple[str, ...]
     predicates: tuple[str, ...]
     text_labels: tuple[str, ...]
 
     @classmethod
     def load(cls, paths: Sequence[str | Path]) -> "SceneGraphs":
-        """Read files of scene graphs.
+        """Read files of scene graphs, in any of the forms of `graph_forms`.
 
-        A file is a list of records with an `id`, or a dictionary from id to record, as JSON or as a pickle (of joblib,
-        too) of plain values. Pass the files of all splits together, so that their numbers agree.
-
-        A record has `labels`, one class per region; `relations` (or `rels`, `sgg`), lists of subject, predicate, object
-        and perhaps a confidence, where subject and object are region numbers or names such as "man:3"; and perhaps
-        `captions`, dictionaries of `text` and `triples` of words. Raises InputError for other content.
+        Pass the files of all splits together, so that their numbers agree. Raises InputError, with the record, for
+        other content.
         """
-        records: dict[str, dict[str, Any]] = {}
+        graphs: dict[str, SceneGraph] = {}
         for path in map(Path, paths):
-            content = read_json(path) if path.suffix == ".json" else read_pickle(path)
-            try:
-                records |= content if isinstance(content, dict) else {str(record["id"]): record for record in content}
-                graphs = [SceneGraph(record) for record in records.values()]
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-                raise InputError(
-                    f"{path} is not a list of scene graphs ({type(error).__name__}: {error}). docs/data.md shows one."
-                ) from None
+            own = read_scene_graphs(path)
+            if not own:
+                raise InputError(f"{path} contains no scene graphs. docs/data.md shows one.")
+            graphs |= own
         return cls(
-            records,
-            _names(label for graph in graphs for label in graph.labels),
-            _names(relation[1] for graph in graphs for relation in graph.relations),
-            _names(triple[1] for graph in graphs for _, triples in graph.captions for triple in triples),
+            graphs,
+            _names(label for graph in graphs.values() for label in graph.labels),
+            _names(relation[1] for graph in graphs.values() for relation in graph.relations),
+            _names(triple[1] for graph in graphs.values() for _, triples in graph.captions for triple in triples),
         )
+
+    def of_images(self, ids: Sequence[str]) -> "list[SceneGraph]":
+        """Return the graph of each image, whose ids are matched as by `match_ids`; an empty one if there is none."""
+        matches, none = match_ids(ids, self.graphs), SceneGraph()
+        return [self.graphs[matches[name]] if name in matches else none for name in ids]
 
     def added_to(self, split: Split) -> Split:
         """Return the split with the labels and relations of the graphs, and with their parsed sentences.
@@ -60,11 +58,11 @@ class SceneGraphs:
         Images without a graph have none. Raises InputError if no image has a graph, or if the numbers of regions
         differ.
         """
-        graphs = [SceneGraph(self.records.get(name, {})) for name in split.ids]
+        graphs = self.of_images(list(split.ids))
         if not any(graph.labels for graph in graphs):
             raise InputError(
-                f"No image of {split.folder}/{split.name} has a scene graph; {split.ids[0]}, for example, "
-                f"is not among the graphs."
+                f"No image of {split.folder}/{split.name} has a scene graph: its images are called "
+                f"{show_ids(split.ids)}, those of the graphs {show_ids(self.graphs)}."
             )
         labels = np.zeros((split.num_images, split.num_regions), np.int16)
         class_of = {name: number for number, name in enumerate(self.classes)}
@@ -85,10 +83,10 @@ class SceneGraphs:
 
     def captions(self, ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """Return the sentences that the graphs of the images `ids` contain, and the image row of each."""
-        texts = [[text for text, _ in SceneGraph(self.records.get(name, {})).captions] for name in ids]
+        texts = [[text for text, _ in graph.captions] for graph in self.of_images(ids)]
         return [text for own in texts for text in own], np.repeat(np.arange(len(ids)), [len(own) for own in texts])
 
-    def _with_parses(self, split: Split, parsed: dict[str, list[list[str]]]) -> Split:
+    def _with_parses(self, split: Split, parsed: dict[str, Sequence[Sequence[str]]]) -> Split:
         label_of = {name: number for number, name in enumerate(self.text_labels)}
         relations = []
         for text, caption in enumerate(split.captions):
@@ -100,27 +98,115 @@ class SceneGraphs:
         return replace(split, text_relations=_to_triples(relations, split.num_texts, self.text_labels))
 
 
+@dataclass(frozen=True)
 class SceneGraph:
-    """One record of a file of scene graphs, under any of the key names that published files use."""
+    """The scene graph of one image."""
 
-    def __init__(self, record: dict[str, Any]) -> None:
-        self.labels: list[str] = record.get("labels") or (record.get("bbox") or {}).get("labels") or []
-        listed = record.get("relations") or record.get("rels") or record.get("sgg") or []
-        self.relations = [
-            (_region(s), str(p), _region(o), float(*confidence or [1])) for s, p, o, *confidence in listed
-        ]
-        self.captions = [(own["text"].strip(), own.get("triples", [])) for own in record.get("captions", [])]
-        wrong = [place for s, _, o, _ in self.relations for place in (s, o) if not 0 <= place < len(self.labels)]
-        if wrong:
-            raise ValueError(f"a relation of region {wrong[0]} among {len(self.labels)} labels")
+    labels: Sequence[str] = ()  # the class of each region; "none" is no object
+    relations: Sequence[tuple[int, str, int, float]] = ()  # subject, predicate, object, confidence
+    captions: Sequence[tuple[str, Sequence[Sequence[str]]]] = ()  # sentences, and triples of their words
+    boxes: np.ndarray | None = None  # float32 [region, 4], x1 y1 x2 y2
+    size: tuple[float, float] | None = None  # width and height, if the boxes are in pixels
+
+    @classmethod
+    def of(cls, record: Any) -> "SceneGraph":
+        """Read a record under any of the key names that published files use. Raises ValueError that says what is wrong.
+
+        Relations of a region with itself are left out.
+        """
+        if not isinstance(record, dict):
+            raise ValueError(f"it is {record!r:.40}: expected a scene graph with labels and relations")
+        inner = record.get("bbox")  # of LGSGM's files
+        labels = [_label(*item) for item in enumerate(_list(record, inner, "labels"))]
+        listed = next((_list(record, None, key) for key in ("relations", "rels", "sgg") if record.get(key)), [])
+        relations = [_relation(each, len(labels)) for each in listed]
+        captions = [_caption(each) for each in _list(record, None, "captions")]
+        boxes = np.array(record.get("boxes") or (isinstance(inner, dict) and inner.get("bboxes")) or (), np.float32)
+        if boxes.size and (boxes.shape != (len(labels), 4) or not np.isfinite(boxes).all()):
+            raise ValueError(f"its boxes are {list(boxes.shape)}: expected x1 y1 x2 y2 of each of {len(labels)} labels")
+        size = [float(side) for side in record.get("size") or record.get("size_estimate") or ()]
+        if size and (len(size) != 2 or not min(size) > 0):
+            raise ValueError(f"its size is {size!r:.40}: expected width and height")
+        return cls(
+            labels,
+            [relation for relation in relations if relation[0] != relation[2]],
+            captions,
+            boxes if boxes.size else None,
+            (size[0], size[1]) if size else None,
+        )
 
 
-def _region(name: int | str) -> int:
-    return int(name.rpartition(":")[2]) if isinstance(name, str) else name
+def read_scene_graphs(path: Path) -> dict[str, SceneGraph]:
+    """Read the scene graphs of a file by image id. Raises InputError that names the record for other content."""
+    graphs: dict[str, SceneGraph] = {}
+    name = None
+    try:
+        for name, record in read_graphs(path):
+            graphs[name] = SceneGraph.of(record)
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        where = f", {'after ' * (name in graphs)}record {name!r}" if name is not None else ""
+        why = error if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}{where}: {why}. docs/data.md shows the forms of scene graphs.") from None
+    return graphs
+
+
+def _list(record: dict[str, Any], inner: Any, key: str) -> list[Any]:
+    value = record.get(key) or (inner.get(key) if isinstance(inner, dict) else None) or []
+    if not isinstance(value, list):
+        raise ValueError(f"its {key} are {value!r:.40}: expected a list")
+    return value
+
+
+def _label(region: int, name: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"label {region} is {name!r:.40}: expected the name of a class")
+    return name or "none"
+
+
+def _relation(listed: Any, num_regions: int) -> tuple[int, str, int, float]:
+    """Subject, predicate, object and confidence of a relation that is a list or a dictionary."""
+    values = listed
+    if isinstance(listed, dict):
+        keys = ("subject", "predicate", "object", "confidence")
+        values = [listed.get(key) for key in keys[: 3 + ("confidence" in listed)]]
+    if not isinstance(values, list | tuple) or not 3 <= len(values) <= 4:
+        raise ValueError(f"the relation {listed!r:.60} is not subject, predicate, object and perhaps a confidence")
+    subject, predicate, other = values[:3]
+    if not isinstance(predicate, str) or not predicate.strip():
+        raise ValueError(f"the relation {listed!r:.60} has the predicate {predicate!r}: expected a name in the middle")
+    confidence = values[3] if len(values) == 4 else 1.0
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise ValueError(f"the relation {listed!r:.60} has the confidence {confidence!r}: expected 0 to 1")
+    return _region(subject, num_regions), predicate, _region(other, num_regions), float(confidence)
+
+
+def _region(name: Any, num_regions: int) -> int:
+    """The number of a region that is written as 3, 3.0 or "man:3"."""
+    number = name.rpartition(":")[2] if isinstance(name, str) else name
+    if isinstance(number, str) and number.isdecimal():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
+        raise ValueError(f"a relation of {name!r:.40}: expected the number of a region, or a name such as 'man:3'")
+    if not 0 <= number < num_regions:
+        raise ValueError(f"a relation of region {name!r} among {num_regions} labels")
+    return int(number)
+
+
+def _caption(listed: Any) -> tuple[str, list[list[str]]]:
+    """A sentence and its triples of words; or a sentence alone."""
+    text, triples = (listed.get("text"), listed.get("triples") or []) if isinstance(listed, dict) else (listed, [])
+    if not isinstance(text, str):
+        raise ValueError(f"the caption {listed!r:.60} has no text")
+    for triple in triples:
+        if len(triple) != 3 or not all(isinstance(word, str) for word in triple):
+            raise ValueError(f"the triple {triple!r:.60} of a caption is not subject, predicate and object")
+    return text.strip(), triples
 
 
 def _names(occurring: Iterable[str]) -> tuple[str, ...]:
-    return ("none", *sorted(set(occurring)))
+    return ("none", *sorted(set(occurring) - {"none"}))
 
 
 def _word_position(phrase: str, words: list[str]) -> int | None:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regard.data.layout import PIXELS, read_json
+from regard.data.layout import PIXELS
 from regard.data.names import normalize_name
-from regard.data.scene_graphs import SceneGraph, SceneGraphs
+from regard.data.scene_graphs import read_scene_graphs
 from regard.data.split import Split
 from regard.files import InputError
 from regard.relations.annotations import Annotations
@@ -58,9 +58,9 @@ def read_annotations(sources: Sequence[Path], split: str) -> Annotations:
 
 
 def read_images(source: Path, split: str) -> Iterator[AnnotatedImage]:
-    """Yield the images of a split of a data folder, or of a JSON file: Visual Genome's relationships, or scene graphs.
+    """Yield the images of a split of a data folder, or of a file of scene graphs in any form of `graph_forms`.
 
-    A JSON file is read as a whole (the 0.7 GB of Visual Genome take some GB of memory) and has no splits. Raises
+    A file is read as a whole (the 0.7 GB of Visual Genome take some GB of memory) and has no splits. Raises
     InputError if the source is missing or malformed.
     """
     if source.is_dir():
@@ -68,12 +68,7 @@ def read_images(source: Path, split: str) -> Iterator[AnnotatedImage]:
         return
     if not source.is_file():
         raise InputError(f"{source} is not there: expected a data folder, or a JSON file of annotated relations.")
-    records = read_json(source) if source.suffix == ".json" else None
-    if isinstance(records, list) and records and isinstance(records[0], dict) and "relationships" in records[0]:
-        yield from _read_visual_genome(source, records)
-    else:
-        del records
-        yield from _read_scene_graphs(source)
+    yield from _read_scene_graphs(source)
 
 
 def _read_folder(folder: Path, split: str) -> Iterator[AnnotatedImage]:
@@ -116,56 +111,17 @@ def read_labels(split: Split, rows: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _read_visual_genome(path: Path, records: list[dict[str, Any]]) -> Iterator[AnnotatedImage]:
-    """Regions are the subjects and objects of relations. `image_data.json` beside the file has the image sizes."""
-    sizes = _read_sizes(path.with_name("image_data.json"))
-    for place, record in enumerate(records):
-        try:
-            things: dict[int, tuple[int, str, list[float]]] = {}
-            relations = []
-            for relation in record["relationships"]:
-                ends = []
-                for thing in (relation["subject"], relation["object"]):
-                    name = thing["name"] if "name" in thing else thing["names"][0]
-                    corner = [thing["x"], thing["y"], thing["x"] + thing["w"], thing["y"] + thing["h"]]
-                    ends.append(things.setdefault(thing["object_id"], (len(things), name, corner))[0])
-                relations.append((ends[0], relation["predicate"], ends[1]))
-            boxes = np.array([corner for _, _, corner in things.values()], np.float32).reshape(-1, 4)
-            image_id = record["image_id"]
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise InputError(
-                f"{path}, image {place}: not in the format of Visual Genome ({type(error).__name__}: {error}). Copy "
-                "the file again."
-            ) from None
-        classes = [name for _, name, _ in things.values()]
-        yield AnnotatedImage(str(image_id), _to_fractions(boxes, sizes.get(image_id)), classes, relations)
-
-
-def _read_sizes(path: Path) -> dict[int, Sequence[Any]]:
-    """Width and height by image id. Empty if there is no such file."""
-    try:
-        return {each["image_id"]: (each["width"], each["height"]) for each in read_json(path)} if path.exists() else {}
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not in the format of Visual Genome ({type(error).__name__}: {error}). Copy the file again."
-        ) from None
-
-
 def _read_scene_graphs(path: Path) -> Iterator[AnnotatedImage]:
-    for name, record in SceneGraphs.load([path]).records.items():
-        graph = SceneGraph(record)
+    for name, graph in read_scene_graphs(path).items():
         if not graph.relations:
             continue
-        relations = [(s, p, o) for s, p, o, confidence in graph.relations if confidence >= Split.relation_threshold]
-        try:
-            boxes = np.array(record["boxes"], np.float32).reshape(len(graph.labels), 4)
-            boxes = _to_fractions(boxes, record.get("size") or record.get("size_estimate"))
-        except (KeyError, TypeError, ValueError) as error:
+        if graph.boxes is None:
             raise InputError(
-                f"{path}, {name}: {type(error).__name__}, {error}. Expected `boxes`, x1 y1 x2 y2 of each label, and "
-                "optionally `size`, width and height."
-            ) from None
-        yield AnnotatedImage(name, boxes, graph.labels, relations)
+                f"{path}, record {name!r} has no boxes. Expected `boxes`, x1 y1 x2 y2 of each label, and optionally "
+                "`size`, width and height."
+            )
+        relations = [(s, p, o) for s, p, o, confidence in graph.relations if confidence >= Split.relation_threshold]
+        yield AnnotatedImage(name, _to_fractions(graph.boxes, graph.size), graph.labels, relations)
 
 
 def _to_fractions(boxes: np.ndarray, size: Sequence[Any] | None) -> np.ndarray:
