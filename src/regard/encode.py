@@ -1,6 +1,6 @@
 """Encode a split: its images and texts in batches, on the model's device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,17 @@ def encode_texts(model: Matcher, split: Split, rows: np.ndarray) -> Any:
     return type(parts[0]).cat(parts)
 
 
-def check_inputs(model: Matcher, split: Split) -> None:
-    """Raise InputError if the split lacks something that the model needs; the message says how to make it."""
+def check_inputs(model: Matcher, split: Split, present: Collection[str] = ()) -> None:
+    """Raise InputError if the split lacks something that the model needs; the message says how to make it.
+
+    Inputs in `present` come from elsewhere.
+    """
     if split.feature_dim != model.feature_dim:
         raise InputError(
             f"{split.folder} {split.name} has {split.feature_dim} features per region, and the model was trained with "
             f"{model.feature_dim}: use features of the same detector."
         )
-    absent = sorted(model.needs() - split.fields)
+    absent = sorted(model.needs() - split.fields - set(present))
     if absent:
         how = "; ".join(REMEDIES[name].format(folder=split.folder) for name in absent)
         raise InputError(

@@ -30,7 +30,13 @@ class Ranks:
     i2t: Int[np.ndarray, " image"]  # rank of the best of the image's own texts
     t2i: Int[np.ndarray, " text"]  # rank of the text's image
     image_of_text: Int[np.ndarray, " text"]
-    ties: int  # queries whose best match has the same score as a non-match
+    i2t_ties: int  # images whose best match has the same score as a non-match
+    t2i_ties: int  # texts whose image has the same score as another
+
+    @property
+    def ties(self) -> int:
+        """The number of tied queries."""
+        return self.i2t_ties + self.t2i_ties
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,9 @@ def ranks(scores: Float[Array, "image text"], image_of_text: Int[Array, " text"]
 
     i2t_level -= own_at_best
     t2i_level -= 1
-    ties = int((i2t_level > 0).sum() + (t2i_level > 0).sum())
+    ties = int((i2t_level > 0).sum()), int((t2i_level > 0).sum())
     i2t, t2i = 1 + i2t_above + i2t_level, 1 + t2i_above + t2i_level
-    return Ranks(i2t.cpu().numpy(), t2i.cpu().numpy(), image_of_text, ties)
+    return Ranks(i2t.cpu().numpy(), t2i.cpu().numpy(), image_of_text, *ties)
 
 
 def summary(parts: tuple[Ranks, ...]) -> Recalls:

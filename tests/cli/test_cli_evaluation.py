@@ -93,6 +93,21 @@ def test_twins_measures_each_run_separately(world, tmp_path):
             assert f"{kind} {value:5.1f}" in line
 
 
+def test_twins_measures_a_table_of_pairs(world, tmp_path):
+    ids = (world / "data" / "test_ids.txt").read_text().split()
+    rows = [f"{name},a red dog chases a man,a red man chases a dog,swap" for name in ids]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption,negative,category", *rows, "bad"]))
+    result = regard(
+        *("twins", world / "cmsei", "--data", world / "data", "--pairs", tmp_path / "pairs.csv"),
+        *("--json", tmp_path / "found.json"),
+    )
+    assert result.code == 0, result.err
+    assert "1 rows of the table cannot be read" in result.out
+    (found,) = json.loads((tmp_path / "found.json").read_text()).values()
+    assert found["categories"]["swap"]["count"] == len(ids)
+    assert f"swap{len(ids):14}" in result.out
+
+
 def test_a_shortlist_is_compared_with_all_pairs(world, tmp_path):
     data, run = world / "data", world / "cmsei"
     result = regard("evaluate", run, "--data", data, "--shortlist", 3, "--json", tmp_path / "found.json")

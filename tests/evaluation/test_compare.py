@@ -199,3 +199,20 @@ def test_the_example_of_the_documentation(tmp_path, monkeypatch):
     assert f"```text\n{folds.scores.name}\n{render(folds.scores.recalls)}\n```" in page
     constant = recalls(np.zeros((1000, 5000), np.float32), np.load("image_of_text.npy"))
     assert f"```text\n{render(constant)}\n```" in page
+
+
+def test_each_direction_may_have_its_own_matrix(saved):
+    scores, image_of_text = made(num_images=20)
+    reranked = made(num_images=20, seed=1)[0]
+    tied = np.where(reranked > 0, 1, 0).astype(np.float32)
+    paths = saved(i2t=scores, map=image_of_text, t2i=np.ascontiguousarray(tied.T), turned=tied)
+    for protocol in ("full", "5fold"):
+        report = measure(*paths[:2], protocol=protocol, resamples=20, text_to_image=paths[2])
+        one, other = recalls(scores, image_of_text, protocol), recalls(tied, image_of_text, protocol)
+        assert report.scores.recalls.i2t == one.i2t
+        assert report.scores.recalls.t2i == other.t2i != one.t2i
+        assert 0 < report.scores.recalls.ties < other.ties
+    with pytest.raises(
+        InputError, match=r"turned.npy: The scores are \[20, 100\]: expected \[100, 20\], \[text, image\]"
+    ):
+        measure(*paths[:2], text_to_image=paths[3])

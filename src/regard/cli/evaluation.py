@@ -140,6 +140,7 @@ def metrics(
     scores: Path,
     image_of_text: Path,
     *,
+    text_to_image: Path | None = None,
     against: Path | None = None,
     protocol: Protocol = "full",
     json_: Json = None,
@@ -154,40 +155,60 @@ def metrics(
         A .npy file of floats, image x text. Larger scores are better.
     image_of_text
         A .npy file with, for each text, the row of its image.
+    text_to_image
+        A second .npy file of the same model, text x image, by which texts rank images; SCORES then ranks texts for
+        images only. Re-rankers such as BLIP score each direction apart.
     against
         Another score matrix of the same images and texts, for a paired test of the difference in rSum.
     """
     from regard.evaluation.compare import measure
 
-    report = measure(scores, image_of_text, against, protocol)
+    report = measure(scores, image_of_text, against, protocol, text_to_image=text_to_image)
     console.print(report.render(), markup=False)
     write_json(json_, report.to_dict())
 
 
 def twins(
-    *runs: RunOfSeveral, data: Path, split: SplitName = "test", json_: Json = None, device: Device = "auto"
+    *runs: RunOfSeveral,
+    data: Path,
+    split: SplitName = "test",
+    pairs: Path | None = None,
+    json_: Json = None,
+    device: Device = "auto",
 ) -> None:
-    """Measure whether runs distinguish the twin images of Scenes.
+    """Measure whether runs distinguish similar images or sentences.
 
-    Twins are two images of the same things that differ in a relation or in attributes. The result is the percentage of
-    sentences that score their own image above its twin, for each run and kind of difference.
+    By default, on the twin images of Scenes: two images of the same things that differ in a relation or in attributes.
+    The result is the percentage of sentences that score their own image above its twin, for each run and kind of
+    difference. With `--pairs`, on a table of your own.
 
     Parameters
     ----------
     data
-        Data folder that `regard data scenes` generated.
+        Data folder that `regard data scenes` generated; with `--pairs`, one that has the images of the table.
+    pairs
+        Table with the columns image, caption, negative[, category] (such as SugarCrepe's), or image_0, image_1,
+        caption_0, caption_1[, category] (such as Winoground's).
     """
+    from regard.data.pair_tables import PairTable
     from regard.evaluation.evaluate import scores_of
+    from regard.evaluation.pairs import measure_pairs
     from regard.evaluation.probe import twin_accuracy
     from regard.runtime import device_named
     from regard.training.trained_run import TrainedRun
 
     device = device_named(device)
     check_runs(runs)
-    measured = {}
+    table = PairTable.read(pairs) if pairs else None
+    measured: dict[str, Any] = {}
     for run in runs:
         trained = TrainedRun(run, device)
         opened = trained.open_split(split, data)
+        if table:
+            report = measure_pairs(trained.model, opened, table)
+            measured[str(run)] = report.to_dict()
+            console.print(f"{run}\n{report.render()}", markup=False)
+            continue
         measured[str(run)] = twin_accuracy(scores_of(trained.model, opened), opened)
         answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in measured[str(run)].items())
         console.print(f"{run}: {answers}  (percent correct; chance is 50)", markup=False)

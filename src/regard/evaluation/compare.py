@@ -9,7 +9,7 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 1
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,10 +98,13 @@ def measure(
     protocol: Protocol = "full",
     resamples: int = 2000,
     seed: int = 0,
+    text_to_image: Path | None = None,
 ) -> Comparison:
     """Measure the score matrix in a .npy file, with intervals; and `against`, with a paired test of the two.
 
-    Raises InputError, naming the file, if a file has the wrong content or the files do not belong together.
+    `text_to_image` is a second matrix [text, image] of the same model, by which texts rank images; the first one then
+    ranks texts for images only. Re-rankers such as BLIP score each direction apart. Raises InputError, naming the file,
+    if a file has the wrong content or the files do not belong together.
     """
     owners = read_image_of_text(image_of_text)
     measured, parts = [], []
@@ -109,10 +112,24 @@ def measure(
         with _naming(path):
             matrix = read_matrix(path)
             parts.append(galleries(matrix, check_image_of_text(matrix.shape, owners), protocol))
+        if text_to_image and path is scores:
+            with _naming(text_to_image):
+                parts[-1] = _with_direction(parts[-1], read_matrix(text_to_image), matrix.shape, owners, protocol)
         measured.append(MeasuredScores(os.fspath(path), summary(parts[-1]), intervals(parts[-1], resamples, seed)))
     if against is None:
         return Comparison(protocol, resamples, measured[0])
     return Comparison(protocol, resamples, measured[0], measured[1], difference(parts[0], parts[1], resamples, seed))
+
+
+def _with_direction(
+    parts: tuple[Ranks, ...], matrix: np.ndarray, shape: tuple[int, ...], owners: np.ndarray, protocol: Protocol
+) -> tuple[Ranks, ...]:
+    """Return the ranks with those of texts replaced by the ranks of a matrix [text, image]."""
+    if matrix.shape != shape[::-1]:
+        raise InputError(f"The scores are {list(matrix.shape)}: expected {list(shape[::-1])}, [text, image].")
+    others = galleries(matrix.T, owners, protocol)
+    pairs = zip(parts, others, strict=True)
+    return tuple(replace(part, t2i=other.t2i, t2i_ties=other.t2i_ties) for part, other in pairs)
 
 
 def intervals(parts: tuple[Ranks, ...], resamples: int = 2000, seed: int = 0) -> Intervals:

@@ -1,0 +1,102 @@
+"""Tables of probes: an image with a sentence and a harder one (SugarCrepe), or two of each (Winoground)."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regard.data.caption_tables import FILE, SkippedRow
+from regard.files import InputError
+
+CAPTION = ("caption", "sentence", "positive", "true_caption")
+NEGATIVE = ("negative", "negative_caption", "hard_negative", "false_caption")
+CATEGORY = ("category", "tag", "type", "kind")
+ALL = "all"  # the category of a table without categories
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One row: images and sentences. Sentence k describes image k; with one image, the second sentence is wrong."""
+
+    images: tuple[str, ...]  # one or two
+    captions: tuple[str, str]
+    category: str = ALL
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """The rows of a table, all of one form, and those that cannot be read."""
+
+    path: Path
+    probes: list[Probe]
+    skipped: tuple[SkippedRow, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "PairTable":
+        """Read a table with a header, or JSON records: a list, lines, or a dictionary of records.
+
+        Columns are image, caption, negative and perhaps category; or image_0, image_1, caption_0, caption_1 and perhaps
+        category. SugarCrepe's names are accepted too. A row without these values is skipped. Raises InputError if no
+        row has them, or if there are rows of both forms.
+        """
+        probes: list[Probe] = []
+        skipped: list[SkippedRow] = []
+        for place, record in _records(path):
+            if probe := _probe(record):
+                probes.append(probe)
+            else:
+                skipped.append(SkippedRow(place, f"{record!r:.60}: expected image, caption and negative"))
+        if not probes:
+            example = f" The first is {skipped[0].why}" if skipped else ""
+            raise InputError(
+                f"{path} contains no pairs: expected the columns image, caption, negative[, category], or image_0, "
+                f"image_1, caption_0, caption_1[, category].{example}"
+            )
+        if len({len(probe.images) for probe in probes}) > 1:
+            raise InputError(f"{path} contains rows with one image and rows with two: write two tables.")
+        return cls(path, probes, tuple(skipped))
+
+
+def _records(path: Path) -> list[tuple[str, Any]]:
+    """The rows as dictionaries, with their places."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as UTF-8 text ({error}).") from None
+    try:
+        if text.lstrip()[:1] == "[" or (text.lstrip()[:1] == "{" and "\n{" not in text):
+            content = json.loads(text)
+            return [(f"record {key}", record) for key, record in _items(content)]
+        if text.lstrip()[:1] == "{":
+            lines = enumerate(text.splitlines(), 1)
+            return [(f"line {number}", json.loads(line)) for number, line in lines if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{path} begins like JSON and is not ({error}). Save it again.") from None
+    separator = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True)
+    return [(f"line {reader.line_num}", row) for row in reader]
+
+
+def _items(content: Any) -> list[tuple[Any, Any]]:
+    if isinstance(content, dict) and not any(isinstance(value, dict) for value in content.values()):
+        content = [content]  # one record
+    return list(content.items() if isinstance(content, dict) else enumerate(content))
+
+
+def _probe(record: Any) -> Probe | None:
+    """The probe in a row; None if values are missing, or if the row has more cells than the header (key None)."""
+    if not isinstance(record, dict) or None in record:
+        return None
+    values = {str(key).strip().lower(): str(value).strip() for key, value in record.items() if value is not None}
+    category = _first(values, CATEGORY) or ALL
+    two = [values.get(name, "") for name in ("image_0", "image_1", "caption_0", "caption_1")]
+    if all(two):
+        return Probe((two[0], two[1]), (two[2], two[3]), category)
+    image, caption, negative = (_first(values, names) for names in (FILE, CAPTION, NEGATIVE))
+    return Probe((image,), (caption, negative), category) if image and caption and negative else None
+
+
+def _first(values: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((values[name] for name in names if values.get(name)), "")
