@@ -172,3 +172,23 @@ def test_other_labels_are_relations_but_no_roles(data):
     fields = Split.open(data, "dev").fields
     assert "text_relations" in fields
     assert "roles" not in fields
+
+
+def test_a_long_sentence_costs_no_more_than_64_words(monkeypatch):
+    """The pairs of words are bounded, for one sentence and for a batch."""
+    read, sizes = parser(), []
+    forward = type(read.tagger).forward
+
+    def measured(tagger, words, *rest):
+        sizes.append(words.shape[0] * words.shape[1] ** 2)
+        return forward(tagger, words, *rest)
+
+    monkeypatch.setattr(type(read.tagger), "forward", measured)
+    long, short = "a dog runs after a man " * 300, "a dog runs after a man"
+    parses = read([short, long, *[long] * 200, short])
+    assert max(sizes) <= 2**18
+    assert len(sizes) > 2
+    assert parses[0] == parses[-1] == read([short])[0]
+    assert len(parses[1].words) == len(parses[1].kinds) == 1800
+    assert 0 < max(dependent for _, dependent, _ in parses[1].edges) < 64
+    assert set(parses[0].edges) <= set(parses[1].edges)

@@ -7,7 +7,7 @@ its object. A thing is the head of its attributes. A modifier is another part of
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -26,6 +26,8 @@ SUBJECT, OBJECT, ATTRIBUTE, MODIFIER = range(1, 5)
 KINDS = ("other", "thing", "predicate")
 PREDICATE = 2
 RELUCTANCE = 1.0  # log odds against a role beyond which a predicate stays without it; chosen on FACTUAL's dev split
+MAX_WORDS = 64  # of a sentence that are parsed; models read no more
+PAIRS = 2**18  # pairs of words per batch, which decide its memory
 MEANT = {"of": "have", "'s": "have"}  # "the leg of the man": the man has a leg
 
 
@@ -140,15 +142,14 @@ class OwnParser:
         self.tagger, self.number = tagger, {word: number for number, word in enumerate(vocabulary)}
 
     @torch.inference_mode()
-    def __call__(self, captions: Sequence[str], batch_size: int = 256) -> list[Parse]:
+    def __call__(self, captions: Sequence[str]) -> list[Parse]:
+        """Parse the first MAX_WORDS words of each caption; later words are of no kind and have no relations."""
         sentences = [tuple(tokenize(caption)) for caption in captions]
-        found: list[Parse | None] = [None] * len(sentences)
-        order = np.argsort([len(words) for words in sentences], kind="stable")
-        for at in range(0, len(order), batch_size):
-            rows = order[at : at + batch_size].tolist()
-            for row, parse in zip(rows, self._parses([sentences[row] for row in rows]), strict=True):
-                found[row] = parse
-        return [parse for parse in found if parse is not None]
+        found: dict[int, Parse] = {}
+        for rows in _batches([min(len(words), MAX_WORDS) for words in sentences]):
+            parses = self._parses([sentences[row][:MAX_WORDS] for row in rows])
+            found |= dict(zip(rows, parses, strict=True))
+        return [_with_words(found[row], words) for row, words in enumerate(sentences)]
 
     def _parses(self, sentences: list[tuple[str, ...]]) -> Iterator[Parse]:
         if not any(sentences):
@@ -176,6 +177,23 @@ class OwnParser:
             numbers[row, : len(words)] = torch.tensor([self.number.get(word, 1) for word in words], dtype=torch.long)
             endings[row, : len(words)] = torch.tensor([_ending(word) for word in words], dtype=torch.long)
         return numbers, endings, numbers > 0
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the positions of sentences of similar length, with at most PAIRS pairs of words per batch."""
+    rows: list[int] = []
+    for row in np.argsort(lengths, kind="stable").tolist():  # each is at least as long as those before it
+        if rows and (len(rows) + 1) * lengths[row] ** 2 > PAIRS:
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows
+
+
+def _with_words(parse: Parse, words: tuple[str, ...]) -> Parse:
+    """The parse of the first words of a sentence as one of all its `words`."""
+    return replace(parse, words=words, kinds=(*parse.kinds, *[0] * (len(words) - len(parse.kinds))))
 
 
 def _roles(
