@@ -39,7 +39,7 @@ def make_split(folder: Path, lines: list[str], num_images: int) -> Split:
     with NpyWriter(folder / "test_ims.npy", (num_images, REGIONS, FEATURES), "<f2") as features:
         for first in range(0, num_images, rows):
             count = min(rows, num_images - first)
-            features.write(random.random((count, REGIONS, FEATURES), np.float32).astype(np.float16))
+            features.write_rows(random.random((count, REGIONS, FEATURES), np.float32).astype(np.float16))
     captions = [lines[number % len(lines)] for number in range(5 * num_images)]
     (folder / "test_caps.txt").write_text("".join(f"{caption}\n" for caption in captions), "utf-8")
     (folder / "test_ids.txt").write_text("".join(f"{number}\n" for number in range(num_images)), "utf-8")

@@ -35,7 +35,7 @@ def make_split(folder: Path, num_images: int) -> Split:
     with NpyWriter(folder / "train_ims.npy", (num_images, REGIONS, FEATURES), "<f2") as features:
         for first in range(0, num_images, rows):
             count = min(rows, num_images - first)
-            features.write(random.random((count, REGIONS, FEATURES), np.float32).astype(np.float16))
+            features.write_rows(random.random((count, REGIONS, FEATURES), np.float32).astype(np.float16))
     sentences = [
         " ".join(f"w{word}" for word in random.integers(WORDS, size=random.integers(5, 21)))
         for _ in range(5 * num_images)

@@ -115,7 +115,7 @@ def test_files_that_are_absent_damaged_or_of_another_kind_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"has fingerprint 'abc', expected 'def': encode the items again with this"):
         Vectors.load(path, "def")
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"batch\.safetensors cannot be read"):
+    with pytest.raises(InputError, match=r"batch\.safetensors (cannot be read|is damaged)"):
         Vectors.load(path)
     with pytest.raises(InputError, match=r"absent\.safetensors cannot be read"):
         Vectors.load(tmp_path / "absent.safetensors")

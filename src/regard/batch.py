@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from regard.files import InputError, replacing
+from regard.checksums import check_tensors, save_tensors
+from regard.files import InputError
 
 B = TypeVar("B", bound="Batch")
 F_ = TypeVar("F_", bound="Fragments")
@@ -119,8 +119,7 @@ class Batch:
         the encoding (`TrainedRun.fingerprint`; "" for none).
         """
         metadata = {"class": type(self).__name__, "version": FORMAT_VERSION, "fingerprint": fingerprint}
-        with replacing(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, temporary, metadata)
+        save_tensors(path, self.tensors(), metadata)
 
     @classmethod
     def load(cls: type[B], path: str | os.PathLike[str], fingerprint: str | None = None) -> B:
@@ -130,6 +129,7 @@ class Batch:
         `fingerprint` is given and the file has another.
         """
         try:
+            check_tensors(path)
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping

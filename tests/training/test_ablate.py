@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -74,17 +75,24 @@ def test_a_table_compares_each_row_with_the_whole(data, trained):
     assert f"{other.against.rsum:+.1f}" in lines[3]
 
 
-def test_scores_are_kept_until_the_weights_are_newer(data, trained):
-    run = trained / "whole"
-    before = ablate.ranks_of([run], data, "dev")
-    kept = run / "dev_scores.npy"
-    stamp = kept.stat().st_mtime_ns
-    again = ablate.ranks_of([run], data, "dev")
-    assert kept.stat().st_mtime_ns == stamp
-    assert (again[0].i2t == before[0].i2t).all()
-    (run / "model.safetensors").touch()
-    ablate.ranks_of([run], data, "dev")
-    assert kept.stat().st_mtime_ns > stamp
+def test_cached_scores_are_of_these_weights_and_data(data, trained, tmp_path):
+    run, other = shutil.copytree(trained / "whole", tmp_path / "whole"), shutil.copytree(data, tmp_path / "other")
+    before, kept = ablate.ranks_of([run], data, "dev")[0], run / "dev_scores.safetensors"
+
+    def ranks(folder=data):
+        """Whether the ranks came from the cache, and the ranks."""
+        stamp = kept.stat().st_mtime_ns
+        found = ablate.ranks_of([run], folder, "dev")[0]
+        return kept.stat().st_mtime_ns == stamp, found.i2t.tolist()
+
+    assert ranks() == (True, before.i2t.tolist())
+    np.save(other / "dev_ims.npy", np.load(other / "dev_ims.npy")[::-1])
+    assert ranks(other)[1] != before.i2t.tolist()  # other features, from the same folder layout
+    assert ranks() == (False, before.i2t.tolist())
+    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    assert ranks() == (False, before.i2t.tolist())
+    shutil.copy(trained / "i2t-mean" / "model.safetensors", run)  # older than the cache
+    assert not ranks()[0]
 
 
 def test_two_runs_together_are_the_mean_of_their_scores(data, trained):

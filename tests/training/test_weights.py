@@ -57,7 +57,7 @@ def test_truncated_weights_are_one_line(part, tmp_path):
     folder, _ = saved(tmp_path / "run")
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[: int(part * len(content))])
-    with pytest.raises(InputError, match=r"model\.safetensors cannot be read \(.*\): copy or train it again"):
+    with pytest.raises(InputError, match=r"model\.safetensors (is damaged|cannot be read)"):
         load(folder)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from regard.data.layout import Files, Pairing, data_folder, features_of, read_json, splits_of
 from regard.data.lines import Lines, write_lines
 from regard.data.relation_files import IMAGE_FILE, TEXT_FILE
-from regard.data.rows import NpyWriter
+from regard.data.rows import NpyWriter, save_array
 from regard.data.scene_graphs import SceneGraphs, with_dependencies
 from regard.data.sources import open_records, records_of
 from regard.data.split import Split
@@ -124,19 +124,19 @@ def _write(split: Split, folder: Path) -> Iterator[int]:
         labels = writer("labels.npy", shape[:2], "<i2") if split.labels else None
         for rows in split.features.blocks():
             images = pictures.images(rows)
-            features.write(_to_float16(images.features.numpy(), split, int(rows[0])))
+            features.write_rows(_to_float16(images.features.numpy(), split, int(rows[0])))
             if boxes and images.boxes is not None:
-                boxes.write(images.boxes.numpy())
+                boxes.write_rows(images.boxes.numpy())
             if labels and images.labels is not None:
-                labels.write(images.labels.numpy())
+                labels.write_rows(images.labels.numpy())
             yield len(rows)
     write_lines(files.path("ids.txt"), split.ids)
     write_lines(files.path("caps.txt"), split.captions)
-    np.save(files.path("image_of_text.npy"), split.image_of_text.astype(np.int32))
+    save_array(files.path("image_of_text.npy"), split.image_of_text.astype(np.int32))
     if split.region_counts is not None:
-        np.save(files.path("num_regions.npy"), split.region_counts.astype(np.int16))
+        save_array(files.path("num_regions.npy"), split.region_counts.astype(np.int16))
     if split.sizes is not None:
-        np.save(files.path("sizes.npy"), split.sizes.astype(np.int32))
+        save_array(files.path("sizes.npy"), split.sizes.astype(np.int32))
     if split.relations:
         split.relations.save(files.path("relations.npz"), IMAGE_FILE)
     if split.text_relations:

@@ -4,6 +4,7 @@ The pairing of images and sentences comes from the ids, from a map, or from the 
 number of rows, as common loaders do.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -293,6 +294,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not JSON in UTF-8 ({error}). Save it again.") from None
+
+
+def stamp_of(folder: Path, split: str) -> str:
+    """Return a hash of the names, sizes and times of the files that a split is read from: it changes if they do."""
+    patterns = (f"{split}_*", "labels.txt", "*.json", f"{PHOTOGRAPHS}/*.npy")
+    files = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:32]
 
 
 def extraction_of(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from regard.files import InputError
+from regard.checksums import ChecksummedFile
+from regard.files import InputError, replacing
 
 BLOCK = 2**25  # bytes of an array in memory at a time
 
@@ -163,23 +164,24 @@ class RenumberedColumn(Column):
         return self.numbers[self.column.read(rows)].astype(self.dtype)
 
 
-class NpyWriter:
+class NpyWriter(ChecksummedFile):
     """Write a .npy file of known shape block by block. A full disk is an OSError; a memory map would crash."""
 
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: str) -> None:
+        super().__init__(path)
         self.dtype = np.dtype(dtype)
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(self, header)
 
-    def __enter__(self) -> "NpyWriter":
-        return self
+    def write_rows(self, block: np.ndarray) -> None:
+        """Write the next rows, converted to the dtype of the file."""
+        self.write(np.ascontiguousarray(block, self.dtype))
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
-    def write(self, block: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(block, self.dtype).data)
+def save_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
+    """Write a .npy file with a checksum, whole or not at all."""
+    with replacing(path) as temporary, NpyWriter(temporary, array.shape, array.dtype.str) as writer:
+        writer.write_rows(array)
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:

@@ -10,9 +10,9 @@ from regard.data.caption_tables import SkippedRow
 from regard.data.captions import Captions
 from regard.data.layout import Files
 from regard.data.lines import Lines, write_lines
-from regard.data.rows import Rows
+from regard.data.rows import Rows, save_array
 from regard.extract.store import Store
-from regard.files import InputError, replacing
+from regard.files import InputError
 from regard.relations.from_sentences import parse_split
 from regard.words.scripts import is_english
 
@@ -153,8 +153,7 @@ def _write_split(
     if counts.min() < store.arrays["boxes"].shape[1]:
         arrays["num_regions"] = counts
     for name, values in {**arrays, "rows": rows}.items():
-        with replacing(files.path(f"{name}.npy")) as temporary, open(temporary, "wb") as file:
-            np.save(file, values)
+        save_array(files.path(f"{name}.npy"), values)
 
 
 def _is_unchanged(files: Files, names: list[str], texts: list[str], arrays: dict[str, np.ndarray]) -> bool:

@@ -114,7 +114,7 @@ class Store:
         with replacing(path.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
         with replacing(path) as temporary, NpyWriter(temporary, features.shape, "<f2") as writer:
-            writer.write(features)
+            writer.write_rows(features)
         self.pending = []
 
 

@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from regard.boxes import PAIR_FEATURES, pair_features
-from regard.files import InputError, replacing
+from regard.checksums import check_tensors, save_tensors
+from regard.files import InputError
 from regard.relations.annotations import Annotations, pairs_of
 
 FORMAT = "regard.predicates.1"
@@ -110,13 +110,13 @@ class Predictor:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file, whole or not at all."""
         names = {"format": FORMAT, "classes": json.dumps(self.classes), "predicates": json.dumps(self.predicates)}
-        with replacing(path) as temporary:
-            save_file({name: getattr(self, name).contiguous() for name in _TENSORS}, temporary, names)
+        save_tensors(path, {name: getattr(self, name) for name in _TENSORS}, names)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Predictor":
         """Read a file that `save` wrote. Raises InputError if it is missing or is another file."""
         try:
+            check_tensors(path)
             with safe_open(path, "pt") as file:
                 names = file.metadata() or {}
                 if names.get("format") != FORMAT:

@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
+from safetensors import SafetensorError, safe_open
 
 from regard.charts import draw_dots
+from regard.checksums import check_tensors, save_tensors
+from regard.data import Split
+from regard.data.layout import stamp_of
 from regard.evaluation.compare import Difference, Interval, difference, intervals
 from regard.evaluation.evaluate import scores_of
 from regard.files import InputError, Stopped, nearest, replacing
@@ -104,22 +109,34 @@ def measure_rows(
 def ranks_of(runs: Iterable[Path], data: Path, split: str, device: str = "cpu") -> tuple[Ranks, ...]:
     """Return the ranks of a run, or of the mean of several runs' scores.
 
-    Scores are cached in each run's folder, in {split}_scores.npy, and computed again if the weights are newer.
-    Raises InputError if no run is named.
+    Scores are cached in each run's folder, in {split}_scores.safetensors, and computed again for other weights or data
+    and if the file is damaged. Raises InputError if no run is named.
     """
     total, opened = None, None
     for count, run in enumerate(runs, 1):
-        trained, cache = TrainedRun(run, device), run / f"{split}_scores.npy"
+        trained, cache = TrainedRun(run, device), run / f"{split}_scores.safetensors"
         opened = trained.open_split(split, data)
-        if not cache.is_file() or cache.stat().st_mtime < (run / WEIGHTS).stat().st_mtime:
+        key = f"{trained.fingerprint} {trained.recipe.data} {stamp_of(opened.folder, split)}"
+        scores = _cached_scores(cache, key, opened)
+        if scores is None:
             scores = scores_of(trained.model, opened).numpy()
-            with replacing(cache) as temporary, open(temporary, "wb") as file:
-                np.save(file, scores)
-        scores = np.load(cache)
+            save_tensors(cache, {"scores": torch.from_numpy(scores)}, {"key": key})
         total = scores if total is None else total + (scores - total) / count
     if total is None or opened is None:
         raise InputError("Expected at least one run folder.")
     return galleries(total, opened.image_of_text)
+
+
+def _cached_scores(cache: Path, key: str, split: Split) -> np.ndarray | None:
+    """The scores that were saved with `key`, or None if there are none, if they are damaged or of another shape."""
+    try:
+        check_tensors(cache)
+        with safe_open(cache, "np") as file:
+            scores: np.ndarray = file.get_tensor("scores")
+            fits = (file.metadata() or {}).get("key") == key and scores.shape == (split.num_images, split.num_texts)
+            return scores if fits else None
+    except (InputError, SafetensorError, OSError):
+        return None
 
 
 def table(rows: Sequence[AblationRow]) -> str:

@@ -1,19 +1,24 @@
 """Checkpoints: the state that a run is resumed from, and whether a folder contains the run to resume."""
 
-import pickle
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
+from regard.checksums import ChecksummedFile, check_file
 from regard.files import InputError, replacing
 from regard.matcher import Matcher
+from regard.training.config import Natural
 from regard.training.recipe import Recipe
 from regard.training.trained_run import RECIPE
 
 STATE = "last.pt"
+ZIP_END = 22  # bytes at the end of a zip archive, which a checkpoint is
 # Training settings that may differ between a run and its resumption.
 FREE_TO_CHANGE = {"epochs", "patience", "validate_every", "log_every", "save_minutes", "tensorboard"}
 
@@ -31,14 +36,14 @@ def save_state(out: Path, model: Matcher, optimizer: Any, position: Position, da
     `data` are numbers of the training data that must be the same when the run is resumed.
     """
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    with replacing(out / STATE) as temporary, open(temporary, "wb") as file:
+    with replacing(out / STATE) as temporary, ChecksummedFile(temporary) as file:
         try:
-            torch.save(state | {"position": vars(position), "data": data}, file)
+            torch.save(state | {"position": vars(position), "data": data}, cast(Any, file))
         except RuntimeError as error:  # torch hides the reason why the file could not be written
             raise error.__context__ or error from None
 
 
-def load_state(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+def load_state(out: Path, recipe: Recipe, resume: bool) -> "State | None":
     """Return the state to resume from, or None for a new run.
 
     Raises InputError if `out` contains anything but a run of this recipe, or a run while `resume` is False.
@@ -54,11 +59,43 @@ def load_state(out: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None
     if not (out / STATE).is_file():
         return None
     try:
-        return torch.load(out / STATE, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        check_state(out / STATE)
+        return _STATE.validate_python(torch.load(out / STATE, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises almost any exception
         raise InputError(
             f"{out / STATE} is damaged ({type(error).__name__}): remove it to train from the beginning."
         ) from None
+
+
+def check_state(path: Path) -> bool:
+    """Return whether a checkpoint has a checksum. Raises InputError if it does not fit the content."""
+    with open(path, "rb") as file:
+        file.seek(-min(ZIP_END, path.stat().st_size), os.SEEK_END)
+        ends_as_zip = file.read(4) == b"PK\5\6"  # a checkpoint without a checksum ends here
+    if not check_file(path) and not ends_as_zip:
+        raise InputError(f"{path} is cut short, or damaged at its end: copy it again, or train from the beginning.")
+    return not ends_as_zip
+
+
+class _SavedPosition(TypedDict):
+    epoch: Natural
+    batch: Natural
+    best: float
+    best_epoch: Natural
+
+
+class State(TypedDict):
+    """The contents of a checkpoint."""
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    position: _SavedPosition
+    data: dict[str, int]
+
+
+_STATE = TypeAdapter(State)
 
 
 def _check_same_settings(out: Path, recipe: Recipe) -> None:

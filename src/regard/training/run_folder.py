@@ -28,7 +28,7 @@ from regard.files import InputError, replacing
 from regard.losses import is_collapsed
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.training.checkpoint import Position, save_state
+from regard.training.checkpoint import STATE, Position, State, save_state
 from regard.training.recipe import Recipe
 from regard.training.trained_run import RECIPE, write_data_folder
 from regard.training.weights import WEIGHTS, save_model
@@ -60,14 +60,20 @@ class RunFolder:
         split = splits["train"]
         self.data = {"sentences": split.num_texts, "features": split.feature_dim, "processes": fabric.world_size}
 
-    def restore(self, state: dict[str, Any], optimizer: Any) -> Position:
+    def restore(self, state: State, optimizer: Any) -> Position:
         """Load a saved state. Raises InputError if it was saved with other data."""
         then = state["data"]
-        changed = [f"{now} {name} (then {then[name]})" for name, now in self.data.items() if now != then[name]]
+        changed = [f"{now} {name} (then {then.get(name)})" for name, now in self.data.items() if now != then.get(name)]
         if changed:
             raise InputError(f"{self.out} was started with other data: now {', '.join(changed)}. Name another --out.")
-        self.model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:  # what torch raises for them
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"{self.out / STATE} does not fit {RECIPE} beside it ({reason}): remove it to train from the beginning."
+            ) from None
         return Position(**state["position"])
 
     def begin(self, position: Position, resumed: bool) -> None:

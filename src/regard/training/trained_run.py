@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from regard.checksums import check_tensors
 from regard.data import Split
 from regard.files import InputError, replacing
 from regard.matcher import Matcher
@@ -136,6 +137,10 @@ class TrainedRun:
     def _metadata(self) -> dict[str, str]:
         return self._read_weights(lambda file: file.metadata() or {})
 
+    @cached_property
+    def _has_checksum(self) -> bool:
+        return check_tensors(self._weights)
+
     def _read_weights(self, read: Callable[[Any], Any]) -> Any:
         if not self._weights.is_file():
             raise InputError(
@@ -143,6 +148,7 @@ class TrainedRun:
                 "Continue it with --resume."
             )
         try:
+            _ = self._has_checksum
             with safe_open(self._weights, "pt") as file:
                 return read(file)
         except (SafetensorError, OSError) as error:

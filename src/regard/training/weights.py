@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
-from regard.files import InputError, replacing
+from regard.checksums import save_tensors
+from regard.files import InputError
 from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
@@ -35,8 +34,5 @@ def save_model(
     model: Matcher, name: str, feature_dim: int, folder: Path, names: Mapping[str, Sequence[str]] | None = None
 ) -> None:
     """Write the weights to `folder`, with the model's name, `feature_dim` and `names` (Split.names) as metadata."""
-    with replacing(folder / WEIGHTS) as temporary:
-        state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-        metadata = {"model": name, "feature_dim": str(feature_dim), "names": json.dumps(names or {})}
-        # Serialised first, because save_file reports a full disk as an error of its own instead of an OSError.
-        temporary.write_bytes(save(state, metadata))
+    metadata = {"model": name, "feature_dim": str(feature_dim), "names": json.dumps(names or {})}
+    save_tensors(folder / WEIGHTS, model.state_dict(), metadata)
