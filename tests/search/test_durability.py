@@ -219,6 +219,19 @@ def test_what_a_killed_writer_acknowledged_is_there(small, sources, tmp_path, ki
         pass
 
 
+def test_a_writer_killed_at_its_manifest_leaves_an_index_that_opens(index, tmp_path):
+    other = made.folder(tmp_path / "other", seed=5)
+    arguments = ["index", "add", str(index.folder), str(other), "--prefix", "other/", "--texts"]
+    with process(made.command, arguments, tmp_path / "errors", 1) as writer:
+        writer.join(60)
+        assert writer.exitcode == -signal.SIGKILL
+    assert Index(index.folder).verify() == []
+    assert regard(*arguments).code == 0
+    again = Index(index.folder)
+    assert (len(again), again.verify()) == (48, [])
+    assert again._state.sentences
+
+
 def test_what_killed_writers_left_is_deleted_by_compacting(small, sources, tmp_path):
     index = small.new_index(tmp_path / "index")
     index.add(sources[0][0])

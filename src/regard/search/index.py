@@ -304,9 +304,9 @@ class Index:
                 types = {name: kind for payload in payloads.values() for name, kind in payload.types.items()}
                 self._store(state.name).put(plan.records(state.encoder, payloads, progress), types, plan.removed)
             if texts and not dry_run:
-                write_manifest(self.folder, read_manifest(self.folder) | {"texts": True})
                 store = self._store(state.name, TEXTS)
                 store.create(state.encoder.dim)
+                write_manifest(self.folder, read_manifest(self.folder) | {"texts": True})  # names what exists
                 known = set(store.snapshot().keys)
                 store.put(sentence_entries(state.encoder, sources, plan.keys, known), {})
             self._reopen()
