@@ -63,6 +63,20 @@ def test_sentences_are_parsed_once(data):
     assert "no *_ims.npy" in refused("data", "parse", data.parent)
 
 
+def test_what_is_left_out_or_doubtful_is_printed(data, tmp_path):
+    """Boxes in pixels without a size, and sentences that are not English."""
+    (tmp_path / "records").mkdir()
+    np.savez(tmp_path / "records" / "7.npz", x=np.ones((2, 4), "f4"), bbox=np.full((2, 4), 9.0))
+    for name, text in (("ids", "7"), ("caps", "a dog")):
+        (tmp_path / f"dev_{name}.txt").write_text(text)
+    result = regard("data", "convert", tmp_path, "--out", tmp_path / "out")
+    assert result.out.startswith("Note: dev: boxes are left out, because 1 of 1 images, such as '7', have no boxes")
+    (data / "dev_text_relations.npz").unlink(missing_ok=True)
+    lines = len((data / "dev_caps.txt").read_text().splitlines())
+    (data / "dev_caps.txt").write_text("Ein kleiner Junge grüßt zwei Hunde\n" * lines, "utf-8")
+    assert "dev: the sentences do not look like English." in regard("data", "parse", data).out
+
+
 def test_ctrl_c_during_drawing_leaves_no_file(tmp_path):
     arguments = ("data", "scenes", "--out", tmp_path / "data", "--train", 4000, "--pictures", 1)
     code, err = interrupted(lambda: list(tmp_path.glob(".data*/train_ims.npy")), *arguments)

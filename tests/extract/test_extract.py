@@ -561,3 +561,15 @@ def test_the_fingerprint_notices_a_replaced_model(tmp_path):
     before = fingerprint(tmp_path / "a.onnx")
     (tmp_path / "preprocessor_config.json").write_text("{}")
     assert fingerprint(tmp_path / "a.onnx") != before
+
+
+def test_bad_rows_and_sentences_in_other_languages_are_reported(photos, tmp_path):
+    table = tmp_path / "german.csv"
+    rows = [f"{name},ein kleiner Junge fährt mit dem roten Fahrrad" for name in ("red.png", "blue.png", "green.png")]
+    table.write_text("\n".join(["file,sentence", *rows, "spoilt"]), "utf-8")
+    report = extract(photos, tmp_path / "out", {"regions": 3}, captions=table, split="test")
+    assert report.unparsed == ["test"]
+    assert not (tmp_path / "out" / "test_text_relations.npz").exists()
+    printed = render_report(report, tmp_path / "out")
+    assert "The sentences of test do not look like English, and are not parsed." in printed
+    assert "1 row of the table skipped, such as line 5: 'spoilt', 1 columns: expected 2 columns" in printed
