@@ -40,7 +40,7 @@ def test_nothing_is_read_before_it_is_used(tmp_path):
     (folder / WEIGHTS).write_bytes(b"damaged")
     run = TrainedRun(folder)
     assert run.recipe.model == "scan"
-    with pytest.raises(InputError, match="(cannot be read|is damaged)"):
+    with pytest.raises(InputError, match=r"(cannot be read|is damaged)"):
         _ = run.model
 
 
