@@ -116,7 +116,7 @@ def measure_stages(index: Index, sentences: list[str]) -> dict[str, dict[str, fl
     snapshot, encoder, table = index._state.snapshot, index._state.encoder, index._store(index.name)._open()
     everything = np.arange(len(snapshot))
     queries = [encoder.encode_texts([sentence]) for sentence in sentences]
-    shortlists = [best_rows(snapshot, query, everything, SHORTLIST) for query in queries]
+    shortlists = [best_rows(snapshot, query.summaries[0], everything, SHORTLIST) for query in queries]
     stored = [Stored(snapshot.summaries[rows], snapshot.fetch(rows.tolist())) for rows in shortlists]
 
     def flat(query: Any) -> Any:
@@ -135,7 +135,7 @@ def measure_stages(index: Index, sentences: list[str]) -> dict[str, dict[str, fl
 
     return {
         "encode the sentence": each(lambda sentence: encoder.encode_texts([sentence]), sentences),
-        "shortlist": each(lambda query: best_rows(snapshot, query, everything, SHORTLIST), queries),
+        "shortlist": each(lambda query: best_rows(snapshot, query.summaries[0], everything, SHORTLIST), queries),
         "fetch": each(lambda rows: snapshot.fetch(rows.tolist()), shortlists),
         "score": each(encoder.score, stored, queries),
         "whole search": each(lambda sentence: index.search([sentence], k=K, shortlist=SHORTLIST), sentences),
