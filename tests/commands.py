@@ -68,8 +68,11 @@ def room_for(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def interrupted(begun, *arguments: object) -> tuple[int, str]:
-    """Run the command line in its own process group, press Ctrl-C once `begun()` is true, and return (code, errors)."""
+def interrupted(begun, *arguments: object, by: int = signal.SIGINT) -> tuple[int, str]:
+    """Run the command line in its own process group, press Ctrl-C once `begun()` is true, and return (code, errors).
+
+    `by` is another signal to send in place of Ctrl-C.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "regard", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
@@ -85,7 +88,7 @@ def interrupted(begun, *arguments: object) -> tuple[int, str]:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < until
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, by)
         _, err = process.communicate(timeout=60)
     finally:
         if process.poll() is None:

@@ -1,13 +1,18 @@
 """InputError for bad input, and files that are written whole or not at all."""
 
 import difflib
+import fcntl
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MANY = 30  # choices listed in one line
+# Of messages: control characters but tab and newline, marks that reorder text, and bytes that are not UTF-8.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(ValueError):
@@ -27,6 +32,28 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"Choose one of: {', '.join(choices[:MANY])}{', …' if len(choices) > MANY else '.'}"
 
 
+def visible(text: str) -> str:
+    """Return text in which what would control a terminal, or cannot be printed, is escaped: ESC becomes \\x1b."""
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+@contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Keep other processes out of a folder, or of what a lock file stands for, during the block.
+
+    Raises InputError with `message` if another process is in it. The lock of a process that was killed is free.
+    """
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(message) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` if the block succeeds and is removed if it fails.
@@ -38,8 +65,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.parent == Path("/dev") or (path.exists() and not (path.is_file() or path.is_dir())):
         yield path
         return
-    target = path.resolve() if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path  # Path.resolve fails for a circular link
+    temporary = target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -52,8 +79,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             error.filename, error.filename2 = str(path), None
         raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            with suppress(NotADirectoryError):
-                temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when its process was killed; of this machine only."""
+    name = re.compile(rf"\..+\.{re.escape(platform.node())}\.([0-9]+)\.tmp", re.DOTALL)
+    for entry in folder.glob(".*.tmp"):
+        if (found := name.fullmatch(entry.name)) and not _is_alive(int(found[1])):
+            with suppress(OSError):  # another user's, or removed by another process
+                _remove(entry)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's process
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        with suppress(NotADirectoryError):
+            path.unlink(missing_ok=True)

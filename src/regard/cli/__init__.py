@@ -5,13 +5,23 @@ files import torch, numpy and matplotlib inside functions, so that `--help` and 
 """
 
 import errno
+import os
+import signal
 import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import cyclopts
 
 from regard import __version__
 from regard.cli.process import tune_process
-from regard.files import InputError, Stopped
+from regard.files import InputError, Stopped, sweep, visible
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 
 # The verbs of each group of the root help, as file:function. An `app` has verbs of its own and the name of its file.
 VERBS = {
@@ -52,17 +62,35 @@ for flag, summary in {"--help": "Print this help and exit.", "--version": "Print
 
 
 def main() -> None:
-    """Run the command line and exit: with code 2 after bad input or an interruption."""
+    """Run the command line and exit: with code 2 after bad input or an interruption, with 1 after a fault of Regard."""
     tune_process()
-    sys.exit(_run(sys.argv[1:]))
+    with _sigterm_as_interruption():
+        code = _run(sys.argv[1:])
+    sys.exit(code)
+
+
+@contextmanager
+def _sigterm_as_interruption() -> Iterator[None]:
+    """End as after Ctrl-C when SIGTERM is received during the block, so that temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: list[str]) -> int:
     """Run one command, and return its exit code."""
     try:
+        for folder in _folders(arguments):
+            sweep(folder)
         if all(argument.startswith("-") for argument in arguments):
             app.resolved_commands()  # the root help shows the summary of a verb only if the verb is imported
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except cyclopts.MissingArgumentError as error:
         verb, argument = " ".join(error.command_chain or ()), error.argument
         name = argument.name if argument else "an argument"
@@ -75,14 +103,55 @@ def _run(arguments: list[str]) -> int:
         return _fail("Interrupted.")
     except BrokenPipeError:
         return 0
-    except OSError as error:
-        where = error.filename or "while reading or writing"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return _fail(f"The disk is full ({where}). No partial file was left.")
-        return _fail(f"{error.strerror or error}: {where}")
+    except Exception as error:  # nothing ends in a traceback
+        return _report(error)
     return 0
 
 
-def _fail(text: str) -> int:
-    print(f"regard: {' '.join(text.split())}", file=sys.stderr)
-    return 2
+def _folders(arguments: Iterable[str]) -> set[Path]:
+    """The folders that the arguments name, or that contain what they name."""
+    values = (argument.partition("=")[2] if argument.startswith("--") else argument for argument in arguments)
+    paths = {Path(value) for value in values if value and "\0" not in value}
+    folders = {folder for path in paths for folder in (path, path.parent, path / "photographs")}
+    return {folder for folder in folders if os.path.isdir(folder)}
+
+
+def _report(error: Exception) -> int:
+    """Print one line about an error that no reader expected: of the system, or a fault of Regard."""
+    causes = list(_causes(error))
+    if any(_is_full_disk(cause) for cause in causes):
+        where = next((cause.filename for cause in causes if isinstance(cause, OSError) and cause.filename), None)
+        return _fail(f"The disk is full ({where or 'while reading or writing'}). No partial file was left.")
+    if isinstance(error, OSError):
+        return _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="regard-", suffix=".txt", encoding="utf-8", errors="backslashreplace", delete=False
+        ) as file:
+            traceback.print_exception(error, file=file)
+        where = f"The details are in {file.name}"
+    except OSError as failure:
+        where = f"The details could not be saved ({failure.strerror})"
+    return _fail(f"Unexpected {type(error).__name__}: {str(error)[:300]}. {where}; please report them.", 1)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised from, at most ten."""
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """Whether an error is, or contains, that of the system; libraries in Rust and C++ raise theirs with its text."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return "No space left on device" in str(error) or "(os error 28)" in str(error)
+
+
+def _fail(text: str, code: int = 2) -> int:
+    with suppress(OSError):  # standard error is full or closed
+        print(f"regard: {visible(' '.join(text.split()))}", file=sys.stderr)
+    return code

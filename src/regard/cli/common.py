@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.markup import escape
 
-from regard.files import InputError, replacing
+from regard.console import PlainConsole
+from regard.files import InputError, replacing, visible
 
 # Under torchrun only the first process prints (RANK is the number of the process).
-console = Console(highlight=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+console = PlainConsole(quiet=os.environ.get("RANK", "0") != "0")
 
 
 def check_writable(type_: Any, path: Path | None) -> None:
@@ -93,7 +94,7 @@ class ProgressBar:
         from rich.progress import Progress
 
         self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.progress.add_task(text, total=total)
+        self.task = self.progress.add_task(escape(visible(text)), total=total)
 
     def __enter__(self) -> "ProgressBar":
         self.progress.start()

@@ -8,7 +8,6 @@ files-0.jsonl    the record of each file that process 0 read, one per line: size
 settings.json    the settings of the extraction
 """
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ import numpy as np
 from regard.data.layout import SETTINGS
 from regard.data.rows import NpyWriter, Rows
 from regard.extract.extractor import Regions
-from regard.files import InputError, replacing
+from regard.files import InputError, locked, replacing
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,8 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Keep other processes of the same rank from writing during the block. Raises InputError if one is writing."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / f"lock-{self.rank}", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"Another process is extracting into {self.folder.parent}: wait until it ends."
-                ) from None
+        message = f"Another process is extracting into {self.folder.parent}: wait until it ends."
+        with locked(self.folder / f"lock-{self.rank}", message):
             yield
 
     def record(self, name: str, record: FileRecord) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from regard.checksums import ChecksummedFile, check_file
-from regard.files import InputError, replacing
+from regard.files import InputError, locked, replacing
 from regard.matcher import Matcher
 from regard.training.config import Natural
 from regard.training.recipe import Recipe
@@ -41,6 +42,26 @@ def save_state(out: Path, model: Matcher, optimizer: Any, position: Position, da
             torch.save(state | {"position": vars(position), "data": data}, cast(Any, file))
         except RuntimeError as error:  # torch hides the reason why the file could not be written
             raise error.__context__ or error from None
+
+
+@contextmanager
+def own_folder(out: Path) -> Iterator[None]:
+    """Create the folder of a run, and keep other processes out of it during the block. It is removed if it stays empty.
+
+    Raises InputError if another process is training in it.
+    """
+    is_new = not os.path.lexists(out)
+    if not is_new and not out.is_dir():
+        yield  # `load_state` refuses it
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(out, f"Another process is training in {out}: wait until it ends, or name another --out."):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # not empty
+                out.rmdir()
 
 
 def load_state(out: Path, recipe: Recipe, resume: bool) -> "State | None":

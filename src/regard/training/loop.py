@@ -9,14 +9,17 @@ import atexit
 import math
 import os
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
+from regard.console import PlainConsole
+from regard.data import Split
 from regard.data.augment import drop_regions, drop_words
 from regard.data.loader import Loader, Pairs
 from regard.encode import check_inputs
@@ -25,9 +28,9 @@ from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
-from regard.runtime import device_named, inner, launch, leave, stoppable
+from regard.runtime import Precision, device_named, inner, launch, leave, stoppable
 from regard.score import score_batch
-from regard.training.checkpoint import Position, load_state
+from regard.training.checkpoint import Position, load_state, own_folder
 from regard.training.config import TrainConfig
 from regard.training.precision import check_same_precision, precision_of_run, products_of, start_event
 from regard.training.recipe import Recipe
@@ -76,11 +79,26 @@ def train(
     that the model cannot use and for an `out` that contains another run, and Stopped after Ctrl-C or SIGTERM.
     """
     data, out, config = Path(data), Path(out), recipe.train
-    console = console or Console()
+    console = console or PlainConsole()
     precision, reason = precision_of_run(config, device_named(device), out)
     fabric = launch(device, precision)
     check_same_precision(fabric, precision)
     splits = {name: recipe.open_split(data, name) for name in ("train", recipe.data.validation)}
+    with own_folder(out) if fabric.is_global_zero else nullcontext():
+        return _train(recipe, splits, out, resume, fabric, precision, reason, console)
+
+
+def _train(
+    recipe: Recipe,
+    splits: dict[str, Split],
+    out: Path,
+    resume: bool,
+    fabric: Fabric,
+    precision: Precision,
+    reason: str,
+    console: Console,
+) -> Recalls:
+    config = recipe.train
     state = load_state(out, recipe, resume)
     tokenizer = load_tokenizer(out) if state else build_tokenizer(recipe.words, splits["train"].captions)
 

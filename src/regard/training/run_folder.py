@@ -131,9 +131,10 @@ class RunFolder:
         if COLLAPSE_AFTER <= lasted < COLLAPSE_AFTER + self.recipe.train.log_every:
             self.log({"event": "collapse", "step": step})
             self.console.print(
-                f"[bold red]Collapsed:[/] since step {self.equal_since} every pair scores the same, and the loss stays "
+                f"Collapsed: since step {self.equal_since} every pair scores the same, and the loss stays "
                 "at twice the margin per pair. Train longer on all negatives first (train.warmup_epochs), or lower "
-                "train.learning_rate."
+                "train.learning_rate.",
+                style="bold red",
             )
 
     def validate(self, position: Position) -> None:
@@ -194,12 +195,10 @@ class Speed(ProgressColumn):
 
 
 def _write_first_files(out: Path, recipe: Recipe, data: Path, tokenizer: Any | None) -> None:
-    """Write the recipe, the data folder's path and, for a new run, the tokenizer; remove leftovers of a killed run."""
+    """Write the recipe, the data folder's path and, for a new run, the tokenizer."""
     with replacing(out / RECIPE) as temporary:
         temporary.write_text(recipe.to_toml(), "utf-8")
     write_data_folder(out, data)
-    for leftover in out.glob(".*.tmp"):
-        leftover.unlink()
     if tokenizer is not None:
         for name in (WEIGHTS, METRICS):
             (out / name).unlink(missing_ok=True)
