@@ -192,9 +192,14 @@ def _read_events(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             events.append(json.loads(line))
-        except ValueError:  # incomplete, perhaps with the next line at its end
+        except (ValueError, RecursionError):  # incomplete, perhaps with the next line at its end
             continue
-    return [event for event in events if isinstance(event, dict)]
+    numbers = (int, float)
+    return [
+        event
+        for event in events
+        if isinstance(event, dict) and all(isinstance(event.get(key), numbers) for key in ("step", "epoch"))
+    ]
 
 
 def _last_by_step(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ VERBS = {
         "evaluation:metrics",
         "evaluation:twins",
         "training:ablate",
+        "training:verify",
     ),
     "Search and explain": ("index:app", "search:search", "serve:serve", "explain:explain", "explain:look"),
     "Data": ("extract:extract", "data:app", "relations:app", "words:app"),

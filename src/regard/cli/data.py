@@ -18,7 +18,9 @@ CaptionsPerImage = Annotated[
 
 
 @app.command
-def check(folder: Path, *, captions_per_image: CaptionsPerImage = None) -> None:
+def check(
+    folder: Path, *, captions_per_image: CaptionsPerImage = None, deep: Annotated[bool, Parameter(negative="")] = False
+) -> None:
     """Report the layout and the faults of a data folder.
 
     Also reports what each model can use of it. The exit code is 1 if a fault must be repaired before training.
@@ -27,10 +29,12 @@ def check(folder: Path, *, captions_per_image: CaptionsPerImage = None) -> None:
     ----------
     folder
         Data folder.
+    deep
+        Also compare all arrays with their checksums.
     """
     from regard.data import check as check_folder
 
-    report = check_folder(folder, captions_per_image=captions_per_image)
+    report = check_folder(folder, captions_per_image=captions_per_image, deep=deep)
     console.print(str(report), markup=False, soft_wrap=True)
     if report.errors:
         raise SystemExit(1)

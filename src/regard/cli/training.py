@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from regard.cli.common import Device, Json, RecipeName, Settings, SplitName, console, write_json
+from regard.cli.common import Device, Json, RecipeName, Run, Settings, SplitName, console, write_json
 from regard.files import InputError
 
 RowNames = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
@@ -48,6 +48,21 @@ def recipes() -> None:
 
     for name in recipe_names():
         console.print(name)
+
+
+def verify(run: Run) -> None:
+    """Check that every file of a run can be read and fits its checksum.
+
+    The exit code is 1 if a file is damaged.
+    """
+    from regard.training.verification import verify as parts_of
+
+    damaged = False
+    for name, error in parts_of(run):
+        console.print(f"{name:24}{error or 'whole'}")
+        damaged = damaged or error is not None
+    if damaged:
+        raise SystemExit(1)
 
 
 def ablate(

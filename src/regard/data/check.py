@@ -1,6 +1,7 @@
 """Check a data folder: its layout, the inputs it has for each model, and every fault in its files."""
 
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ import numpy as np
 
 from regard.data.box_forms import TOLERANCE, are_swapped, describe_boxes
 from regard.data.convert import open_splits
-from regard.data.layout import Files, data_folder, features_of, splits_of
+from regard.data.layout import PHOTOGRAPHS, Files, data_folder, features_of, splits_of
 from regard.data.lines import Lines, NamedLines
-from regard.data.rows import Column, Rows, ScaledColumn, Shards
+from regard.data.rows import Column, Rows, ScaledColumn, Shards, check_array
 from regard.data.sources import records_of
 from regard.data.split import Split
 from regard.files import InputError
@@ -102,8 +103,8 @@ def _table(rows: Sequence[Sequence[object]]) -> list[str]:
     return ["  " + "  ".join(f"{value!s:{w}}" for value, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = None) -> DataReport:
-    """Check every file of a data folder, reading a few megabytes at a time.
+def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = None, deep: bool = False) -> DataReport:
+    """Check every file of a data folder, reading a few megabytes at a time; if `deep`, the checksums of arrays too.
 
     Faults of the files are in the report. Raises InputError only if the folder contains no data at all.
     """
@@ -135,7 +136,30 @@ def check(folder: str | os.PathLike[str], *, captions_per_image: int | None = No
         for part in (features, *others):
             faults += _with_read_errors(part, split)
     faults += _check_across_splits(splits)
+    faults += _check_checksums(at) if deep else ()
     return DataReport(str(folder), _layout(at, splits), tuple(map(_summary, splits)), tuple(faults))
+
+
+def _check_checksums(folder: Path) -> Iterator[Fault]:
+    """Check the arrays against the checksums that `regard data convert` and `extract` wrote with them."""
+    arrays = sorted(path for pattern in ("*.np[yz]", f"{PHOTOGRAPHS}/*.np[yz]") for path in folder.glob(pattern))
+    without = 0
+    for path in arrays:
+        name = str(path.relative_to(folder))
+        try:
+            if path.suffix == ".npy":
+                without += not check_array(path)
+            elif broken := zipfile.ZipFile(path).testzip():
+                yield Fault("error", name, None, f"{broken} is damaged (its checksum does not fit its content).")
+        except InputError as error:
+            yield Fault("error", name, None, str(error).removeprefix(f"{path} "))
+        except Exception as error:  # zipfile and zlib raise anything for a damaged file
+            yield Fault("error", name, None, f"is damaged ({error}): copy it again, or make it again.")
+    if without:
+        have = _count(without, "array has", "arrays have")
+        yield Fault(
+            "warning", "*.npy", None, f"{have} no checksum; `regard data convert` writes arrays with checksums."
+        )
 
 
 def _with_read_errors(faults: Iterator[Fault], split: Split) -> Iterator[Fault]:

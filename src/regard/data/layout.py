@@ -5,7 +5,6 @@ number of rows, as common loaders do.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from regard.data.ids import sentence_number
 from regard.data.lines import Lines, NamedLines
 from regard.data.pickles import read_pickle
-from regard.data.rows import ArrayColumn, Column, Rows, ScaledColumn, Shards
+from regard.data.rows import ArrayColumn, Column, Rows, ScaledColumn, Shards, read_numbers
 from regard.files import InputError, nearest
 
 PHOTOGRAPHS = "photographs"  # folder of the regions that `regard extract` stored, beside the splits
@@ -92,7 +92,7 @@ def features_of(files: Files) -> Rows | Shards:
     """Return the region features as stored: the split's file, or its rows of the store of `regard extract`."""
     path = files.path("ims.npy")
     if not path.exists() and (rows := files.found("rows.npy")):
-        return Shards(sorted((files.folder / PHOTOGRAPHS).glob("*.npy")), Rows(rows).all().astype(np.int64))
+        return Shards(sorted((files.folder / PHOTOGRAPHS).glob("*.npy")), read_numbers(rows, 1).all().astype(np.int64))
     features = Rows(path)
     if len(features.shape) != 3 or features.dtype.kind != "f":
         have = f"{features.dtype} {list(features.shape)}"
@@ -233,7 +233,7 @@ def _are_numbered(ids: Lines, num_texts: int) -> bool:
 
 def _stored_map(path: Path, num_rows: int, num_texts: int, ids: Lines | None) -> np.ndarray:
     """Read and check `image_of_text.npy`."""
-    image_of_text = Rows(path).all().astype(np.int64)
+    image_of_text = read_numbers(path, 1).all().astype(np.int64)
     if image_of_text.shape != (num_texts,):
         raise InputError(
             f"{path} has shape {image_of_text.shape}: expected an image row for each of {num_texts} sentences."
@@ -284,16 +284,23 @@ def image_ids(files: Files, pairing: Pairing, ids: Lines | None) -> Sequence[str
         return [str(row) for row in range(pairing.num_images)]
     places = (files.folder / "id_mapping.json", files.folder.parent / "id_mapping.json")
     path = next(filter(Path.exists, places), None)
-    names = {str(key): str(name) for key, name in read_json(path).items()} if path else {}
+    names = {str(key): str(name) for key, name in read_json(path, dict[str, Any]).items()} if path else {}
     return NamedLines(ids, pairing.lines, names, pairing.numbered)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError, with the line, if it is not JSON in UTF-8."""
+def read_json(path: Path, kind: Any = Any) -> Any:
+    """Read a JSON file of a type that pydantic knows. Raises InputError if it is not JSON in UTF-8, or of another type.
+
+    The message contains the line, or the place in the file.
+    """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON in UTF-8 ({error}). Save it again.") from None
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise InputError(f"{path} is not JSON in UTF-8 ({first['msg']}). Save it again.") from None
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}{', ' if place else ''}{place}: {first['msg']}. Save it again.") from None
 
 
 def stamp_of(folder: Path, split: str) -> str:
@@ -307,14 +314,14 @@ def stamp_of(folder: Path, split: str) -> str:
 def extraction_of(folder: Path) -> dict[str, Any]:
     """Return the settings of the extraction that made a data folder; empty if it was not made by `regard extract`."""
     path = folder / PHOTOGRAPHS / SETTINGS
-    settings = read_json(path) if path.exists() else {}
-    return settings if isinstance(settings, dict) else {}
+    settings: dict[str, Any] = read_json(path, dict[str, Any]) if path.exists() else {}
+    return settings
 
 
 def sizes_of(files: Files, pairing: Pairing) -> np.ndarray | None:
     """Return width and height in pixels, int32 [image, 2], from our file, CAMERA's or GSMN's; None without a file."""
     if path := files.found("sizes.npy", "img_sizes.npy"):
-        sizes = pairing.align(Rows(path)).all()
+        sizes = pairing.align(read_numbers(path, 2)).all()
     elif path := files.found("ims_size.npy"):
         sizes = _pickled_sizes(path)
         kept = pairing.rows if len(sizes) == pairing.num_rows else None
@@ -335,7 +342,7 @@ def _pickled_sizes(path: Path) -> np.ndarray:
         pickled = file.read(6) != b"\x93NUMPY"
     if not pickled:
         try:
-            return Rows(path).all()
+            return read_numbers(path, 2).all()
         except InputError:
             pass  # an array of Python objects
     rows = []
@@ -354,6 +361,8 @@ def boxes_of(files: Files, pairing: Pairing, num_regions: int, sizes: np.ndarray
     if not path:
         return None
     stored = Rows(path)
+    if stored.dtype.kind not in "iuf":
+        raise InputError(f"{path} contains {stored.dtype}: expected numbers, x1 y1 x2 y2 of each region.")
     if len(stored.shape) != 3 or stored.shape[1:] != (num_regions, 4):
         other = " Keep only these four columns; if it is PFAN's file of grid cells and weights, move it away."
         raise InputError(
@@ -381,8 +390,8 @@ def counts_of(files: Files, pairing: Pairing, num_regions: int) -> np.ndarray | 
     """Return the number of real regions per image, int64 [image], from `num_regions.npy`; None without that file."""
     if not (path := files.found("num_regions.npy")):
         return None
-    counts = pairing.align(Rows(path)).all().astype(np.int64)
-    if counts.ndim != 1 or (counts < 1).any() or (counts > num_regions).any():
+    counts = pairing.align(read_numbers(path, 1)).all().astype(np.int64)
+    if (counts < 1).any() or (counts > num_regions).any():
         raise InputError(
             f"{path} contains {counts.min()} to {counts.max()}: expected 1 to {num_regions} for each image."
         )
@@ -396,7 +405,7 @@ def labels_of(files: Files, pairing: Pairing, num_regions: int) -> tuple[Column 
     """
     shape = (pairing.num_images, num_regions)
     if path := files.found("labels.npy"):
-        labels = pairing.align(Rows(path))
+        labels = pairing.align(read_numbers(path, 2))
         if labels.shape != shape:
             raise InputError(f"{path} has shape {labels.shape}: expected {shape}, a class number for each region.")
         return labels, ("none", *Lines(files.folder / "labels.txt"))
@@ -410,7 +419,8 @@ def _json_labels(path: Path, shape: tuple[int, int]) -> tuple[Column, tuple[str,
 
     Classes are numbered over all splits of the folder, so that the numbers agree between splits.
     """
-    lists: dict[Path, list] = {other: read_json(other) for other in path.parent.glob("*_labels.json")}
+    kind = list[list[tuple[int, str, Any]]]
+    lists: dict[Path, list] = {other: read_json(other, kind) for other in path.parent.glob("*_labels.json")}
     names = sorted({name for images in lists.values() for image in images for _, name, _ in image})
     number = {name: position for position, name in enumerate(names, 1)}
     labels = np.zeros(shape, np.int16)

@@ -4,7 +4,6 @@ In a batch, relations are dense matrices.
 """
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,8 +62,11 @@ class Triples:
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
-                columns = {name: file[name] for name in file.files}
-        except (ValueError, zipfile.BadZipFile, EOFError) as error:
+                known = {*IMAGE_FILE, *TEXT_FILE, "confidence"}
+                columns = {name: file[name] for name in file.files if name in known}
+        except OSError:
+            raise
+        except Exception as error:  # zipfile, zlib and numpy raise anything for a damaged file
             raise InputError(
                 f"{path} is not an .npz file of plain arrays ({error}). Write it with numpy.savez."
             ) from None
@@ -74,6 +76,18 @@ class Triples:
             raise InputError(f"{path} has no array {missing[0]!r}: expected {', '.join(array_names)}.")
         item, source, target, label, names = (columns[name] for name in array_names)
         confidence = columns.get("confidence")
+        for name in (*array_names[:4], "confidence"):
+            column, kinds = columns.get(name), "iuf" if name == "confidence" else "iu"
+            if column is not None and (column.ndim != 1 or column.dtype.kind not in kinds):
+                want = "numbers" if name == "confidence" else "whole numbers"
+                raise InputError(
+                    f"{path}: {name} is {column.dtype} {list(column.shape)}; expected {want} with one axis."
+                )
+        if names.ndim != 1 or names.dtype.kind != "U" or not len(names):
+            raise InputError(f"{path}: {array_names[4]} is not a list of names, of which the first is none.")
+        if confidence is not None and not np.isfinite(confidence).all():
+            row = int(np.isfinite(confidence).argmin())
+            raise InputError(f"{path}, relation {row}: confidence is {confidence[row]}; expected a number from 0 to 1.")
         lengths = {len(column) for column in (item, source, target, label, confidence) if column is not None}
         if len(lengths) > 1:
             raise InputError(f"{path} contains arrays of {sorted(lengths)} relations: expected one length.")

@@ -3,6 +3,7 @@
 Memory follows the rows that are read, never the size of the file.
 """
 
+import math
 import os
 import weakref
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from regard.checksums import ChecksummedFile
+from regard.checksums import ChecksummedFile, check_file
 from regard.files import InputError, replacing
 
 BLOCK = 2**25  # bytes of an array in memory at a time
@@ -193,17 +194,43 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
             have = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         raise InputError(f"{path} is not there.") from None
-    except ValueError as error:
+    except OSError:
+        raise
+    except Exception as error:  # the header is text of Python, and numpy raises anything for what is not
         raise InputError(f"{path} is not a complete .npy file ({error}). Copy it again.") from None
+    if any(type(size) is not int or size < 0 for size in shape):
+        raise InputError(f"{path} has the shape {shape}: expected sizes of 0 or more. Copy it again.")
     if dtype.hasobject:
         raise InputError(f"{path} contains Python objects: expected plain numbers. Save it with a numeric dtype.")
     if not shape or (fortran and len(shape) > 1) or not dtype.isnative:
         order = "one number" if not shape else "Fortran order" if fortran else f"byte order {dtype.str}"
         raise InputError(f"{path} is in {order}: expected rows in C order. Save numpy.ascontiguousarray of it.")
-    want = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    want = start + math.prod(shape) * dtype.itemsize
     if have < want:
         raise InputError(f"{path} is cut short: {have} bytes where {shape} of {dtype} needs {want}. Copy it again.")
     return shape, dtype, start
+
+
+def check_array(path: Path) -> bool:
+    """Return whether a .npy file has a checksum. Raises InputError if the file is damaged or not of its size."""
+    shape, dtype, start = _header(path)
+    return check_file(path, start + math.prod(shape) * dtype.itemsize)
+
+
+def read_numbers(path: Path, num_axes: int, *, whole: bool = True) -> Rows:
+    """Open a .npy file of numbers with `num_axes` axes; of integers (or integers in floats) if they must be `whole`.
+
+    Raises InputError for other contents, and if a number of a `whole` array is not finite or has a fraction.
+    """
+    rows = Rows(path)
+    if len(rows.shape) != num_axes or rows.dtype.kind not in "iuf":
+        kind = "whole numbers" if whole else "numbers"
+        raise InputError(f"{path} has shape {rows.shape} of {rows.dtype}: expected {kind} with {num_axes} axes.")
+    if whole and rows.dtype.kind == "f":
+        for block in rows.blocks():
+            if not np.equal(values := rows.read(block), np.round(values)).all() or np.isinf(values).any():
+                raise InputError(f"{path} contains numbers that are not whole, such as NaN: expected whole numbers.")
+    return rows
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -132,7 +132,7 @@ class ProjectedBackbone:
         try:
             with np.load(path, allow_pickle=False) as file:
                 self.mean, self.components = file["mean"].astype(np.float32), file["components"].astype(np.float32)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # zipfile, zlib and numpy raise anything for a damaged file
             raise InputError(f"{path}: {error}. Expected an .npz of mean and components.") from None
         if self.components.ndim != 2 or not self.mean.shape == (self.components.shape[1],) == (backbone.dim,):
             shapes = f"mean {list(self.mean.shape)} and components {list(self.components.shape)}"

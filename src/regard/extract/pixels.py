@@ -1,6 +1,5 @@
 """Prepare photographs for a model: crop, scale, and normalize pixels."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from regard.data.layout import read_json
 from regard.files import InputError, nearest
 
 
@@ -62,11 +62,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a JSON file of settings beside a model. Empty if there is no file. Raises InputError if it is not JSON."""
     if not path.is_file():
         return {}
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}). Copy it again.") from None
-    return config if isinstance(config, dict) else {}
+    config: dict[str, Any] = read_json(path, dict[str, Any])
+    return config
 
 
 def crop_boxes(

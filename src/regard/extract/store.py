@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -120,7 +119,7 @@ def _read_shard(path: Path) -> dict[str, np.ndarray]:
         if len(arrays["hash"]) == len(Rows(path)):
             return arrays
         why = "they differ in length"
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+    except Exception as error:  # zipfile, zlib and numpy raise anything for a damaged file
         why = str(error).rstrip(".")
     raise InputError(
         f"{path} and its .npz are not a complete shard ({why}): remove both files and run the command again, which "

@@ -122,10 +122,13 @@ class Predictor:
                 if names.get("format") != FORMAT:
                     raise SafetensorError("it has another format")
                 lists: dict[str, Any] = {name: tuple(json.loads(names[name])) for name in ("classes", "predicates")}
-                return cls(**lists, **{name: file.get_tensor(name) for name in _TENSORS})
+                tensors = {name: file.get_tensor(name) for name in _TENSORS}
+                if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+                    raise ValueError(f"{broken[0]} contains NaN or infinity")
+                return cls(**lists, **tensors)
         except FileNotFoundError:
             raise InputError(f"{path} is not there. `regard relations fit` writes one.") from None
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path} is not a predictor of relations ({error}): expected what `regard relations fit` wrote."
             ) from None

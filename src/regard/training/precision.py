@@ -41,9 +41,10 @@ def recorded_precision(out: Path) -> Precision | None:
     try:
         with open(out / METRICS, encoding="utf-8") as file:
             first = json.loads(file.readline())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return first.get("precision") if first.get("event") == START else None
+    known = isinstance(first, dict) and first.get("event") == START and first.get("precision") in NAMES.values()
+    return first["precision"] if known else None
 
 
 def check_same_precision(fabric: Fabric, precision: Precision) -> None:

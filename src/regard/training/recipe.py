@@ -36,10 +36,10 @@ class Recipe:
         text, where = _find(str(name_or_path))
         try:
             values = override(tomllib.loads(text), settings or [])
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{where} is not valid TOML: {error}.") from None
         model = values.pop("model", None)
-        if model not in MODELS:
+        if not isinstance(model, str) or model not in MODELS:
             raise InputError(f"{where} names the model {model!r}. {nearest(str(model), MODELS)}")
         tables = {model, "words", "data", "train"}
         for key in values.keys() - tables:

@@ -1,6 +1,7 @@
 """The folder that a training run writes: logging, validation, the best weights, checkpoints and curves."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -208,10 +209,19 @@ def _write_first_files(out: Path, recipe: Recipe, data: Path, tokenizer: Any | N
 def _keep_lines(path: Path, last_step: int) -> None:
     """Drop the metrics after `last_step`: a resumed run takes those steps again."""
     if path.exists():
-        lines = path.read_text("utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a killed run may leave a partial line
+        lines = path.read_text("utf-8", "replace").splitlines(keepends=True)
         with replacing(path) as temporary:
-            temporary.write_text("".join(line for line in whole if json.loads(line)["step"] <= last_step), "utf-8")
+            temporary.write_text("".join(line for line in lines if _step_of(line) <= last_step), "utf-8")
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; infinity for a line that is damaged, as a killed run may leave."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return math.inf
+    step = event.get("step") if isinstance(event, dict) and line.endswith("\n") else None
+    return step if isinstance(step, int) else math.inf
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Json, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -23,6 +24,7 @@ from regard.checksums import check_tensors
 from regard.data import Split
 from regard.files import InputError, replacing
 from regard.matcher import Matcher
+from regard.training.config import Count
 from regard.training.recipe import Recipe
 from regard.training.weights import WEIGHTS, build_model
 from regard.words import Pieces, Vocabulary, load_tokenizer, pieces, vocabulary
@@ -68,7 +70,11 @@ class TrainedRun:
                 f"but {RECIPE} beside it describes {self.recipe.model}."
             )
         with _SkipRandomInit():
-            model = build_model(self.recipe, int(metadata["feature_dim"]), self.tokenizer, pretrained=False)
+            model = build_model(
+                self.recipe, _parse(Count, metadata.get("feature_dim"), self._weights), self.tokenizer, False
+            )
+        if broken := next((key for key, value in state.items() if not value.isfinite().all()), None):
+            raise InputError(f"{self._weights} contains NaN or infinity in {broken}: copy or train it again.")
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
@@ -79,7 +85,10 @@ class TrainedRun:
     @cached_property
     def names(self) -> dict[str, list[str]]:
         """The names of the classes and relations that the model was trained with; empty if the data had none."""
-        return json.loads(self._metadata.get("names", "{}"))
+        names: dict[str, list[str]] = _parse(
+            Json[dict[str, list[str]]], self._metadata.get("names", "{}"), self._weights
+        )
+        return names
 
     @cached_property
     def data(self) -> Path:
@@ -151,7 +160,7 @@ class TrainedRun:
             _ = self._has_checksum
             with safe_open(self._weights, "pt") as file:
                 return read(file)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, OverflowError) as error:
             raise InputError(f"{self._weights} cannot be read ({error}): copy or train it again.") from None
 
 
@@ -164,6 +173,15 @@ def write_data_folder(run: Path, data: Path) -> None:
     """Record in a run's folder where its data folder is, in a file of its own: it is true on this machine only."""
     with replacing(run / DATA) as temporary:
         temporary.write_text(json.dumps({"folder": str(data.resolve())}) + "\n", "utf-8")
+
+
+def _parse(kind: Any, value: Any, path: Path) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise InputError(
+            f"{path} has metadata of another form ({error.errors()[0]['msg']}): copy or train it again."
+        ) from None
 
 
 class _SkipRandomInit(TorchFunctionMode):

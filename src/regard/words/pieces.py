@@ -114,7 +114,9 @@ class Pieces:
             pieces._set(saved["path"], saved["max_tokens"], saved["model"], tokenizer)
         except ModuleNotFoundError:
             raise InputError(f'{file} needs transformers: pip install "regard[text]".') from None
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # the tokenizers package raises Exception itself
             raise InputError(
                 f"{file} is not what Pieces.save writes ({error!r}): expected the folder of a run."
             ) from None

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from regard.batch import Texts
 from regard.files import InputError, replacing
@@ -132,15 +134,28 @@ class Vocabulary:
             )
         try:
             saved = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON ({error}): expected the {FILE_NAME} of a run, or SCAN's.") from None
-        if isinstance(saved, dict) and "word2idx" in saved:
-            return cls(_in_order(saved["word2idx"], path))
-        if not isinstance(saved, dict) or "entries" not in saved:
+        try:
+            if isinstance(saved, dict) and "word2idx" in saved:
+                return cls(_in_order(TypeAdapter(dict[str, int]).validate_python(saved["word2idx"], strict=True), path))
+            if isinstance(saved, dict) and "entries" in saved:
+                return cls(**TypeAdapter(_Saved).validate_python(saved))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
             raise InputError(
-                f'{path} contains neither "entries" nor "word2idx": expected the {FILE_NAME} of a run, or SCAN\'s.'
-            )
-        return cls(tuple(saved["entries"]), saved["boundaries"], saved["max_words"])
+                f"{path}, {place}: {first['msg']}: expected the {FILE_NAME} of a run, or SCAN's."
+            ) from None
+        raise InputError(
+            f'{path} contains neither "entries" nor "word2idx": expected the {FILE_NAME} of a run, or SCAN\'s.'
+        )
+
+
+class _Saved(TypedDict):
+    entries: tuple[str, ...]
+    boundaries: bool
+    max_words: Annotated[int, Field(ge=1)]
 
 
 def _file(path: str | os.PathLike[str]) -> Path:
