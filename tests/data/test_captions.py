@@ -34,6 +34,7 @@ def read(tmp_path, text: str) -> Captions:
         json.dumps([{"image": "a.jpg", "caption": ["a man, and a dog"]}, {"image": "b/c.jpg", "caption": "two dogs"}]),
         '{"image": "a.jpg", "caption": "a man, and a dog"}\n{"image": "b/c.jpg", "caption": "two dogs"}\n',
         '{"a.jpg": "a man, and a dog", "b/c.jpg": ["two dogs"]}',
+        '{"a.jpg": {"caption": "a man, and a dog"}, "1": {"filename": "b/c.jpg", "captions": ["two dogs"]}}',
         json.dumps(
             {
                 "images": [{"id": 5, "file_name": "b/c.jpg"}, {"id": 7, "file_name": "a.jpg"}],
@@ -79,6 +80,12 @@ def test_several_sentences_in_one_row(tmp_path):
     table = read(tmp_path, 'raw,filename,id\n"[""it\'s one"", ""two""]",a.jpg,7\n"[\'three\']",b.jpg,8\n')
     assert table.sentences == ["it's one", "two", "three"]
     assert table.others == {"id": ["7", "7", "8"]}
+
+
+def test_quotation_marks_in_a_sentence_are_not_around_a_cell(tmp_path):
+    table = read(tmp_path, 'image,caption\na.jpg,"Wow" says the man\nb.jpg,"A", says "B", and\n')
+    assert table.sentences == ['"Wow" says the man', '"A", says "B", and']
+    assert read(tmp_path, '{"image": "a.jpg", "caption": "one"}').files == ["a.jpg"]
 
 
 def test_karpathys_splits(tmp_path):

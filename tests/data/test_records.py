@@ -67,9 +67,11 @@ def test_bottom_up_attentions_tsv(detected, tmp_path):
     write_tsv(maker, [tsv_line("5", *records[0][1:])])
     with pytest.raises(InputError, match=r"no record of image '7.jpg', and of 0 others, .* records are called '5'\."):
         convert(maker.folder, tmp_path / "again")
+    maker.lines("ids.txt", ["5"] * 4)  # as the message says that records are called
+    assert list(opened(maker.folder, tmp_path / "again")[0].ids) == ["5"]
     write_tsv(maker, ["5\t10\n"])
     with pytest.raises(InputError, match=r"no whole record .*line 1: its columns are not .* the columns image_id, im"):
-        convert(maker.folder, tmp_path / "again")
+        convert(maker.folder, tmp_path / "third")
 
 
 def test_lines_that_are_not_records_are_skipped_and_named(detected, tmp_path):

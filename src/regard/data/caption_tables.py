@@ -191,8 +191,9 @@ def _fitted(cells: list[str], text: str, separator: str, width: int, columns: _C
     before = columns.sentences[0]
     left = text.split(separator, before)
     joined = [*left[:-1], *left[-1].rsplit(separator, width - 1 - before)]
-    is_malformed = not cells and joined[before].lstrip().startswith('"') if len(joined) == width else True
-    return cells if is_malformed else list(map(_unquoted, joined))
+    if len(joined) != width or (not cells and joined[before].count('"') % 2):
+        return cells
+    return list(map(_unquoted, joined))
 
 
 def _unquoted(cell: str) -> str:
@@ -229,8 +230,12 @@ def _read_json(path: Path, text: str) -> RowReader:
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return _read_coco(content)
     records = content["images"] if isinstance(content, dict) and isinstance(content.get("images"), list) else content
+    if isinstance(records, dict) and _Columns.of(list(records)):
+        records = [records]  # one line of JSON lines
     if isinstance(records, dict):  # from the image to its sentences
-        records = [own if isinstance(own, dict) else {"image": name, "caption": own} for name, own in records.items()]
+        records = [
+            {"image": name, **(own if isinstance(own, dict) else {"caption": own})} for name, own in records.items()
+        ]
     return _read_records(records if isinstance(records, list) else [])
 
 
