@@ -8,6 +8,7 @@ import pytest
 
 from regard.data import Split, check, convert
 from regard.data.box_forms import describe_boxes
+from regard.data.npz_records import NpzFolder
 from regard.data.tsv_records import other_float
 from regard.files import InputError
 
@@ -272,3 +273,20 @@ def test_other_stores_are_named_with_the_way_out(tmp_path, name, kind):
     for call in (lambda: convert(tmp_path, tmp_path / "out"), lambda: check(tmp_path)):
         with pytest.raises(InputError, match=rf"of {kind}, which is not read. Write one .npz per image with x, bbox"):
             call()
+
+
+def test_every_damage_of_an_npz_is_one_line(detected, tmp_path):
+    """Bytes that are changed one after another: zipfile and numpy raise errors of many kinds for these."""
+    maker, records = detected
+    npz(maker, records)
+    path = maker.folder / "features" / "5.npz"
+    whole, messages = path.read_bytes(), []
+    for place in range(0, len(whole), 7):
+        for value in (0, 40, 255):  # 40 opens a bracket in a header, which numpy parses as Python
+            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                NpzFolder(maker.folder, [path]).read("5")
+            except InputError as error:
+                messages.append(str(error))
+    assert len(messages) > 50
+    assert all(message.startswith(str(path)) for message in messages)

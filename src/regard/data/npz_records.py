@@ -1,5 +1,7 @@
 """Folders with one .npz file per image: bottom-up-attention.pytorch, OpenVQA, MILVLG, UNITER, self-critical.pytorch."""
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
@@ -16,6 +18,11 @@ FEATURES = ("x", "features", "feat", "feature", "arr_0")
 BOXES = ("bbox", "boxes", "norm_bb", "box")
 BOX_FOLDERS = ("box", "boxes", "bbox")
 COUNT, SIDES = "num_bbox", ("image_w", "image_h")
+
+
+# What numpy and zipfile raise for bytes that were changed: RuntimeError for flags of encryption and of other versions.
+DAMAGES = (ValueError, EOFError, OSError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+           tokenize.TokenError, MemoryError)  # fmt: skip
 
 
 class NpzFolder(Records):
@@ -63,22 +70,18 @@ class NpzFolder(Records):
 
 def _load(path: Path, keys: set[str]) -> dict[str, np.ndarray]:
     """Read the arrays of these names. Others are not decompressed."""
-    try:
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        try:
             loaded: Any = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):  # a .npy file
                 return {"arr_0": loaded}
-            if not keys & set(loaded.files):
-                raise InputError(f"{path} contains {show_ids(loaded.files, 9)}: expected one of {', '.join(FEATURES)}.")
-            return {key: loaded[key] for key in loaded.files if key in keys}
-    except InputError:
-        raise
-    except ValueError as error:
-        if "Object arrays" in str(error):
-            raise InputError(f"{path} contains Python objects: expected plain arrays. Extract it again.") from None
-        raise InputError(f"{path} is not a complete .npz file ({error}). Copy it again.") from None
-    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is not a complete .npz file ({error}). Copy it again.") from None
+            if arrays := {key: loaded[key] for key in loaded.files if key in keys}:
+                return arrays
+        except DAMAGES as error:
+            if "Object arrays" in str(error):
+                raise InputError(f"{path} contains Python objects: expected plain arrays. Extract it again.") from None
+            raise InputError(f"{path} is not a complete .npz file ({error}). Copy it again.") from None
+    raise InputError(f"{path} contains {show_ids(loaded.files, 9)}: expected one of {', '.join(FEATURES)}.")
 
 
 def _first(arrays: dict[str, np.ndarray], keys: Sequence[str]) -> np.ndarray | None:

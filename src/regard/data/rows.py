@@ -5,6 +5,7 @@ Memory follows the rows that are read, never the size of the file.
 
 import math
 import os
+import tokenize
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -237,4 +238,7 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return shape, Fortran order and dtype of an open .npy file, and leave the file at the start of its numbers."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+    try:
+        return read(file)
+    except tokenize.TokenError:  # numpy parses the header as Python
+        raise ValueError("its header is damaged") from None
