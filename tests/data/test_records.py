@@ -197,7 +197,8 @@ def test_folders_of_npz(detected, tmp_path, changes):
         ({"bbox": lambda own: np.pad(own["bbox"], ((0, 0), (0, 1)))}, r"boxes \[2, 5\]: expected \[., 4\]"),
         ({"bbox": lambda own: own["bbox"][:1]}, r"boxes \[1, 4\]: expected \[., 4\]"),
         ({"num_bbox": lambda own: 0}, "has 0 regions of 2 rows: expected 1 or more"),
-        ({"num_bbox": lambda own: np.arange(2)}, "num_bbox is int64 .*: expected one number"),
+        ({"num_bbox": lambda own: np.arange(2)}, "num_bbox is int64 .*: expected one finite number"),
+        ({"image_w": lambda own: np.nan}, r"image_w is float64 \[\] \[nan\]: expected one finite number"),
         ({"x": lambda own: own["x"].T, "bbox": None, "num_bbox": None}, "unknown whether regions are rows or columns"),
     ],
 )
@@ -235,7 +236,7 @@ def test_boxes_in_another_folder(detected, tmp_path):
         convert(maker.folder, tmp_path / "again")
 
 
-@pytest.mark.parametrize("changes", [{"image_w": None}, {"image_w": lambda own: 0}])
+@pytest.mark.parametrize("changes", [{"image_w": None}, {"image_w": lambda own: 0}, {"image_h": lambda own: -5}])
 def test_boxes_without_sizes_are_said_to_be_left_out(detected, tmp_path, changes):
     maker, records = detected
     npz(maker, records[1:], **changes)

@@ -19,7 +19,6 @@ BOXES = ("bbox", "boxes", "norm_bb", "box")
 BOX_FOLDERS = ("box", "boxes", "bbox")
 COUNT, SIDES = "num_bbox", ("image_w", "image_h")
 
-
 # What numpy and zipfile raise for bytes that were changed: RuntimeError for flags of encryption and of other versions.
 DAMAGES = (ValueError, EOFError, OSError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
            tokenize.TokenError, MemoryError)  # fmt: skip
@@ -50,7 +49,7 @@ class NpzFolder(Records):
         arrays = _load(path, {*FEATURES, *BOXES, COUNT, *SIDES})
         features = _first(arrays, FEATURES)
         if features is None or features.ndim != 2 or features.dtype.kind != "f":
-            have = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items()) or "none of them"
+            have = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items())
             raise InputError(f"{path} has {have}: expected floats [region, feature] in one of {', '.join(FEATURES)}.")
         if other := self._boxes.get(name):
             boxes = _first(_load(other, {*FEATURES, *BOXES}), (*BOXES, *FEATURES))
@@ -64,7 +63,7 @@ class NpzFolder(Records):
                 f"{path} has {count} regions of {len(features)} rows: expected 1 or more. Extract it again."
             )
         width, height = (_number(arrays, side, path) for side in SIDES)
-        size = (width, height) if width and height else None
+        size = (width, height) if width and height and min(width, height) > 0 else None
         return Record(features[:count], None if boxes is None else _checked(boxes, features, path)[:count], size)
 
 
@@ -92,8 +91,9 @@ def _number(arrays: dict[str, np.ndarray], key: str, path: Path) -> int | None:
     """A number that is stored alone or as an array of one element."""
     if key not in arrays:
         return None
-    if arrays[key].size != 1 or arrays[key].dtype.kind not in "iuf":
-        raise InputError(f"{path}: {key} is {arrays[key].dtype} {list(arrays[key].shape)}: expected one number.")
+    if arrays[key].size != 1 or arrays[key].dtype.kind not in "iuf" or not np.isfinite(arrays[key]).all():
+        have = f"{arrays[key].dtype} {list(arrays[key].shape)} {arrays[key].ravel()[:1]}"
+        raise InputError(f"{path}: {key} is {have}: expected one finite number.")
     return int(arrays[key].reshape(-1)[0])
 
 
