@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from regard.charts import draw_results
 from regard.data import Split
@@ -52,7 +53,7 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     began, device = time.monotonic(), device_named(device)
     _make_data(out / "data", console)
     for name in MODELS:
-        console.print(f"\n[bold]Training {name}[/] for {EPOCHS} epochs")
+        _print_titled(console, f"Training {name}", f" for {EPOCHS} epochs")
         recipe = Recipe.read(f"{name}-scenes", [f"train.epochs={EPOCHS}"])
         try:
             train(recipe, out / "data", out / "runs" / name, resume=True, device=device, console=console)
@@ -60,7 +61,7 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
             raise Stopped(f"Stopped. Resume with `regard demo --out {out}`.") from None
 
     test = Split.open(out / "data", "test")
-    console.print(f"\n[bold]Results[/] on {test.num_images} test pictures and their {test.num_texts:,} sentences")
+    _print_titled(console, "Results", f" on {test.num_images} test pictures and their {test.num_texts:,} sentences")
     models = {name: load(out / "runs" / name, device) for name in MODELS}
     scores = {name: scores_of(model, test).numpy() for name, model in models.items()}
     rows = [
@@ -70,7 +71,7 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     with replacing(out / "results.json") as temporary:
         temporary.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
     draw_results(rows, out / "results.png")
-    console.print(_table(rows), markup=False)
+    console.print(_table(rows))
     console.print(
         "Twins are two pictures of the same things that differ in one relation, or in the\n"
         "colours of two things. The last two columns are the percentage of sentences that\n"
@@ -79,19 +80,19 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     index = _index(out, console, device)
     pair = _choose_twins(test, scores, models["cmsei"])
     sentences = [str(test.captions[text]) for text in pair.texts]
-    console.print("\n[bold]Search[/] for two sentences that differ in who does what. The first answer of each model:")
-    console.print(f"  {'':6} {sentences[0]!r:40} {sentences[1]!r}", markup=False)
+    _print_titled(console, "Search", " for two sentences that differ in who does what. The first answer of each model:")
+    console.print(f"  {'':6} {sentences[0]!r:40} {sentences[1]!r}")
     first_of = {
         name: [str(test.ids[image]) for image in matrix[:, pair.texts].argmax(0)] for name, matrix in scores.items()
     }
     first_of["cmsei"] = [answer.hits[0].id for answer in index.search(sentences, k=1)]
     for name, (first, second) in first_of.items():
         told = "the same picture for both" if first == second else "two pictures"
-        console.print(f"  {name:6} {first:40} {second:20} ({told})", markup=False)
+        console.print(f"  {name:6} {first:40} {second:20} ({told})")
     with replacing(out / "why.json") as temporary:
         temporary.write_text(json.dumps({"sentences": sentences, "first": first_of}, indent=2) + "\n", "utf-8")
     _draw_twins(pair, test, scores, out / "why.png")
-    console.print(f"\n[bold]Pictures[/] in {out}:")
+    _print_titled(console, "Pictures", f" in {out}:")
     console.print("  why.png                 these two sentences, their pictures, and both models' scores")
     console.print("  results.png             the table above, with bars")
     console.print("  runs/cmsei/curves.png   loss and validation recall during training")
@@ -106,11 +107,16 @@ def demo(out: Path, console: Console, device: str = "auto") -> None:
     )
 
 
+def _print_titled(console: Console, title: str, rest: str) -> None:
+    """Print a line that begins with a title, after an empty line."""
+    console.print(Text.assemble("\n", (title, "bold"), rest))
+
+
 def _make_data(folder: Path, console: Console) -> None:
     if (folder / "labels.txt").exists():
-        console.print(f"[bold]Pictures and sentences[/] are already in {folder}")
+        _print_titled(console, "Pictures and sentences", f" are already in {folder}")
         return
-    console.print(f"[bold]Drawing[/] {sum(SIZES.values()):,} pictures with five sentences each into {folder}")
+    _print_titled(console, "Drawing", f" {sum(SIZES.values()):,} pictures with five sentences each into {folder}")
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("drawing", total=sum(SIZES.values()))
         make_scenes(
@@ -131,7 +137,7 @@ def _index(out: Path, console: Console, device: str) -> Index:
         shutil.rmtree(out / "index")
     index = Index.create(out / "index", Encoder(run), device)
     report = index.add(out / "data", split="test", texts=True)
-    console.print(f"\n[bold]Indexed[/] {report.added} test pictures in {report.seconds:.1f} s in {out / 'index'}")
+    _print_titled(console, "Indexed", f" {report.added} test pictures in {report.seconds:.1f} s in {out / 'index'}")
     return index
 
 

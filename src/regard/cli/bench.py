@@ -65,7 +65,7 @@ def bench(
             device=device,
             progress=lambda text: status.update(f"measuring {text}"),
         )
-    console.print(table(rows), markup=False)
+    console.print(table(rows))
     write_json(json_, [row.to_dict() for row in rows])
     if png:
         draw_bench(rows, png)
@@ -82,7 +82,7 @@ def compile_() -> None:
 
     with console.status("compiling"):
         path = build()
-    console.print(f"The kernels are ready: {path}", markup=False)
+    console.print(f"The kernels are ready: {path}")
 
 
 def demo(*, out: Path = Path("demo"), device: Device = "auto") -> None:

@@ -71,7 +71,7 @@ def settle_precision(precision: str, device: str) -> Any:
 
     chosen, reason = choose_precision(precision, device)  # type: ignore[arg-type]  # cyclopts has checked it
     if precision == "auto":
-        console.print(reason, markup=False)
+        console.print(reason)
     return chosen
 
 

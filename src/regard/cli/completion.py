@@ -30,4 +30,4 @@ def install_completion(
     except ShellDetectionError:
         raise InputError("Cannot detect the shell: name it with --shell bash, zsh, fish or powershell.") from None
     path = app.install_completion(shell=shell, output=output)
-    console.print(f"Wrote {path}. Start a new {shell} to use it.", markup=False)
+    console.print(f"Wrote {path}. Start a new {shell} to use it.")

@@ -66,7 +66,7 @@ def convert(
     with ProgressBar("converting", None) as bar:
         notes = run(source, out, captions_per_image=captions_per_image, scene_graphs=scene_graphs, progress=bar.reach)
     for note in notes:
-        console.print(f"Note: {note}.", markup=False)
+        console.print(f"Note: {note}.")
     console.print(f"Wrote {out}. Next: regard data check {out}")
 
 
@@ -159,5 +159,5 @@ def scenes(
 def _is_kept(split: str, path: Path) -> bool:
     """Report whether the file of a split exists already, and is not written again."""
     if path.exists():
-        console.print(f"{split}: keeps {path}", markup=False)
+        console.print(f"{split}: keeps {path}")
     return path.exists()

@@ -109,8 +109,8 @@ def evaluate(
         scores /= len(runs)
         measured = recalls(scores, first.image_of_text, protocol)
     names = " + ".join(map(str, runs))
-    console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts", markup=False)
-    console.print(render(measured), markup=False)
+    console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts")
+    console.print(render(measured))
     if save_scores:
         _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
     write_json(json_, measured.to_dict())
@@ -131,8 +131,8 @@ def _evaluate_shortlist(run: "TrainedRun", data: Path, split: str, shortlist: st
     with console.status(f"scoring with {run.folder}"):
         measured = cascade(run.model, opened, count)
     sizes = f"{opened.num_images:,} images, {opened.num_texts:,} texts"
-    console.print(f"{run.folder} on {data} {split}: {sizes}", markup=False)
-    console.print(measured.render(), markup=False)
+    console.print(f"{run.folder} on {data} {split}: {sizes}")
+    console.print(measured.render())
     write_json(json_, measured.to_dict())
 
 
@@ -164,7 +164,7 @@ def metrics(
     from regard.evaluation.compare import measure
 
     report = measure(scores, image_of_text, against, protocol, text_to_image=text_to_image)
-    console.print(report.render(), markup=False)
+    console.print(report.render())
     write_json(json_, report.to_dict())
 
 
@@ -207,11 +207,11 @@ def twins(
         if table:
             report = measure_pairs(trained.model, opened, table)
             measured[str(run)] = report.to_dict()
-            console.print(f"{run}\n{report.render()}", markup=False)
+            console.print(f"{run}\n{report.render()}")
             continue
         measured[str(run)] = twin_accuracy(scores_of(trained.model, opened), opened)
         answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in measured[str(run)].items())
-        console.print(f"{run}: {answers}  (percent correct; chance is 50)", markup=False)
+        console.print(f"{run}: {answers}  (percent correct; chance is 50)")
     write_json(json_, measured)
 
 

@@ -57,9 +57,9 @@ def look(
     photograph = find_photograph(opened, row, photographs)
     contents = ImageContents.of(opened, row, photograph, regions=regions, relations=relations, sentences=sentences)
     draw_image(contents, out)
-    console.print(f"{image}   {contents.summary()}", markup=False)
+    console.print(f"{image}   {contents.summary()}")
     source = f"with {photograph}" if photograph else "without the photograph (--photographs names its folder)"
-    console.print(f"Wrote {out}, {source}", markup=False)
+    console.print(f"Wrote {out}, {source}")
 
 
 def explain(
@@ -139,8 +139,8 @@ def write_explanation(explanation: "Explanation", out: Path, photograph: Path | 
 
         write_explanation_page(explanation, out, photograph, aspect)
     for line in summary(explanation):
-        console.print(line, markup=False)
-    console.print(f"Wrote {out}", markup=False)
+        console.print(line)
+    console.print(f"Wrote {out}")
 
 
 def summary(explanation: "Explanation") -> list[str]:

@@ -109,4 +109,4 @@ def extract(
             device=device_named(device),
             progress=bar.reach,
         )
-    console.print(render_report(report, out), markup=False)
+    console.print(render_report(report, out))

@@ -64,7 +64,7 @@ def create(
     with console.status("reading the model"):
         encoder = encoder_named(run, first, device, validate_on)
     _report(Index.create(out, encoder, device), source, split=split, captions=captions, prefix=prefix, texts=texts)
-    console.print(f'Next: regard search {out} "a sentence"', markup=False)
+    console.print(f'Next: regard search {out} "a sentence"')
 
 
 @app.command
@@ -150,14 +150,14 @@ def build(
     with ProgressBar("encoding", None) as bar:
         report = opened.build(encoder_named(str(run), first, device_named(device)), as_, bar.reach)
     console.print(f"{report.added:,} pictures encoded for {as_} in {report.seconds:.1f} s. ", markup=False, end="")
-    console.print(f"Next: regard index use {index} {as_}", markup=False)
+    console.print(f"Next: regard index use {index} {as_}")
 
 
 @app.command
 def use(index: IndexFolder, name: Annotated[str, Parameter(help="Name of a vector set.")]) -> None:
     """Search with another vector set from now on."""
     _open(index, None).use(name)
-    console.print(f"{index} now uses the vector set {name}.", markup=False)
+    console.print(f"{index} now uses the vector set {name}.")
 
 
 @app.command
@@ -168,12 +168,12 @@ def info(index: IndexFolder, *, run: Moved = None, json_: Json = None) -> None:
     console.print(f"{values['pictures']:,} pictures, version {values['version']}, {values['bytes'] / 2**20:.1f} MiB")
     for name, entry in values["sets"].items():
         mark = "in use" if name == values["using"] else "not in use"
-        console.print(f"  vector set {name} ({mark}): {entry['model']} {entry['run']}", markup=False)
+        console.print(f"  vector set {name} ({mark}): {entry['model']} {entry['run']}")
         if recall := entry.get("recall"):
             found = ", ".join(f"{length}: {value:.1f} %" for length, value in recall.items())
-            console.print(f"    exact top 10 found by shortlists of {found}", markup=False)
+            console.print(f"    exact top 10 found by shortlists of {found}")
     columns = ", ".join(f"{name} ({kind})" for name, kind in values["columns"].items())
-    console.print(f"  columns for --where: {columns}", markup=False)
+    console.print(f"  columns for --where: {columns}")
 
 
 @app.command
@@ -182,7 +182,7 @@ def verify(index: IndexFolder, *, run: Moved = None) -> None:
     opened = _open(index, run)
     faults = opened.verify()
     for fault in faults[:MAX_LISTED]:
-        console.print(fault, markup=False)
+        console.print(fault)
     if faults:
         raise InputError(
             f"{index} has {len(faults):,} faults. Remove these pictures and add them again, or restore a backup."
@@ -246,9 +246,9 @@ def mirror(
     with ProgressBar("sending", None) as bar:
         changed = opened.mirror("" if address == "none" else address, collection, bar.reach)
     if address == "none":
-        console.print(f"{index} chooses its shortlists in memory.", markup=False)
+        console.print(f"{index} chooses its shortlists in memory.")
     else:
-        console.print(f"{changed:,} vectors sent or removed. Next: regard index check {index}", markup=False)
+        console.print(f"{changed:,} vectors sent or removed. Next: regard index check {index}")
 
 
 @app.command
@@ -264,7 +264,7 @@ def compact(index: IndexFolder, *, run: Moved = None) -> None:
 def backup(index: IndexFolder, target: Annotated[Path, Parameter(help="New folder.")], *, run: Moved = None) -> None:
     """Copy an index to a new folder, while it can be searched."""
     _open(index, run).backup(target)
-    console.print(f"Wrote {target}. Next: regard index verify {target}", markup=False)
+    console.print(f"Wrote {target}. Next: regard index verify {target}")
 
 
 @app.command
@@ -275,7 +275,7 @@ def restore(
     from regard.search.index import restore as run
 
     run(source, index)
-    console.print(f"Wrote {index}.", markup=False)
+    console.print(f"Wrote {index}.")
 
 
 def _open(index: Path, run: Path | None, device: str = "auto") -> "Index":
@@ -293,4 +293,4 @@ def _report(index: "Index", source: Path, **options: Any) -> None:
     told = ", ".join(f"{count:,} {would}{name}" for name, count in changes.items() if count or name == "added")
     console.print(f"{told}, {report.unchanged:,} unchanged, in {report.seconds:.1f} s. Version {report.version}.")
     for name in report.unreadable[:MAX_LISTED]:
-        console.print(f"  skipped, cannot be read: {name}", markup=False)
+        console.print(f"  skipped, cannot be read: {name}")

@@ -50,13 +50,13 @@ def fit(
         raise InputError("Expected at least one source of annotated relations: regard relations fit DIR --out FILE.")
     with console.status("reading"):
         images = read_annotations(sources, split).most_frequent(classes, predicates)
-    console.print(f"{images}", markup=False)
+    console.print(f"{images}")
     with console.status("fitting to nine tenths of the images"):
         rows = measure_held_out(images)
-    console.print(render(rows), markup=False)
+    console.print(render(rows))
     with console.status("fitting to all images"):
         run(images).save(out)
-    console.print(f"Wrote {out}. Next: regard relations predict {out} DATA", markup=False)
+    console.print(f"Wrote {out}. Next: regard relations predict {out} DATA")
     write_json(json_, {name: row.to_dict() for name, row in rows.items()})
 
 
@@ -80,9 +80,9 @@ def measure(predictor: PredictorFile, source: Path, *, split: SplitName = "test"
     images = read_annotations([source], split)
     known = images.renumbered(learned.classes, learned.predicates)
     skipped = len(images.relations) - len(known.relations)
-    console.print(f"{known}; skipped {skipped:,} relations with other names", markup=False)
+    console.print(f"{known}; skipped {skipped:,} relations with other names")
     rows = {name: measure(variant, known) for name, variant in predictor_variants(learned).items()}
-    console.print(render(rows), markup=False)
+    console.print(render(rows))
     write_json(json_, {name: row.to_dict() for name, row in rows.items()})
 
 
@@ -104,4 +104,4 @@ def predict(predictor: PredictorFile, folder: Path, *, keep: Count = None) -> No
     from regard.relations.predictor import Predictor
 
     for line in predict_folder(Predictor.load(predictor), folder, keep):
-        console.print(line, markup=False)
+        console.print(line)

@@ -194,12 +194,12 @@ def _search_run(
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     for answer in rows:
-        console.print(answer["query"], markup=False)
+        console.print(answer["query"])
         for hit in answer["hits"]:
             parts = "  ".join(f"{name} {value:.3f}" for name, value in hit["parts"].items() if len(hit["parts"]) > 1)
             line = f"{hit['rank']:4}  {hit['score']:8.4f}  {hit['id']}  {hit['caption']}"
-            console.print(f"{line}  ({parts})" if parts else line, markup=False)
+            console.print(f"{line}  ({parts})" if parts else line)
             if hit["gap"]:
-                console.print("      - - -  the scores fall most here", markup=False)
+                console.print("      - - -  the scores fall most here")
         if answer["note"]:
-            console.print(f"      {answer['note']}", markup=False)
+            console.print(f"      {answer['note']}")

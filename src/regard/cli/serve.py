@@ -52,6 +52,4 @@ def serve(
 
     settings = Settings(host=host, token=token, expose=expose)
     opened = Index(index, run=run, device=device_named(device))
-    listen(
-        opened, settings, port, lambda url: console.print(f"Serving {len(opened):,} pictures at {url}", markup=False)
-    )
+    listen(opened, settings, port, lambda url: console.print(f"Serving {len(opened):,} pictures at {url}"))

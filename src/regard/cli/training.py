@@ -38,7 +38,7 @@ def train(
 
     recalls = run(Recipe.read(recipe, list(set_)), data, out, resume=resume, device=device, console=console)
     console.print(f"{out}: metrics of the best weights on the validation split")
-    console.print(render(recalls), markup=False)
+    console.print(render(recalls))
     console.print(f"Next: regard evaluate {out} --data {data} --split test")
 
 
@@ -109,7 +109,7 @@ def ablate(
     wanted = select_rows(model, rows)
     if list_:
         for name, settings in wanted.items():
-            console.print(f"{name:20}{' '.join(settings) or 'the recipe without changes'}", markup=False)
+            console.print(f"{name:20}{' '.join(settings) or 'the recipe without changes'}")
         return
     if data is None or out is None:
         raise InputError("regard ablate requires --data and --out (or --list).")
@@ -119,6 +119,6 @@ def ablate(
     if not measured:
         raise InputError(f"{out} has no finished run of {model}: repeat the command without --only-measure.")
     write_tables(measured, out)
-    console.print(table(measured), markup=False)
-    console.print(f"Wrote {out / 'ablation.md'}, ablation.json and ablation.png", markup=False)
+    console.print(table(measured))
+    console.print(f"Wrote {out / 'ablation.md'}, ablation.json and ablation.png")
     write_json(json_, {"split": split, "rows": to_dicts(measured)})

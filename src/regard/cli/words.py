@@ -40,13 +40,13 @@ def parse_words(
     check_sentences(sentences, "regard words parse")
     parses = parser(by)(sentences)
     for sentence, parse in zip(sentences, parses, strict=True):
-        console.print(sentence, markup=False)
+        console.print(sentence)
         attributes = "; ".join(f"{thing}: {attribute}" for thing, attribute in parse.attributes)
-        console.print(f"  tokens        {' '.join(parse.words) or '-'}", markup=False)
-        console.print(f"  noun phrases  {', '.join(parse.noun_phrases) or '-'}", markup=False)
-        console.print(f"  attributes    {attributes or '-'}", markup=False)
+        console.print(f"  tokens        {' '.join(parse.words) or '-'}")
+        console.print(f"  noun phrases  {', '.join(parse.noun_phrases) or '-'}")
+        console.print(f"  attributes    {attributes or '-'}")
         for triple in parse.triples:
-            console.print(f"  relation      {' | '.join(triple)}", markup=False)
+            console.print(f"  relation      {' | '.join(triple)}")
     pairs = zip(sentences, parses, strict=True)
     write_json(json_, [{"sentence": sentence, **parse.to_dict()} for sentence, parse in pairs])
     if png:

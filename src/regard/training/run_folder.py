@@ -221,7 +221,7 @@ def _step_of(line: str) -> float:
     except (ValueError, RecursionError):
         return math.inf
     step = event.get("step") if isinstance(event, dict) and line.endswith("\n") else None
-    return step if isinstance(step, int) else math.inf
+    return float(step) if isinstance(step, int) else math.inf
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
