@@ -441,3 +441,20 @@ def test_two_processes_make_one_run(data, tmp_path):
     assert [event["step"] for event in events(out, "step")] == [1, 2, 3, 4]  # 24 sentences, 6 a process
     assert len(events(out, "validation")) == 2
     assert load(out).training is False
+
+
+def warnings_of(data, out, *settings):
+    """The warnings that a short training logs."""
+    recipe = made.recipe("scan-f8k", "train.epochs=1", *settings)
+    train(recipe, data, out, device="cpu", console=Console(quiet=True))
+    events = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [event["event"] for event in events if event["event"] not in ("start", "step", "validation")]
+
+
+def test_training_that_learns_nothing_says_so_once(tmp_path):
+    data = made.folder(tmp_path / "data")
+    assert warnings_of(data, tmp_path / "good") == []
+    assert warnings_of(data, tmp_path / "one", "train.batch_size=1") == ["no negatives"]
+    features = np.load(data / "train_ims.npy")
+    np.save(data / "train_ims.npy", np.broadcast_to(features[:1], features.shape))
+    assert warnings_of(data, tmp_path / "equal") == ["equal features"]

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import (
@@ -35,6 +36,7 @@ from regard.training.trained_run import RECIPE, write_data_folder
 from regard.training.weights import WEIGHTS, save_model
 
 METRICS = "metrics.jsonl"
+MANY_IMAGES = 100  # of a validation split whose recalls are compared with chance
 COLLAPSE_AFTER = 100  # steps before equal scores count as a collapse, and steps that they must last
 
 
@@ -55,6 +57,7 @@ class RunFolder:
         self.model, self.splits, self.loader = model, splits, loader
         self.best: Recalls | None = None  # the validation metrics of the saved weights, if this process measured them
         self.equal_since: int | None = None  # the step since which all pairs have had nearly the same score
+        self.has_warned = False
         self.began = time.monotonic()
         self.board: Any = None
         # A position in an epoch has the same meaning only if these are the same.
@@ -91,6 +94,7 @@ class RunFolder:
             f"{self.recipe.model}: {size / 1e6:.2f} million trainable parameters; {split.num_images:,} images, "
             f"{split.num_texts:,} sentences, {split.num_regions} regions x {split.feature_dim}; on {self.fabric.device}"
         )
+        self.warn_of_data()
         if resumed:
             self.console.print(f"Resumed after epoch {position.epoch}, batch {position.batch}.")
 
@@ -123,20 +127,47 @@ class RunFolder:
         event |= {f"loss_{name}": float(value) / matches.shape[1] for name, value in losses.items()}
         if norm is not None:
             event["grad_norm"] = float(norm)
+            if not event["grad_norm"] and loss:
+                self.warn(
+                    "zero gradient",
+                    step,
+                    f"Nothing is learnt: the gradient is zero at step {step}. All weights may be frozen, or a layer "
+                    "saturated: lower train.learning_rate.",
+                )
         self.log(event | {"seconds": seconds, "pairs_per_second": matches.numel() / seconds})
         if not is_collapsed(scores, matches, self.recipe.train.margin):
             self.equal_since = None
             return
         self.equal_since = self.equal_since if self.equal_since is not None else step
-        lasted = step - max(self.equal_since, COLLAPSE_AFTER)
-        if COLLAPSE_AFTER <= lasted < COLLAPSE_AFTER + self.recipe.train.log_every:
-            self.log({"event": "collapse", "step": step})
-            self.console.print(
+        if step - max(self.equal_since, COLLAPSE_AFTER) >= COLLAPSE_AFTER:
+            self.warn(
+                "collapse",
+                step,
                 f"Collapsed: since step {self.equal_since} every pair scores the same, and the loss stays "
                 "at twice the margin per pair. Train longer on all negatives first (train.warmup_epochs), or lower "
                 "train.learning_rate.",
-                style="bold red",
             )
+
+    def warn(self, cause: str, step: int, text: str) -> None:
+        """Print and log why training learns nothing; the first time only, because one cause has several effects."""
+        if not self.has_warned:
+            self.has_warned = True
+            self.log({"event": cause, "step": step})
+            self.console.print(text, style="bold red")
+
+    def warn_of_data(self) -> None:
+        """Warn if a batch has no negatives, or if the features of all images are equal."""
+        split = self.splits["train"]
+        if min(self.recipe.train.batch_size, split.num_images) < 2:
+            self.warn(
+                "no negatives", 0, "Nothing can be learnt: each batch has one image, and so no negatives. Raise "
+                "train.batch_size, or give more images.",
+            )  # fmt: skip
+        some = split.features.read(np.linspace(0, split.num_images - 1, min(64, split.num_images)).astype(np.int64))
+        if len(some) > 1 and (some == some[:1]).all():
+            self.warn(
+                "equal features", 0, "Nothing can be learnt: the features of all images are equal. Extract them again.",
+            )  # fmt: skip
 
     def validate(self, position: Position) -> None:
         """Evaluate on the validation split, and save the weights if they are the best so far."""
@@ -156,6 +187,15 @@ class RunFolder:
                 f"epoch {position.epoch:3d}  {split} {found.rsum:6.1f}{' *' if better else '  '}"
                 f"  i2t R@1 {found.i2t.r1:5.1f}  t2i R@1 {found.t2i.r1:5.1f}  {minutes:6.1f} min"
             )
+            images = self.splits[self.recipe.data.validation].num_images
+            # A random order finds 1, 5 and 10 of `images`, in both directions.
+            if images >= MANY_IMAGES and position.epoch > 1 and found.rsum < 1.5 * 2 * 100 * (1 + 5 + 10) / images:
+                self.warn(
+                    "chance",
+                    step,
+                    f"Nothing is learnt: after {position.epoch} epochs the recalls are those of a random order. Check "
+                    "that sentences belong to their images (`regard data check`), or change train.learning_rate.",
+                )
             self.draw()
         found = self.fabric.broadcast(found)
         if found.rsum > position.best:
