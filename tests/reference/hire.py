@@ -20,6 +20,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"num_implicit": 2},
     {"feedforward_dim": 0},
     {"layer_norm": True},
+    {"output_map": False},
     {"layer_norm": True, "feedforward_dim": 0},
     {"graph.spatial": "none"},
     {"graph.spatial": "polar"},
@@ -72,7 +73,9 @@ def self_attention(layer, fragments: list[Vector]) -> list[Vector]:
             weights = [math.exp(float(np.dot(queries[i][at], key[at])) / math.sqrt(width)) for key in keys]
             for weight, value in zip(weights, values, strict=True):
                 total[at] += weight / sum(weights) * value[at]
-        new = layer_norm(layer.norm, fragment + linear(layer.write, total))
+        new = layer_norm(
+            layer.norm, fragment + (linear(layer.write, total) if hasattr(layer.write, "weight") else total)
+        )
         if layer.feedforward is not None:
             hidden = np.maximum(linear(layer.feedforward[0], new), 0)
             new = layer_norm(layer.norm_after, new + linear(layer.feedforward[2], hidden))

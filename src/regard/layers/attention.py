@@ -118,14 +118,14 @@ def attended_cosine(
 class SelfAttention(nn.Module):
     """Multi-head self-attention between the fragments of an item (Vaswani et al., NeurIPS 2017), without residual."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
-        """Raises InputError if `num_heads` does not divide `dim`."""
+    def __init__(self, dim: int, num_heads: int, output_map: bool = True) -> None:
+        """Raises InputError if `num_heads` does not divide `dim`. Without `output_map`, heads are joined only."""
         super().__init__()
         if dim % num_heads:
             raise InputError(f"dim {dim} is not a multiple of num_heads {num_heads}: change either.")
         self.num_heads = num_heads
         self.read = nn.Linear(dim, 3 * dim)  # queries, keys, values
-        self.write = nn.Linear(dim, dim)
+        self.write = nn.Linear(dim, dim) if output_map else nn.Identity()
 
     def attend(
         self, vectors: Float[Tensor, "item fragment dim"], allowed: Bool[Tensor, "item #fragment other"]
@@ -133,4 +133,5 @@ class SelfAttention(nn.Module):
         """Return what each fragment attends to among the fragments that `allowed` marks. Each needs at least one."""
         queries, keys, values = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         outputs = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed[:, None])
-        return self.write(outputs.transpose(1, 2).flatten(2))
+        joined: Tensor = self.write(outputs.transpose(1, 2).flatten(2))
+        return joined

@@ -7,8 +7,8 @@ improve the fault tolerance of explicit relationship detection". Equation number
 Needs: boxes (spatial graph: iou, polar, classes); relations (semantic graph).
 
 Differences, each an option where the paper may mean something else
-- the self-attention is that of DIME (16 heads, a feed-forward layer of 512, no layer normalisation); its form in Hire
-  is not known;
+- the self-attention has the sizes of DIME's (16 heads, a feed-forward layer of 512, no layer normalisation) and a map
+  of the joined heads, which DIME's does not have (`output_map=False`); its form in Hire is not known;
 - its output is scaled to unit length, like every input of the graphs, whose edges are cosines;
 - words attend to each other only with `implicit="both"`: the summary says "each modality", the abstract says regions;
 - everything else is as in CMSEI, with its differences.
@@ -48,6 +48,7 @@ class Hire(Matcher):
         num_implicit: int = 1  # number of layers
         feedforward_dim: int = 512  # 0: no feed-forward layer
         layer_norm: bool = False
+        output_map: bool = True  # of the joined heads; DIME has none
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
@@ -100,8 +101,8 @@ class Hire(Matcher):
 class ImplicitRelations(SelfAttention):
     """Fragments of one item attend to each other, then each goes through a feed-forward layer (eq. 2-3)."""
 
-    def __init__(self, dim: int, num_heads: int, feedforward_dim: int, layer_norm: bool) -> None:
-        super().__init__(dim, num_heads)
+    def __init__(self, dim: int, num_heads: int, feedforward_dim: int, layer_norm: bool, output_map: bool) -> None:
+        super().__init__(dim, num_heads, output_map)
         self.norm = nn.LayerNorm(dim) if layer_norm else nn.Identity()
         self.feedforward = self.norm_after = None
         if feedforward_dim:
@@ -120,7 +121,7 @@ class ImplicitRelations(SelfAttention):
 
 def _implicit(config: Hire.Config, exists: bool) -> nn.ModuleList:
     count = config.num_implicit if exists else 0
-    options = config.dim, config.num_heads, config.feedforward_dim, config.layer_norm
+    options = config.dim, config.num_heads, config.feedforward_dim, config.layer_norm, config.output_map
     return nn.ModuleList(ImplicitRelations(*options) for _ in range(count))
 
 
