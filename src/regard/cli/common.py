@@ -52,7 +52,8 @@ SplitName = Annotated[str, Parameter(help="Split of the data folder.")]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "tf32"],
     Parameter(
-        help="Precision of the matrix products of pairs. bfloat16 is faster and changes recalls by a few tenths. "
+        help="Precision of the matrix products of pairs. bfloat16 changes recalls by a few tenths; it is "
+        "faster on hardware with units for it, and slower elsewhere. "
         "tf32: float32 with rounded factors, on CUDA only. auto: bfloat16 if the hardware has it, otherwise float32."
     ),
 ]
