@@ -4,6 +4,7 @@ import io
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from commands import interrupted, refused, regard, room_for, training
+from commands import damage, interrupted, refused, regard, room_for, training
 from regard.console import PlainConsole
 from regard.files import InputError, locked, replacing, visible
 from regard.relations.predictor import Predictor
@@ -106,3 +107,37 @@ def test_a_circular_link_is_replaced(tmp_path):
     with replacing(link) as temporary:
         temporary.write_text("new")
     assert link.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocabulary.json", b'{"entries": 1, "boundaries": true, "max_words": 64}', "vocabulary.json, entries"),
+        ("vocabulary.json", b"[" * 9999, "vocabulary.json is not JSON"),
+        ("recipe.toml", b"model = []", "recipe.toml names the model"),
+        ("recipe.toml", b"model = " + b"[" * 9999, "recipe.toml is not valid TOML"),
+        ("last.pt", b"not a checkpoint", "last.pt is cut short"),
+        ("model.safetensors", b"\xff" * 80, "model.safetensors"),
+    ],
+)
+def test_each_damaged_file_of_a_run_is_named(name, content, message, world, tmp_path):
+    run = shutil.copytree(world / "scan", tmp_path / "run")
+    assert regard("verify", run).code == 0
+    (run / name).write_bytes(content)
+    result = regard("verify", run)
+    assert (result.code, result.err) == (1, "")
+    assert message in result.out
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("boxes.npy", lambda array: array.astype(str), "boxes.npy contains <U"),
+        ("image_of_text.npy", lambda array: array + 0.5, "image_of_text.npy contains numbers that are not whole"),
+        ("image_of_text.npy", lambda array: array.astype(str), "image_of_text.npy has shape"),
+        ("labels.npy", lambda array: array + 5000, "expected 0 to"),
+    ],
+)
+def test_arrays_of_other_contents_are_named(name, change, message, world, data):
+    damage(data / f"test_{name}", change)
+    assert message in refused("evaluate", world / "cmsei", "--data", data)

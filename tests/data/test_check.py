@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regard.data import check
+import made
+from regard.data import check, convert
 from regard.data.relation_files import IMAGE_FILE, TEXT_FILE, Triples
 from regard.files import InputError
 
@@ -233,3 +234,15 @@ def test_the_page_shows_what_is_printed(scan, make, monkeypatch):
     monkeypatch.chdir(scan.parent)
     printed = str(check("f30k_precomp")).replace("f30k_precomp", "data/f30k_precomp", 1)
     assert f"```text\n{printed}\n```" in page
+
+
+@pytest.mark.parametrize("name", ["dev_ims.npy", "dev_boxes.npy", "dev_image_of_text.npy"])
+def test_a_deep_check_finds_a_flipped_bit(name, tmp_path):
+    convert(made.folder(tmp_path / "data"), tmp_path / "converted")
+    path = tmp_path / "converted" / name
+    assert not [fault for fault in check(path.parent, deep=True).faults if "checksum" in fault.text]
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(content)
+    found = check(path.parent, deep=True).errors
+    assert [fault.file for fault in found if "its checksum does not fit" in fault.text] == [name]

@@ -163,7 +163,14 @@ class RenumberedColumn(Column):
         self.shape, self.dtype = column.shape, column.dtype
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        return self.numbers[self.column.read(rows)].astype(self.dtype)
+        values = self.column.read(rows)
+        if values.size and not 0 <= values.min() <= values.max() < len(self.numbers):
+            where = getattr(self.column, "path", "A file of labels")
+            raise InputError(
+                f"{where} contains numbers between {values.min()} and {values.max()}; expected 0 to "
+                f"{len(self.numbers) - 1}, for which there are names."
+            )
+        return self.numbers[values].astype(self.dtype)
 
 
 class NpyWriter(ChecksummedFile):

@@ -27,6 +27,7 @@ from regard.data.lines import Lines
 from regard.data.names import renumbering
 from regard.data.relation_files import Triples
 from regard.data.rows import Column, RenumberedColumn, Rows, Shards
+from regard.files import InputError
 from regard.words import ROLES
 
 
@@ -180,7 +181,12 @@ class Split:
         if self.boxes is not None:
             parts["boxes"] = self.boxes.read(rows).astype(np.float32, copy=False)
         if self.labels is not None:
-            parts["labels"] = self.labels.read(rows).astype(np.int64)
+            parts["labels"] = labels = self.labels.read(rows).astype(np.int64)
+            if self.classes and labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
+                raise InputError(
+                    f"{self.folder} {self.name}: class numbers are between {labels.min()} and {labels.max()}; expected "
+                    f"0 to {len(self.classes) - 1}, because labels.txt names {len(self.classes) - 1} classes."
+                )
         if self.region_counts is not None:
             for part in parts.values():
                 part[~mask] = 0
