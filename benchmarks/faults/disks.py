@@ -42,7 +42,6 @@ def main() -> None:
                 ("data", "scenes", "--out", out / "scenes", "--train", 12, "--dev", 2, "--test", 2),
                 training(folder, f"run{number}"),
                 ("evaluate", run, "--data", data, "--json", out / "metrics.json", "--save-scores", out / "scores.npy"),
-                ("relations", "fit", data, "--out", out / "predictor.safetensors"),
             ]
             if given.index:
                 commands.append(("index", run, data, "--split", "test", "--out", out / "index"))
