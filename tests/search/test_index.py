@@ -361,3 +361,18 @@ def test_sentences_of_a_picture(collection, tmp_path):
     index.use("next")
     assert len(index.sentences_of("dev5", k=50)) == len(dict(index.sentences_of("dev5", k=50))) > 10
     assert index.verify() == []
+
+
+def test_an_interrupted_creation_is_continued(collection, tmp_path):
+    encoder = Encoder(TrainedRun(collection / "cmsei"))
+    Index.create(tmp_path / "index", encoder)
+    (tmp_path / "index" / "index.json").unlink()  # killed before it was written
+    Index.create(tmp_path / "index", encoder)
+    again = Index.create(tmp_path / "index", encoder)  # killed before the first picture
+    assert again.add(collection / "data").added == 24
+    with pytest.raises(InputError, match="is an index already"):
+        Index.create(tmp_path / "index", encoder)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        Index.create(tmp_path / "other", encoder)

@@ -174,8 +174,13 @@ def _search_run(
 ) -> list[dict[str, Any]]:
     """Encode a split of a run's data and search it in memory."""
     from regard.search.gallery import Gallery
-    from regard.training.trained_run import TrainedRun
+    from regard.training.trained_run import RECIPE, TrainedRun
 
+    if not (folder / RECIPE).is_file():
+        raise InputError(
+            f"{folder} is neither an index nor a run: it has no index.json and no {RECIPE}. `regard index RUN SOURCE` "
+            f"makes an index."
+        )
     trained = TrainedRun(folder, device)
     opened = trained.open_split(split, data)
     with console.status(f"reading {opened.num_images:,} images"):

@@ -37,6 +37,7 @@ from regard.search.source import Payload, Source, check_extraction, extract_like
 from regard.search.stages import encoder_of, settings_of
 from regard.training.trained_run import TrainedRun
 
+STORE = "store"
 TEXTS = "-texts"  # after the name of a vector set: its sentences
 FIRST = "main"  # name of the first vector set
 
@@ -79,13 +80,20 @@ class Index:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], encoder: Encoder, device: str = "cpu") -> "Index":
-        """Create an empty index. Raises InputError if the folder exists and is not empty."""
+        """Create an empty index, or open the empty one that an interrupted call left.
+
+        Raises InputError if the folder exists and contains anything else.
+        """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            kind = "an index already: `regard index add` adds to it" if is_index(folder) else "not empty"
-            raise InputError(f"{folder} is {kind}. Expected a new folder.")
+        if is_index(folder):
+            index = cls(folder, first=encoder.first, device=device)
+            if len(index) or index.fingerprint != encoder.fingerprint:
+                raise InputError(f"{folder} is an index already: `regard index add` adds to it. Expected a new folder.")
+            return index
+        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {STORE, LOCK}):
+            raise InputError(f"{folder} is not empty. Expected a new folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        LanceStore(folder / "store", FIRST).create(encoder.dim)
+        LanceStore(folder / STORE, FIRST).create(encoder.dim)
         write_manifest(folder, {"format": FORMAT, "using": FIRST, "sets": {FIRST: settings_of(encoder)}})
         return cls(folder, first=encoder.first, device=device)
 
@@ -101,7 +109,7 @@ class Index:
         return _State(name, entry, snapshot, encoder, sentences, nearest_of(entry, snapshot))
 
     def _store(self, name: str, kind: str = "") -> LanceStore:
-        return LanceStore(self.folder / "store", name + kind)
+        return LanceStore(self.folder / STORE, name + kind)
 
     @property
     def version(self) -> int:
