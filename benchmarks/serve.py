@@ -72,7 +72,7 @@ def main() -> None:
             first: list[float] = []
             while not first:
                 ask(address, 0.01, first, [])
-            print(f"{hardware()}, load {os.getloadavg()[0]:.1f}")
+            print(f"{hardware('cpu')}, load {os.getloadavg()[0]:.1f}")
             files = list((Path(regard.web.__file__).parent / "page").iterdir())
             print(f"first answer {started + first[0] / 1000:.1f} s after the start (server up after {started:.1f} s)")
             print(f"page: {sum(path.stat().st_size for path in files) / 1000:.0f} kB in {len(files)} files")

@@ -117,8 +117,9 @@ def test_the_ratio_is_the_median_of_the_rounds_and_its_spread_is_reported():
 
 def test_the_share_of_products_is_that_of_their_own_time():
     square = torch.randn(1000, 1000)  # large, so that the time beside the product is small
-    assert product_share(lambda: square @ square, "cpu") > 90
-    assert product_share(lambda: torch.nn.functional.linear(square, square, square[0]), "cpu") > 90
+    for product in (lambda: square @ square, lambda: torch.nn.functional.linear(square, square, square[0])):
+        # Another process may interrupt what is beside the product, but hardly ten times.
+        assert max(product_share(product, "cpu") for _ in range(10)) > 90
     assert product_share(lambda: square.exp(), "cpu") == 0
     assert 0 < product_share(lambda: (square @ square).exp(), "cpu") < 100
 
