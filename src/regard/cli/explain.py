@@ -97,7 +97,6 @@ def explain(
     from regard.encode import check_inputs
     from regard.explain import Explanation
     from regard.explain.image_contents import find_photograph, find_row
-    from regard.relations.from_sentences import texts_of
     from regard.runtime import device_named
     from regard.training.trained_run import TrainedRun
 
@@ -105,16 +104,7 @@ def explain(
     opened = trained.open_split(split, data)
     check_inputs(trained.model, opened)
     row = find_row(opened, image)
-    explanation = Explanation.of(
-        trained.model,
-        opened.images([row]),
-        texts_of(trained.model, [sentence]),
-        sentence,
-        image_id=image,
-        classes=opened.classes,
-        predicates=opened.predicates,
-        against=against,
-    )
+    explanation = Explanation.of_row(trained.model, opened, row, sentence, image, against)
     width, height = opened.sizes[row].tolist() if opened.sizes is not None else (4, 3)
     write_explanation(explanation, out, find_photograph(opened, row, photographs), width / height)
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from regard.batch import Images, Texts
+from regard.data.split import Split
 from regard.explain.alignment import Alignment, largest, name_relation
 from regard.explain.relation_effects import RelationEffects
 from regard.files import InputError
@@ -50,6 +51,22 @@ class Explanation:
     relations: RelationEffects | None  # None if the model reads no relations between regions
     against: "Explanation | None" = None  # of another sentence with the same image
     differences: tuple[WordDifference, ...] = ()  # from that sentence
+
+    @classmethod
+    def of_row(
+        cls, model: Matcher, split: Split, row: int, sentence: str, image_id: str, against: str | None = None
+    ) -> "Explanation":
+        """Explain the score of the image at `row` of a split and a sentence; see `of`."""
+        return cls.of(
+            model,
+            split.images([row]),
+            texts_of(model, [sentence]),
+            sentence,
+            image_id=image_id,
+            classes=split.classes,
+            predicates=split.predicates,
+            against=against,
+        )
 
     @classmethod
     def of(

@@ -10,7 +10,6 @@ import numpy as np
 
 from regard.explain.explanation import Explanation
 from regard.files import InputError
-from regard.relations.from_sentences import texts_of
 from regard.search.encoder import Encoder, Stored
 from regard.search.entries import Entry
 from regard.search.source import Source, extract_like, sources_of
@@ -70,19 +69,10 @@ def explain_entry(
     if link is None:
         raise InputError(f"{id_} was added from {entry.links[0].source}, which is no longer there: add it again.")
     source = opened.setdefault((link.source, link.split), Source(Path(link.source), link.split, run))
-    split, row = source.split, source.row_of.get(link.name)
+    row = source.row_of.get(link.name)
     if row is None:
         raise InputError(f"{link.source} no longer contains {id_}: `regard index sync` updates the index.")
-    return Explanation.of(
-        run.model,
-        split.images([row]),
-        texts_of(run.model, [sentence]),
-        sentence,
-        image_id=id_,
-        classes=split.classes,
-        predicates=split.predicates,
-        against=against,
-    )
+    return Explanation.of_row(run.model, source.split, row, sentence, id_, against)
 
 
 def encode_file(encoder: Encoder, path: str, device: str) -> Stored:
