@@ -11,6 +11,10 @@ from regard.batch import Batch, Images, Texts
 from regard.files import InputError
 from regard.layers.normalisation import MaskedBatchNorm
 
+# The parts that encode the fragments and summaries of one side alone, by their names in every model that has them. Each
+# model has the first two.
+ENCODERS = ("words", "project", "mlp", "pool_images", "pool_texts")
+
 
 @dataclass(frozen=True)
 class RelationAlignment:
@@ -129,6 +133,32 @@ class Matcher(nn.Module, ABC):
     def ordered(self) -> bool:
         """Whether the order of an image's regions matters, because the paper's model reads them one after another."""
         return False
+
+    def start_from(self, source: "Matcher") -> list[str]:
+        """Copy the encoders of both sides from a trained model, and return the names of the copied parts.
+
+        They are the parts among ENCODERS that both models have. A model whose other parts can start as the identity
+        sets them so: it then starts with the scores of `source` if that is an embedding model. Raises InputError if the
+        text encoder or the projection of regions has another form.
+        """
+        own, theirs = self.state_dict(), source.state_dict()
+        copied = {}
+        for part in ENCODERS:
+            needed = {key: value for key, value in own.items() if key.startswith(f"{part}.")}
+            found = {key: value for key, value in theirs.items() if key.startswith(f"{part}.")}
+            if not found and part not in ENCODERS[:2]:
+                continue
+            shapes, other = ({key: list(value.shape) for key, value in side.items()} for side in (needed, found))
+            if needed and shapes != other:
+                key = min(key for key in {**shapes, **other} if shapes.get(key) != other.get(key))
+                raise InputError(
+                    f"This {type(self).__name__} cannot start from that {type(source).__name__}: {key} is "
+                    f"{shapes.get(key, 'absent')} here and {other.get(key, 'absent')} there. Use the same dim, [words] "
+                    "and features."
+                )
+            copied.update(found if needed else {})
+        self.load_state_dict(copied, strict=False)
+        return [part for part in ENCODERS if any(key.startswith(f"{part}.") for key in copied)]
 
     def required(self, batch: Images | Texts, name: str) -> Tensor:
         """Return the field `name` of the batch. Raises InputError if it is absent."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from reference.common import (
     Item,
@@ -15,6 +16,7 @@ from reference.common import (
     polar_convolution,
     unit,
 )
+from reference.vse_infinity import generalized_pooling, perceptron
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -42,14 +44,35 @@ VARIANTS: list[dict[str, Any]] = [
     {"interaction.alignment": "regions"},
     {"interaction.alignment": "words"},
     {"interaction.global_weight": 1.0},
+    {"interaction.local_weight": 0.5},
+    {"interaction.learn_weights": True, "interaction.global_weight": 0.5},
+    {"summary.pooling": "gpo"},
+    {"summary.pooling": "gpo", "summary.region_mlp": True},
     {"graph.num_layers": 1},
 ]
 
 
 def score(model, image: Item, text: Item) -> float:
-    regions = explicit_regions(model, [unit(v) for v in image.vectors], image.boxes, image.relations)
+    projected = projected_regions(model, image)
+    regions = explicit_regions(model, [unit(v) for v in projected], image.boxes, image.relations)
     words = [unit(v) for v in text.vectors]
-    return interaction(model, regions, words)
+    image_summary = summary(model.pool_images, regions, projected)
+    return interaction(model, regions, words, image_summary, summary(model.pool_texts, words, text.vectors))
+
+
+def projected_regions(model, image: Item) -> list[Vector]:
+    """The regions of VSE-infinity: a linear map of the features, which `image.vectors` are, and a perceptron."""
+    if model.mlp is None:
+        return list(image.vectors)
+    return [v + perceptron(model.mlp, f) for v, f in zip(image.vectors, image.features, strict=True)]
+
+
+def summary(pool, fragments: list[Vector], projected: list[Vector]) -> Vector:
+    """The mean of fragments, or VSE-infinity's pooling of them with the lengths that they had when projected."""
+    if pool is None:
+        return unit(np.mean(fragments, axis=0))
+    long = [np.linalg.norm(p) * fragment for fragment, p in zip(fragments, projected, strict=True)]
+    return unit(generalized_pooling(pool.weights(torch.tensor([len(long)]), len(long))[0].numpy(), long))
 
 
 def explicit_regions(model, regions: list[Vector], boxes: np.ndarray, relations: np.ndarray) -> list[Vector]:
@@ -115,16 +138,15 @@ def cmsei_semantic(model, regions: list[Vector], relations: np.ndarray) -> list[
     return regions
 
 
-def interaction(model, regions: list[Vector], words: list[Vector]) -> float:
-    """The score of refined regions and words of unit length."""
-    config = model.config
-    image, text = unit(np.mean(regions, axis=0)), unit(np.mean(words, axis=0))
-    parts = []
+def interaction(model, regions: list[Vector], words: list[Vector], image: Vector, text: Vector) -> float:
+    """The score of refined regions and words of unit length, with the summaries of both items."""
+    config, parts = model.config, []
     if config.interaction.alignment in ("both", "regions"):
         parts.append(cmsei_branch(model.interaction.regions, regions, words, text))
     if config.interaction.alignment in ("both", "words"):
         parts.append(cmsei_branch(model.interaction.sentences, words, regions, image))
-    return sum(parts) / len(parts) + config.interaction.global_weight * float(np.dot(image, text))
+    local, whole = config.interaction.local_weight, config.interaction.global_weight
+    return local * sum(parts) / len(parts) + whole * float(np.dot(image, text))
 
 
 def cmsei_branch(branch, queries: list[Vector], context: list[Vector], whole: Vector) -> float:

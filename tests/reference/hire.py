@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.cmsei import explicit_regions, interaction
+from reference.cmsei import explicit_regions, interaction, projected_regions, summary
 from reference.common import Item, Vector, layer_norm, linear, unit
 
 VARIANTS: list[dict[str, Any]] = [
@@ -40,11 +40,16 @@ VARIANTS: list[dict[str, Any]] = [
     {"interaction.alignment": "regions"},
     {"interaction.alignment": "words"},
     {"interaction.global_weight": 1.0},
+    {"interaction.local_weight": 0.5},
+    {"interaction.learn_weights": True, "interaction.global_weight": 0.5},
+    {"summary.pooling": "gpo"},
+    {"summary.pooling": "gpo", "summary.region_mlp": True},
 ]
 
 
 def score(model, image: Item, text: Item) -> float:
-    regions = [unit(v) for v in image.vectors]
+    projected = projected_regions(model, image)
+    regions = [unit(v) for v in projected]
     if model.config.order == "before":
         inputs = implicit(model.implicit_regions, regions)
         regions = explicit_regions(model, inputs, image.boxes, image.relations)
@@ -53,7 +58,9 @@ def score(model, image: Item, text: Item) -> float:
         regions = implicit(model.implicit_regions, inputs)
     if model.config.recombine:
         regions = [unit(a + b) for a, b in zip(inputs, regions, strict=True)]
-    return interaction(model, regions, implicit(model.implicit_words, [unit(v) for v in text.vectors]))
+    words = implicit(model.implicit_words, [unit(v) for v in text.vectors])
+    image_summary = summary(model.pool_images, regions, projected)
+    return interaction(model, regions, words, image_summary, summary(model.pool_texts, words, text.vectors))
 
 
 def implicit(layers, fragments: list[Vector]) -> list[Vector]:

@@ -18,8 +18,7 @@ def score(model, image: Item, text: Item) -> float:
     regions = list(image.vectors)
     if model.mlp is not None:
         for r, feature in enumerate(image.features):
-            hidden = np.maximum(batch_norm(model.mlp.norm, linear(model.mlp.first, feature)), 0)
-            regions[r] = regions[r] + linear(model.mlp.second, hidden)
+            regions[r] = regions[r] + perceptron(model.mlp, feature)
     pooled = []
     for pool, fragments in ((model.pool_images, regions), (model.pool_texts, text.vectors)):
         count = len(fragments)
@@ -27,6 +26,10 @@ def score(model, image: Item, text: Item) -> float:
         weights = pool.weights(torch.tensor([count]), count)[0].numpy() if learnt else np.full(count, 1 / count)
         pooled.append(unit(generalized_pooling(weights, fragments)))
     return float(np.dot(*pooled))
+
+
+def perceptron(mlp, feature: Vector) -> Vector:
+    return linear(mlp.second, np.maximum(batch_norm(mlp.norm, linear(mlp.first, feature)), 0))
 
 
 def generalized_pooling(weights: Vector, fragments: list[Vector]) -> Vector:

@@ -173,6 +173,7 @@ def twins(
     data: Path,
     split: SplitName = "test",
     pairs: Path | None = None,
+    swapped: bool = False,
     json_: Json = None,
     device: Device = "auto",
 ) -> None:
@@ -189,8 +190,13 @@ def twins(
     pairs
         Table with the columns image, caption, negative[, category] (such as SugarCrepe's), or image_0, image_1,
         caption_0, caption_1[, category] (such as Winoground's).
+    swapped
+        Compare each sentence of the split with the same sentence with its parts exchanged: who does what to whom,
+        attributes, and places. Measure a run trained with `--set data.blind=true` beside: it sees no image, and what it
+        can tell apart takes no understanding of images.
     """
     from regard.data.pair_tables import PairTable
+    from regard.data.swapped import SwappedSentences
     from regard.evaluation.evaluate import scores_of
     from regard.evaluation.pairs import measure_pairs
     from regard.evaluation.probe import twin_accuracy
@@ -199,11 +205,15 @@ def twins(
 
     device = device_named(device)
     check_runs(runs)
+    if pairs and swapped:
+        raise InputError("--pairs and --swapped are two measurements: give one of them.")
     table = PairTable.read(pairs) if pairs else None
     measured: dict[str, Any] = {}
     for run in runs:
         trained = TrainedRun(run, device)
         opened = trained.open_split(split, data)
+        if swapped:
+            table = SwappedSentences(opened).pairs()
         if table:
             report = measure_pairs(trained.model, opened, table)
             measured[str(run)] = report.to_dict()

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
 from regard.batch import Images, Texts
 from regard.data.split import Split
+from regard.data.swapped import SwappedSentences
 from regard.data.twins import Twins
 from regard.files import InputError
 
@@ -18,6 +20,7 @@ from regard.files import InputError
 class Pairs:
     """A training batch: each image once, its texts, and which of them match.
 
+    Texts that match no image are further negatives of all images, such as swapped sentences.
     `matches` stays on the CPU: it is structure, like the masks (see `regard.batch`). It is not a dataclass, because
     Fabric takes apart frozen dataclasses among the inputs of a module.
     """
@@ -41,8 +44,9 @@ class Loader:
     Each sentence occurs once per epoch. With several processes, each process reads its own part of every batch of
     `batch_size * world` sentences. Threads read the next batches while the model computes. With `twins`, a sentence of
     an image with a twin (`{split}_twins.npz`) is followed by a sentence of the twin, so that both images, which differ
-    in a relation only, are in one batch. With `pin`, batches are in page-locked memory, for a GPU. Raises InputError if
-    there are more processes than sentences.
+    in a relation only, are in one batch. With `swapped`, a batch has further sentences, each made from one of its own
+    (`regard.words.swaps`). With `pin`, batches are in page-locked memory, for a GPU. Raises InputError if there are
+    more processes than sentences.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         twins: bool = False,
+        swapped: bool = False,
         pin: bool = False,
     ) -> None:
         if split.num_texts < world:
@@ -63,6 +68,7 @@ class Loader:
             )
         self.split, self.tokenizer, self.seed, self.rank, self.world = split, tokenizer, seed, rank, world
         self.pin = pin
+        self.swapped = SwappedSentences(split) if swapped else None
         self.batch_size = min(batch_size, split.num_texts // world)
         self.partner = _partners(split) if twins else np.full(split.num_texts, -1)
 
@@ -94,7 +100,11 @@ class Loader:
         """Read the texts at `rows` and their images."""
         images, image_of_text = np.unique(self.split.image_of_text[rows], return_inverse=True)
         matches = torch.from_numpy(image_of_text) == torch.arange(len(images))[:, None]
-        pairs = Pairs(self.split.images(images), self.split.texts(rows, self.tokenizer), matches)
+        texts = self.split.texts(rows, self.tokenizer)
+        if self.swapped and (negatives := self.swapped.sentences(rows, self.seed)):
+            texts = Texts.cat([texts, self.swapped.texts(negatives, self.tokenizer)])
+            matches = F.pad(matches, (0, len(negatives)))
+        pairs = Pairs(self.split.images(images), texts, matches)
         return pairs.pinned() if self.pin else pairs
 
 

@@ -155,6 +155,16 @@ class ScaledColumn(Column):
         return self.column.read(rows).astype(np.float32) / self.divisors[rows][:, None]
 
 
+class ConstantColumn(Column):
+    """The same row for every image."""
+
+    def __init__(self, row: np.ndarray, count: int) -> None:
+        self.row, self.shape, self.dtype = row, (count, *row.shape), row.dtype
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return np.repeat(self.row[None], len(rows), 0)
+
+
 class RenumberedColumn(Column):
     """A column of small numbers, each replaced by its entry in `numbers`."""
 

@@ -26,7 +26,7 @@ from regard.data.layout import (
 from regard.data.lines import Lines
 from regard.data.names import renumbering
 from regard.data.relation_files import Triples
-from regard.data.rows import Column, RenumberedColumn, Rows, Shards
+from regard.data.rows import Column, ConstantColumn, RenumberedColumn, Rows, Shards
 from regard.files import InputError
 from regard.words import ROLES
 
@@ -111,6 +111,19 @@ class Split:
                 numbers = renumbering(triples.names, names[listed], normalize=str)
                 changes[field] = triples.renumbered(numbers, names[listed]) if numbers.any() else None
         return replace(self, **changes) if changes else self
+
+    def blind(self) -> "Split":
+        """Return the split with every image replaced by the same one: one region of the whole image, unrelated."""
+        shape = (self.num_images, 1, self.feature_dim)
+        changes: dict[str, Any] = {"features": ConstantColumn(np.ones(shape[1:], np.float32), self.num_images)}
+        if self.boxes is not None:
+            changes["boxes"] = ConstantColumn(np.array([[0, 0, 1, 1]], np.float32), self.num_images)
+        if self.labels is not None:
+            changes["labels"] = ConstantColumn(np.zeros(1, np.int64), self.num_images)
+        if self.relations is not None:
+            none = np.zeros(0, np.int64)
+            changes["relations"] = Triples.of(none, none, none, none, self.predicates, self.num_images)
+        return replace(self, region_counts=None, **changes)
 
     @classmethod
     def open(

@@ -16,6 +16,7 @@ from regard.kernels import fused
 from regard.layers.attention import attended, attention, similarities
 from regard.layers.packed import Packed
 from regard.layers.pooling import mean_max_pool, unit
+from regard.layers.summary import zero
 from regard.runtime import inner
 
 Gate = Literal["norm", "sigmoid", "memory"]
@@ -35,7 +36,9 @@ class InteractionOptions:
     gate: Gate = "norm"  # see GuidanceCell
     # The score
     alignment: Literal["both", "regions", "words"] = "both"  # the branches that are scored
+    local_weight: float = 1.0  # of the branches
     global_weight: float = 0.0  # beta, the weight of the cosine of the two global vectors
+    learn_weights: bool = False  # train both weights, from these values
 
 
 class Interaction(nn.Module):
@@ -54,6 +57,8 @@ class Interaction(nn.Module):
         if options.alignment in ("both", "words"):
             attends = options.object_word in ("both", "words")
             self.sentences = Branch(dim, attends, options.word_temperature, options.word_image, options.gate)
+        weights = torch.tensor([options.local_weight, options.global_weight])
+        self.weights = nn.Parameter(weights) if options.learn_weights else None
 
     def forward(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return reduce(torch.add, self.parts(images, texts).values())
@@ -65,10 +70,24 @@ class Interaction(nn.Module):
             parts["regions"] = self.regions(context=texts, queries=images).T  # eq. 9
         if self.sentences is not None:
             parts["words"] = self.sentences(context=images, queries=texts)  # eq. 10
-        parts = {name: part / len(parts) for name, part in parts.items()}  # eq. 11
-        if self.options.global_weight:
-            parts["global"] = self.options.global_weight * inner(images.pooled, texts.pooled)
+        local: float | Tensor = self.options.local_weight
+        whole: float | Tensor = self.options.global_weight
+        if self.weights is not None:
+            local, whole = self.weights
+        parts = {name: local * (part / len(parts)) for name, part in parts.items()}  # eq. 11
+        if self.weights is not None or self.options.global_weight:
+            parts["global"] = whole * inner(images.pooled, texts.pooled)
         return parts
+
+    def start_as_identity(self) -> None:
+        """Let fragments start as they are, without refinement; and the score as the cosine of global vectors, if its
+        weights are learnt."""
+        for branch in (self.regions, self.sentences):
+            if branch is not None and branch.attend is not None:
+                zero(branch.attend.second)
+        if self.weights is not None:
+            with torch.no_grad():
+                self.weights.copy_(torch.tensor([0.0, 1.0]))
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         """Return the attention of words over regions if that branch exists, otherwise of regions over words."""

@@ -13,6 +13,9 @@ Differences, each an option where the paper may mean something else
 - the two linear maps of an attended vector are applied to the context before attention, which is equal because the
   weights sum to one;
 - one checkpoint scores both directions (`alignment="both"`); DIME trains one model for each and averages their scores.
+
+Beyond the paper, all off by default: a learnt summary (`summary`), and a score that adds it with a learnt weight
+(`interaction.learn_weights`).
 """
 
 from dataclasses import dataclass, field
@@ -20,10 +23,11 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regard.batch import Fragments, Images, Pooled, Texts
+from regard.batch import Images, Pooled, Texts
 from regard.layers.interaction import Interaction, InteractionOptions
 from regard.layers.pooling import unit
 from regard.layers.reasoning import ExplicitReasoning, GraphOptions
+from regard.layers.summary import SummaryOptions, summarise
 from regard.matcher import Matcher
 
 
@@ -37,12 +41,16 @@ class CMSEI(Matcher):
         # num_predicates, num_layers, convolution and fusion
         graph: GraphOptions = field(default_factory=GraphOptions)
         # Interaction of regions and words, and the score (eq. 6-11), with the options object_word, region_temperature,
-        # word_temperature, object_sentence, word_image, gate, alignment and global_weight
+        # word_temperature, object_sentence, word_image, gate, alignment, local_weight, global_weight and learn_weights
         interaction: InteractionOptions = field(default_factory=InteractionOptions)
+        # Global vectors, with the options pooling and region_mlp
+        summary: SummaryOptions = field(default_factory=SummaryOptions)
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
         self.project = nn.Linear(feature_dim, config.dim)
+        self.mlp = config.summary.perceptron(feature_dim, config.dim)
+        self.pool_images, self.pool_texts = config.summary.pool(), config.summary.pool()
         self.explicit = ExplicitReasoning(config.dim, config.graph)
         self.interaction = Interaction(config.dim, config.interaction)
 
@@ -52,14 +60,17 @@ class CMSEI(Matcher):
     def encode_images(self, images: Images) -> Pooled:
         read = self.needs()
         boxes, relations = (self.required(images, n) if n in read else None for n in ("boxes", "relations"))
-        regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
+        projected = self.project(images.features)
+        if self.mlp is not None:
+            projected = projected + self.mlp(images.features, images.mask)
+        regions = unit(projected).masked_fill(~images.mask[..., None], 0)  # eq. 1
         regions = self.explicit(regions, images.mask, boxes, relations)  # eq. 2-5
-        return Pooled(regions, images.mask, Fragments(regions, images.mask).summary())
+        return Pooled(regions, images.mask, summarise(self.pool_images, regions, images.mask, projected))
 
     def encode_texts(self, texts: Texts) -> Pooled:
         words = self.words(texts)
         vectors = unit(words.vectors)  # eq. 1
-        return Pooled(vectors, words.mask, Fragments(vectors, words.mask).summary())
+        return Pooled(vectors, words.mask, summarise(self.pool_texts, vectors, words.mask, words.vectors))
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.interaction(images, texts)  # eq. 6-11
@@ -70,6 +81,14 @@ class CMSEI(Matcher):
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         return self.interaction.align(images, texts)
+
+    def start_from(self, source: Matcher) -> list[str]:
+        """Copy the encoders of `source`; the interaction starts as the identity, and unscored if its weight is learnt.
+
+        The graphs start as the identity anyway (`classic` graphs do not).
+        """
+        self.interaction.start_as_identity()
+        return super().start_from(source)
 
     def pair_size(self, regions: int, words: int) -> int:
         return 2 * regions * self.config.dim

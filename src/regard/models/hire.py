@@ -11,7 +11,7 @@ Differences, each an option where the paper may mean something else
   of the joined heads, which DIME's does not have (`output_map=False`); its form in Hire is not known;
 - its output is scaled to unit length, like every input of the graphs, whose edges are cosines;
 - words attend to each other only with `implicit="both"`: the summary says "each modality", the abstract says regions;
-- everything else is as in CMSEI, with its differences.
+- everything else is as in CMSEI, with its differences, and with its options beyond the paper.
 """
 
 from dataclasses import dataclass, field
@@ -20,11 +20,12 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from regard.batch import Fragments, Images, Pooled, Texts
+from regard.batch import Images, Pooled, Texts
 from regard.layers.attention import SelfAttention
 from regard.layers.interaction import Interaction, InteractionOptions
 from regard.layers.pooling import unit
 from regard.layers.reasoning import ExplicitReasoning, GraphOptions
+from regard.layers.summary import SummaryOptions, summarise, zero
 from regard.matcher import Matcher
 
 
@@ -38,8 +39,10 @@ class Hire(Matcher):
         # num_predicates, num_layers, convolution and fusion
         graph: GraphOptions = field(default_factory=GraphOptions)
         # Interaction of regions and words, and the score (eq. 6), with the options object_word, region_temperature,
-        # word_temperature, object_sentence, word_image, gate, alignment and global_weight
+        # word_temperature, object_sentence, word_image, gate, alignment, local_weight, global_weight and learn_weights
         interaction: InteractionOptions = field(default_factory=InteractionOptions)
+        # Global vectors, with the options pooling and region_mlp
+        summary: SummaryOptions = field(default_factory=SummaryOptions)
         # Implicit relations (eq. 2-3)
         implicit: Literal["regions", "words", "both", "none"] = "regions"
         order: Literal["before", "after"] = "before"  # of the explicit graphs
@@ -53,6 +56,8 @@ class Hire(Matcher):
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
         self.project = nn.Linear(feature_dim, config.dim)
+        self.mlp = config.summary.perceptron(feature_dim, config.dim)
+        self.pool_images, self.pool_texts = config.summary.pool(), config.summary.pool()
         self.implicit_regions = _implicit(config, config.implicit in ("regions", "both"))
         self.implicit_words = _implicit(config, config.implicit in ("words", "both"))
         self.explicit = ExplicitReasoning(config.dim, config.graph)
@@ -64,7 +69,10 @@ class Hire(Matcher):
     def encode_images(self, images: Images) -> Pooled:
         read = self.needs()
         boxes, relations = (self.required(images, n) if n in read else None for n in ("boxes", "relations"))
-        regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
+        projected = self.project(images.features)
+        if self.mlp is not None:
+            projected = projected + self.mlp(images.features, images.mask)
+        regions = unit(projected).masked_fill(~images.mask[..., None], 0)  # eq. 1
 
         def implicit(vectors: Tensor) -> Tensor:
             return _attended(self.implicit_regions, vectors, images.mask)
@@ -77,12 +85,12 @@ class Hire(Matcher):
         regions = second(inputs)
         if self.config.recombine:
             regions = unit(inputs + regions)  # eq. 5
-        return Pooled(regions, images.mask, Fragments(regions, images.mask).summary())
+        return Pooled(regions, images.mask, summarise(self.pool_images, regions, images.mask, projected))
 
     def encode_texts(self, texts: Texts) -> Pooled:
         words = self.words(texts)
         vectors = _attended(self.implicit_words, unit(words.vectors), words.mask)
-        return Pooled(vectors, words.mask, Fragments(vectors, words.mask).summary())
+        return Pooled(vectors, words.mask, summarise(self.pool_texts, vectors, words.mask, words.vectors))
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.interaction(images, texts)  # eq. 6
@@ -93,6 +101,16 @@ class Hire(Matcher):
 
     def align(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text region word"]:
         return self.interaction.align(images, texts)
+
+    def start_from(self, source: Matcher) -> list[str]:
+        """Copy the encoders of `source`; implicit relations start as the identity, and the interaction as in CMSEI.
+
+        Implicit relations do not with `layer_norm`, or without `output_map`.
+        """
+        for layer in [*self.implicit_regions, *self.implicit_words]:
+            layer.start_as_identity()
+        self.interaction.start_as_identity()
+        return super().start_from(source)
 
     def pair_size(self, regions: int, words: int) -> int:
         return 2 * regions * self.config.dim
@@ -117,6 +135,10 @@ class ImplicitRelations(SelfAttention):
         if self.feedforward is not None and self.norm_after is not None:
             vectors = self.norm_after(vectors + self.feedforward(vectors))
         return vectors
+
+    def start_as_identity(self) -> None:
+        """Set the last layer of each residual branch to zero."""
+        zero(self.write, *([self.feedforward[-1]] if self.feedforward is not None else []))
 
 
 def _implicit(config: Hire.Config, exists: bool) -> nn.ModuleList:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Pooled, Texts, Vectors
-from regard.layers.normalisation import MaskedBatchNorm
 from regard.layers.pooling import GeneralizedPooling, mean_pool, unit
+from regard.layers.summary import RegionMLP
 from regard.matcher import Matcher
 from regard.runtime import inner
 
@@ -65,18 +65,3 @@ class VSEInfinity(Matcher):
 
     def pair_size(self, regions: int, words: int) -> int:
         return 1
-
-
-class RegionMLP(nn.Module):
-    """Two linear layers with batch normalisation, over real regions, and a ReLU between them."""
-
-    def __init__(self, feature_dim: int, hidden_dim: int, dim: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(feature_dim, hidden_dim)
-        self.norm = MaskedBatchNorm(hidden_dim)
-        self.second = nn.Linear(hidden_dim, dim)
-
-    def forward(
-        self, features: Float[Tensor, "image region feature"], mask: Bool[Tensor, "image region"]
-    ) -> Float[Tensor, "image region dim"]:
-        return self.second(self.norm(self.first(features), mask).relu())

@@ -25,6 +25,7 @@ class DataConfig:
     captions_per_image: int | None = None  # needed only if the files do not say which image a sentence describes
     relation_threshold: float = 0.5  # relations of lower confidence are left out
     corrupted_relations: Whole = 0.0  # the share of each image's relations replaced by wrong ones, for an experiment
+    blind: bool = False  # replace each image by the same empty one: a control that reads sentences only
     validation: str = "dev"  # the split that selects the checkpoint
 
 
@@ -35,7 +36,9 @@ class TrainConfig:
     epochs: Count = 30
     batch_size: Count = 128
     seed: Natural = 0
+    init: str = ""  # folder of a run whose encoders and tokenizer this one starts from (Matcher.start_from)
     twins: bool = False  # put the two pictures of a twin of the made world into one batch, as negatives of each other
+    swapped: bool = False  # further negatives: each sentence with its parts exchanged (regard.words.swaps)
     # The loss
     margin: Amount = 0.2
     negatives: Literal["hardest", "sum", "soft", "soft_hinge"] = "hardest"

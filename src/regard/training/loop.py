@@ -35,7 +35,7 @@ from regard.training.config import TrainConfig
 from regard.training.precision import check_same_precision, precision_of_run, products_of, start_event
 from regard.training.recipe import Recipe
 from regard.training.run_folder import RunFolder
-from regard.training.trained_run import load
+from regard.training.trained_run import TrainedRun, load
 from regard.training.weights import build_model
 from regard.words import build_tokenizer, load_tokenizer
 
@@ -100,10 +100,15 @@ def _train(
 ) -> Recalls:
     config = recipe.train
     state = load_state(out, recipe, resume)
-    tokenizer = load_tokenizer(out) if state else build_tokenizer(recipe.words, splits["train"].captions)
+    start = TrainedRun(config.init) if config.init and not state else None
+    if state:
+        tokenizer = load_tokenizer(out)
+    else:
+        tokenizer = start.tokenizer if start else build_tokenizer(recipe.words, splits["train"].captions)
 
     torch.manual_seed(config.seed)
     model = build_model(recipe, splits["train"].feature_dim, tokenizer)
+    copied = model.start_from(start.model) if start else []
     for split in splits.values():
         check_inputs(model, split)
     optimizer: Any = _optimizer(model, config)
@@ -117,6 +122,7 @@ def _train(
         fabric.global_rank,
         fabric.world_size,
         config.twins,
+        config.swapped,
         pin=fabric.device.type == "cuda",
     )
     run = RunFolder(
@@ -125,6 +131,8 @@ def _train(
     position = run.restore(state, optimizer) if state else Position()
     run.begin(position, resumed=bool(state))
     run.console.print(reason, markup=False)
+    if start:
+        run.console.print(f"Starts from {start.folder}: {', '.join(copied)}", markup=False)
     with stoppable() as stop, closing(run), products_of(precision, fabric.device.type):
         if not state:
             run.log(start_event(precision))

@@ -68,7 +68,7 @@ class Recipe:
             every = np.full(split.num_images, split.num_regions)
             counts = every if split.region_counts is None else split.region_counts
             split = replace(split, relations=split.relations.corrupted(settings.corrupted_relations, counts))
-        return split
+        return split.blind() if settings.blind else split
 
     def to_toml(self) -> str:
         """Return every setting as TOML, defaults included."""

@@ -43,10 +43,13 @@ class Parse:
         """Return the dependents of a head word with a role."""
         return [dependent for of, dependent, kind in self.edges if of == head and kind == role]
 
+    def name_places(self, word: int) -> list[int]:
+        """Return the positions of the word and of its modifiers, sorted."""
+        return sorted({word, *self.dependents(word, MODIFIER)})
+
     def name(self, word: int) -> str:
         """Return the word with its modifiers, in the order of the caption."""
-        places = sorted({word, *self.dependents(word, MODIFIER)})
-        return " ".join(self.words[place] for place in places)
+        return " ".join(self.words[place] for place in self.name_places(word))
 
     @property
     def things(self) -> list[str]:

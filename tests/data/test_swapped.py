@@ -1,0 +1,88 @@
+"""Wrong sentences of a split as negatives and as pairs; and a split without pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+import made
+from regard.data import Split
+from regard.data.loader import Loader
+from regard.data.swapped import SwappedSentences
+from regard.evaluation.evaluate import scores_of
+from regard.files import InputError
+from regard.losses import triplet
+from regard.training.loop import Objective
+from regard.training.weights import build_model
+from regard.words import Vocabulary
+
+CAPTIONS = ["A man rides a horse.", "A horse rides a man", "a red car", "A dog chases a cat"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images whose sentences are a relation; those of image 0 are the swaps of each other."""
+    folder = made.folder(tmp_path / "data")
+    lines = (CAPTIONS * 6)[:24]
+    (folder / "train_caps.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return folder
+
+
+@pytest.fixture
+def split(folder):
+    return Split.open(folder, "train")
+
+
+def test_a_swap_that_describes_the_image_too_is_not_used(split):
+    found = SwappedSentences(split).of(np.array([0, 1, 2, 3]))
+    assert found == [[], [], [], [("relation", "a cat chases a dog")]]
+
+
+def test_pairs_have_every_swap_by_its_kind(split):
+    table = SwappedSentences(split).pairs()
+    probe = table.probes[0]
+    assert len(table.probes) == 6
+    assert probe.captions == ("a dog chases a cat", "a cat chases a dog")
+    assert (probe.images, probe.category) == (("train1",), "relation")
+
+
+def test_a_split_without_parts_to_exchange_is_refused(folder):
+    (folder / "train_caps.txt").write_text("words\n" * 24, "utf-8")
+    with pytest.raises(InputError, match="no sentence has parts that can be exchanged"):
+        SwappedSentences(Split.open(folder, "train")).pairs()
+
+
+@pytest.mark.parametrize("name", ["scan", "resg", "tvrn"])
+def test_swapped_sentences_are_negatives_of_every_image(split, name):
+    """Those of ResG and TVRN have relations between words as well."""
+    recipe = made.recipe(f"{name}-f8k", "words.dropout=0", "train.negatives=sum")
+    tokenizer = Vocabulary.build(split.captions, 1)
+    pairs = Loader(split, tokenizer, 8, swapped=True).read(np.arange(8))
+    assert pairs.matches.shape == (4, 10)  # two of the eight sentences have a swap
+    assert not pairs.matches[:, 8:].any()
+    expected = tokenizer(["a cat chases a dog"]).tokens[0]
+    assert torch.equal(pairs.texts.tokens[8][: len(expected)], expected)
+    if name != "scan":
+        assert pairs.texts.relations[8].any()
+    model = build_model(recipe, split.feature_dim, tokenizer).eval()
+    losses, scores = Objective(model, recipe.train)(pairs.to("cpu"), "sum")
+    plain = triplet(scores[:, :8], pairs.matches[:, :8], negatives="sum")
+    images, texts = pairs.matches.nonzero(as_tuple=True)
+    extra = (0.2 + scores[images][:, 8:] - scores[images, texts][:, None]).relu().sum()
+    torch.testing.assert_close(losses["triplet"].detach(), plain + extra)
+    assert extra > 0
+
+
+def test_swaps_are_drawn_by_the_seed_and_the_rows(split):
+    tokenizer = Vocabulary.build(split.captions, 1)
+    first, again = (Loader(split, tokenizer, 8, seed=1, swapped=True).read(np.arange(8)).texts.tokens for _ in "ab")
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("name", ["cmsei", "tvrn"])
+def test_a_blind_model_scores_all_images_alike(folder, name):
+    recipe = made.recipe(f"{name}-f8k", "data.blind=true")
+    split = recipe.open_split(folder, "train")
+    model = build_model(recipe, split.feature_dim, Vocabulary.build(split.captions, 1))
+    scores = scores_of(model, split)
+    assert torch.equal(scores, scores[:1].expand_as(scores))
+    assert scores[0].std() > 0

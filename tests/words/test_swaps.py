@@ -1,0 +1,41 @@
+"""Sentences with two of their parts exchanged."""
+
+import pytest
+
+from regard.words.parser import own_parser
+from regard.words.swaps import swaps
+from regard.words.tokens import tokenize
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("A man rides a horse.", {("relation", "a horse rides a man")}),
+        ("An owl watches a dog", {("relation", "a dog watches an owl")}),
+        (
+            "A red car next to a blue truck",
+            {
+                ("relation", "a blue truck next to a red car"),
+                ("attribute", "a blue car next to a red truck"),
+                ("place", "a red car far from a blue truck"),
+            },
+        ),
+        ("a dog above a dog", {("place", "a dog below a dog")}),
+        ("The dog is in front of the house", {("relation", "the house is in front of the dog"),
+                                              ("place", "the dog is behind the house")}),
+        ("A dog", set()),
+        ("", set()),
+    ],
+)  # fmt: skip
+def test_parts_are_exchanged(caption, expected):
+    assert set(swaps(own_parser()([caption])[0])) == expected
+
+
+def test_a_swap_has_the_words_of_the_caption_or_a_reversed_preposition():
+    caption = "Two brown dogs in the green grass chase a small boy with a red ball under a tree"
+    found = list(swaps(own_parser()([caption])[0]))
+    assert {kind for kind, _ in found} == {"relation", "attribute", "place"}
+    for kind, sentence in found:
+        same = sorted(sentence.split()) == sorted(tokenize(caption))
+        assert same == (kind != "place")
+        assert sentence != " ".join(tokenize(caption))
