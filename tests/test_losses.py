@@ -113,3 +113,16 @@ def test_nothing_is_read_from_the_device(negatives):
     matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
     triplet(scores, matches, negatives=negatives).backward()
     assert scores.grad.shape == (3, 4)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "sum", "soft", "soft_hinge"])
+def test_pairs_that_are_not_scored_are_no_negatives(negatives):
+    """The loss over some texts is the loss of a smaller matrix if every image lacks the same texts."""
+    random = torch.Generator().manual_seed(0)
+    scores, matches = torch.rand(4, 6, generator=random), torch.zeros(4, 6, dtype=torch.bool)
+    matches[[0, 1, 2, 3], [0, 1, 2, 3]] = True
+    scored = torch.ones_like(matches)
+    scored[:, 4:] = False
+    expected = triplet(scores[:, :4], matches[:, :4], negatives=negatives)
+    torch.testing.assert_close(triplet(scores, matches, negatives=negatives, scored=scored), expected)
+    assert triplet(scores, matches, negatives=negatives) > expected

@@ -6,7 +6,7 @@ import made
 from regard.layers.encoders import GRUEncoder
 from regard.models import MODELS
 from regard.models.scan import SCAN
-from regard.score import score_all, score_batch
+from regard.score import score_all, score_batch, score_pairs
 
 
 class Counting(SCAN):
@@ -77,3 +77,22 @@ def test_encodings_in_half_precision_are_scored_in_float32(name, dtype):
     for stored in ((images.to(dtype), texts.to(dtype)), (images.to(dtype), texts)):
         expected = model.score(*(side.to(torch.float32) for side in stored))
         torch.testing.assert_close(score_all(model, *stored), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["scan", "sgraf"])
+def test_some_pairs_have_the_scores_and_gradients_of_all(name):
+    """In training mode. SAF normalises over all pairs; if every pair is listed, its statistics are those of all."""
+    every = torch.ones(5, 7, dtype=torch.bool)
+    some = torch.rand(5, 7, generator=torch.Generator().manual_seed(1)) < 0.5
+    for pairs in (every, some) if name == "scan" else (every,):
+        found = []
+        for one_by_one in (False, True):
+            model = made.model(name, **({"reasoning": "saf"} if name == "sgraf" else {})).double().train()
+            images = model.encode_images(made.images(5).to(torch.float64))
+            texts = model.encode_texts(made.texts(7).to(torch.float64))
+            scores = score_pairs(model, images, texts, pairs) if one_by_one else model.score(images, texts) * pairs
+            (scores * scores).sum().backward()
+            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            found.append([scores.detach(), *gradients, *model.buffers()])
+        for first, second in zip(*found, strict=True):
+            torch.testing.assert_close(first, second, **made.EXACT)

@@ -23,6 +23,7 @@ def triplet(
     margin: float = 0.2,
     negatives: Negatives = "hardest",
     temperature: float = 0.05,
+    scored: Bool[Tensor, "image text"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the hinge loss with a margin, of each match against the negatives of its row and of its column.
 
@@ -32,12 +33,18 @@ def triplet(
     the same with hinges, `temperature * log(1 + sum exp(relu(violation) / temperature))`, which is at least
     `temperature * log(1 + negatives)`. The paper's loss has the factor 1 / temperature and is the mean over matches and
     directions: this loss is 2 x matches x temperature times the paper's.
+
+    Pairs that are not `scored` (by default all are) are no negatives. All matches must be scored.
     """
     images, texts = (to_device(places, scores.device) for places in host(matches).nonzero(as_tuple=True))
     matches = to_device(matches, scores.device)
+    excluded_pairs = matches if scored is None else matches | ~scored
     match = scores[images, texts][:, None]
     total = scores.new_zeros(())
-    for others, excluded in ((scores[images], matches[images]), (scores.T[texts], matches.T[texts])):
+    for others, excluded in (
+        (scores[images], excluded_pairs[images]),
+        (scores.T[texts], excluded_pairs.T[texts]),
+    ):
         violation = margin + others - match
         if negatives == "soft_hinge":
             violation = violation.relu()

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from regard.batch import Batch, Fragments
+from regard.batch import Batch, Fragments, to_device
 from regard.layers.normalisation import Moments
 from regard.matcher import Matcher
 from regard.runtime import Precision, fast_products
@@ -38,13 +38,36 @@ def score_batch(
     if len(images) <= rows and len(texts) <= columns:
         return model.score(images, texts)
     parts = [[(i, t) for t in _cut(texts, columns)] for i in _cut(images, rows)]
-    score, norm = model.score, model.pair_norm if model.training else None
-    if norm is not None:
-        observe = partial(norm.moments_in, model.score)
-        moments = Moments.combined([_recomputed(observe, i, t) for row in parts for i, t in row])
-        norm.record(moments)
-        score = partial(norm.with_moments, moments, model.score)
+    score = _score_of_parts(model, [part for row in parts for part in row])
     return torch.cat([torch.cat([_recomputed(score, i, t) for i, t in row], 1) for row in parts])
+
+
+def score_pairs(
+    model: Matcher, images: Any, texts: Any, pairs: Bool[Tensor, "image text"]
+) -> Float[Tensor, "image text"]:
+    """Return the scores of some pairs of a training batch, with gradients, and 0 elsewhere.
+
+    Each image is scored with its texts in one call. A batch normalisation inside `score` uses the statistics of all
+    pairs.
+    """
+    places = [row.nonzero()[:, 0] for row in pairs.cpu()]
+    parts = [(images[image : image + 1], texts[some]) for image, some in enumerate(places)]
+    score = _score_of_parts(model, parts)
+    rows = []
+    for (image, some), place in zip(parts, places, strict=True):
+        scores: Tensor = score(image, some)[0]
+        rows.append(scores.new_zeros(len(texts)).index_put((to_device(place, scores.device),), scores))
+    return torch.stack(rows)
+
+
+def _score_of_parts(model: Matcher, parts: list[tuple[Any, Any]]) -> Callable[[Any, Any], Tensor]:
+    """The model's `score` of each part of a training batch, normalised by the statistics of all parts."""
+    norm = model.pair_norm if model.training else None
+    if norm is None:
+        return model.score
+    moments = Moments.combined([_recomputed(partial(norm.moments_in, model.score), i, t) for i, t in parts])
+    norm.record(moments)
+    return partial(norm.with_moments, moments, model.score)
 
 
 @torch.no_grad()

@@ -458,3 +458,28 @@ def test_training_that_learns_nothing_says_so_once(tmp_path):
     features = np.load(data / "train_ims.npy")
     np.save(data / "train_ims.npy", np.broadcast_to(features[:1], features.shape))
     assert warnings_of(data, tmp_path / "equal") == ["equal features"]
+
+
+@pytest.mark.parametrize("name", ["scan", "cmsei"])
+def test_a_shortlist_of_everything_is_the_loss_over_all_pairs(name, data):
+    split = Split.open(data, "train")
+    tokenizer = Vocabulary.build(split.captions, 1)
+    pairs = Loader(split, tokenizer, 8, 0).read(np.arange(8)).to("cpu")
+    found = {}
+    for shortlist in (0, 8, 1):
+        recipe = made.recipe(f"{name}-f8k", f"train.shortlist={shortlist}", "words.dropout=0")
+        torch.manual_seed(0)
+        objective = Objective(build_model(recipe, split.feature_dim, tokenizer), recipe.train)
+        losses, scores = objective(pairs, "soft")
+        losses["triplet"].backward()
+        gradient = objective.model.project.weight.grad
+        found[shortlist] = losses["triplet"].detach(), scores, gradient
+    for all_, listed in zip(found[0], found[8], strict=True):
+        torch.testing.assert_close(listed, all_, atol=1e-5, rtol=1e-4)
+    assert found[1][0] < found[0][0]
+
+
+def test_a_shortlist_is_refused_if_the_model_has_losses_over_all_pairs(data, tmp_path):
+    with pytest.raises(InputError, match=r"train\.shortlist is 4, but resg has losses over the scores of all pairs"):
+        quietly(made.recipe("resg-f8k", "train.shortlist=4"), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -44,6 +44,7 @@ class TrainConfig:
     negatives: Literal["hardest", "sum", "soft", "soft_hinge"] = "hardest"
     soft_temperature: Positive = 0.05
     warmup_epochs: Amount = 1.0  # with `sum` before `hardest`, because hardest negatives can collapse at the start
+    shortlist: Natural = 0  # score exactly only so many negatives per item, those nearest by summary; 0 = all
     summary_weight: Amount = 0.0  # of the same loss over summary vectors, which make the shortlist
     # The optimizer
     optimizer: Literal["adam", "adamw"] = "adam"

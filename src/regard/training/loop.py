@@ -18,18 +18,20 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
+from regard.batch import to_device
 from regard.console import PlainConsole
 from regard.data import Split
 from regard.data.augment import drop_regions, drop_words
 from regard.data.loader import Loader, Pairs
 from regard.encode import check_inputs
+from regard.evaluation.cascade import shortlisted_pairs
 from regard.evaluation.evaluate import evaluate
 from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
 from regard.matcher import Matcher
 from regard.metrics import Recalls
 from regard.runtime import Precision, device_named, inner, launch, leave, stoppable
-from regard.score import score_batch
+from regard.score import score_batch, score_pairs
 from regard.training.checkpoint import Position, load_state, own_folder
 from regard.training.config import TrainConfig
 from regard.training.precision import check_same_precision, precision_of_run, products_of, start_event
@@ -52,16 +54,29 @@ class Objective(nn.Module):
         config = self.config
         images: Any = self.model.encode_images(pairs.images)
         texts: Any = self.model.encode_texts(pairs.texts)
-        block = config.block or len(texts)
-        scores = score_batch(self.model, images, texts, (block, block)).float()
+        scored = self._shortlist(images, texts, pairs.matches) if config.shortlist else None
+        if scored is None:
+            block = config.block or len(texts)
+            scores = score_batch(self.model, images, texts, (block, block)).float()
+        else:
+            scores = score_pairs(self.model, images, texts, scored).float()
+            mean = scores.detach().sum() / scored.sum()
+            scores = torch.where(scored, scores, mean)  # for the statistics of the scores; the loss leaves them out
 
-        def loss(scores: Tensor) -> Tensor:
-            return triplet(scores, pairs.matches, config.margin, negatives, config.soft_temperature)
+        def loss(scores: Tensor, scored: Tensor | None = None) -> Tensor:
+            return triplet(scores, pairs.matches, config.margin, negatives, config.soft_temperature, scored)
 
-        losses = {"triplet": loss(scores)}
+        losses = {"triplet": loss(scores, scored)}
         if config.summary_weight:
             losses["summary"] = config.summary_weight * loss(inner(images.summary(), texts.summary()))
         return losses | self.model.extra_losses(images, texts, scores, pairs.matches), scores.detach()
+
+    @torch.no_grad()
+    def _shortlist(self, images: Any, texts: Any, matches: Tensor) -> Tensor:
+        """The pairs to score: all matches, and the negatives of each item that are nearest to it by summary."""
+        matches = to_device(matches, images.mask.device)
+        summaries = inner(images.summary(), texts.summary()).float().masked_fill(matches, float("-inf"))
+        return matches | shortlisted_pairs(summaries, self.config.shortlist)
 
 
 def train(
@@ -111,6 +126,11 @@ def _train(
     copied = model.start_from(start.model) if start else []
     for split in splits.values():
         check_inputs(model, split)
+    if config.shortlist and type(model).extra_losses is not Matcher.extra_losses:
+        raise InputError(
+            f"train.shortlist is {config.shortlist}, but {recipe.model} has losses over the scores of all pairs: "
+            "set it to 0."
+        )
     optimizer: Any = _optimizer(model, config)
     objective: Any
     objective, optimizer = fabric.setup(Objective(model, config), optimizer)
