@@ -50,6 +50,7 @@ class TrainConfig:
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 2e-4
     pretrained_rate: Amount = 0.1  # learning rate of a pretrained text encoder, as a fraction of learning_rate
+    init_rate: Amount = 1.0  # learning rate of the encoders that `init` gives, as a fraction of learning_rate
     weight_decay: Amount = 0.0
     clip: Amount = 2.0  # largest norm of the gradient; 0 = no clipping
     accumulate: Count = 1  # batches per optimizer step

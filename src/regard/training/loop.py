@@ -28,7 +28,7 @@ from regard.evaluation.cascade import shortlisted_pairs
 from regard.evaluation.evaluate import evaluate
 from regard.files import InputError, Stopped
 from regard.losses import Negatives, triplet
-from regard.matcher import Matcher
+from regard.matcher import ENCODERS, Matcher
 from regard.metrics import Recalls
 from regard.runtime import Precision, device_named, inner, launch, leave, stoppable
 from regard.score import score_batch, score_pairs
@@ -280,14 +280,19 @@ def learning_rate(config: TrainConfig, step: int, batches: int) -> float:
 
 
 def _optimizer(model: Matcher, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW over the trained parameters; a pretrained text encoder has a learning rate of its own."""
+    """Adam or AdamW over the trained parameters.
+
+    A pretrained text encoder has a learning rate of its own, and so have the encoders that `init` gives.
+    """
     words: Any = model.words
-    slow = {id(parameter) for parameter in words.pretrained_parameters()}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if id(parameter) not in slow], "factor": 1.0},
-        {"params": [parameter for parameter in trained if id(parameter) in slow], "factor": config.pretrained_rate},
-    ]
+    factors = {id(parameter): config.pretrained_rate for parameter in words.pretrained_parameters()}
+    if config.init:
+        started = [parameter for name, parameter in model.named_parameters() if name.partition(".")[0] in ENCODERS]
+        factors |= {id(parameter): config.init_rate * factors.get(id(parameter), 1.0) for parameter in started}
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    groups = [group for group in groups if group["params"]]
-    return kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    found = [{"params": parameters, "factor": factor} for factor, parameters in groups.items() if parameters]
+    return kind(found, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
