@@ -1,3 +1,5 @@
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import torch
@@ -201,3 +203,16 @@ def test_texts_and_images_must_correspond(shape, image_of_text, message):
 def test_folds_must_be_equal():
     with pytest.raises(InputError, match="12 images cannot be divided into 5 equal folds"):
         recalls(np.eye(12), np.arange(12), "5fold")
+
+
+def test_a_notebook_shows_the_numbers_of_the_table():
+    scores = np.random.default_rng(0).normal(size=(10, 20)).round(1)  # with ties
+    for protocol in metrics.FOLDS:
+        measured = recalls(scores, np.arange(20) // 2, protocol)
+        page = ElementTree.fromstring(f"<body>{measured._repr_html_()}</body>")
+        shown = ["".join(row.itertext()) for row in page.iter("tr")] + [note.text for note in page.iter("p")]
+        assert measured.ties
+        assert ["".join(line.split()) for line in shown] == [
+            "".join(line.split()) for line in render(measured).splitlines()
+        ]
+        assert [cell.get("scope") for cell in page.iter("th")] == ["col"] * 5 + ["row"] * 2

@@ -20,6 +20,7 @@ from regard.files import InputError, nearest
 Array = np.ndarray | Tensor
 Protocol = Literal["full", "5fold"]
 FOLDS = {"full": 1, "5fold": 5}
+COLUMNS = ("R@1", "R@5", "R@10", "median", "mean")  # of a table of Recalls
 BLOCK = 1 << 22  # scores compared at a time
 
 
@@ -62,6 +63,17 @@ class Recalls:
 
     def to_dict(self) -> dict[str, dict[str, float] | float]:
         return {"i2t": asdict(self.i2t), "t2i": asdict(self.t2i), "rsum": self.rsum}
+
+    def _repr_html_(self) -> str:
+        """The table of `render` as HTML, which a notebook shows. Its colours are those of the notebook's theme."""
+        head = "<td></td>" + "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
+        rows = ""
+        for name, way in (("image to text", self.i2t), ("text to image", self.t2i)):
+            cells = "".join(f"<td>{value:.1f}</td>" for value in (way.r1, way.r5, way.r10, way.medr, way.meanr))
+            rows += f'<tr><th scope="row">{name}</th>{cells}</tr>'
+        notes = render(self).splitlines()[3:]  # of rSum, of folds and of ties
+        table = f'<table style="text-align: right"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        return table + "".join(f"<p>{note}</p>" for note in notes)
 
 
 def recalls(

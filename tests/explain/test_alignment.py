@@ -1,4 +1,5 @@
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 import made as small
 from regard.batch import Fragments, Images
 from regard.explain import Alignment, draw_alignment
+from regard.explain.alignment import MatchedRelation
 from regard.explain.canvas import break_lines
 from regard.explain.palette import COLOURS, PLAIN, matched_regions, region_tag
 from regard.explain.tag_placement import place_tag
@@ -214,3 +216,21 @@ def test_relations_of_the_sentence_are_matched_to_those_of_the_image(tmp_path):
     assert heights["with"] > heights["without"]
     bare = Images(**{**images.tensors(), "relations": torch.zeros_like(images.relations)})
     assert Alignment.of(model, bare, texts, caption).relations == ()
+
+
+def test_a_notebook_shows_the_weights_as_a_table():
+    words, labels = ("a", "<b>dog</b>", "&"), ("dog", '<script>alert("no")</script>')
+    weights = np.array([[0.5, -0.2, 0.0], [0.25, 1.0, -0.1]])
+    relation = MatchedRelation(("a", "<i>", "&"), ("0 dog", "near", "1"), 0.8, (0, 1))
+    shown = Alignment(words, weights, None, labels, 0.25, (relation,))._repr_html_()
+    page = ElementTree.fromstring(f"<body>{shown}</body>")  # well-formed only if all text is escaped
+    assert page.findtext(".//caption") == "a <b>dog</b> &: score 0.250"
+    assert [cell.text for cell in page.findall(".//thead//th")] == list(words)
+    assert [cell.text for cell in page.findall(".//tbody//th")] == ["0 dog", f"1 {labels[1]}"]
+    cells = page.findall(".//tbody//td")
+    assert ["".join(cell.itertext()) for cell in cells] == ["0.50", "-0.20", "0.00", "0.25", "1.00", "-0.10"]
+    assert [cell.find("b") is not None for cell in cells] == [True, False, False, False, True, False]
+    strengths = [float(cell.get("style").rpartition(",")[2].rstrip(")")) for cell in cells]
+    assert strengths == pytest.approx([0.35, 0, 0, 0.17, 0.7, 0], abs=0.011)  # of text in either theme: not above 0.7
+    assert page.findtext(".//li") == "a –<i>→ &: 0 dog –near→ 1, 0.80"
+    assert Alignment((), np.zeros((2, 0)), None, labels, 0.0)._repr_html_().count("<tr>") == 3

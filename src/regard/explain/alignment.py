@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from regard.batch import Images, Texts
 from regard.files import InputError
 from regard.matcher import Matcher, RelationAlignment
 from regard.words.vocabulary import END, START
+
+HEAT = "208, 87, 60"  # the colour of a weight in a notebook, as red, green and blue
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,32 @@ class Alignment:
     def best_regions(self) -> Int[np.ndarray, " word"]:
         """Return the region with the largest weight for each word; -1 if no region has a positive weight."""
         return largest(self.weights)
+
+    def _repr_html_(self) -> str:
+        """The weights as an HTML table, which a notebook shows: one row per region, one column per word.
+
+        A larger weight has a stronger ground, and the largest of each word is bold. The text has the theme's colour.
+        """
+        highest, best = max(float(self.weights.max(initial=0)), 1e-9), self.best_regions()
+        title = f"{escape(' '.join(self.words))}: score {self.score:.3f}"
+        head = "".join(f'<th scope="col">{escape(word)}</th>' for word in self.words)
+        rows = ""
+        for region, (label, weights) in enumerate(zip(self.labels, self.weights.tolist(), strict=True)):
+            rows += f'<tr><th scope="row">{region} {escape(label)}</th>'
+            for word, weight in enumerate(weights):
+                number = f"<b>{weight:.2f}</b>" if best[word] == region else f"{weight:.2f}"
+                rows += f'<td style="background: rgba({HEAT}, {0.7 * max(weight, 0) / highest:.2f})">{number}</td>'
+            rows += "</tr>"
+        matched = "".join(
+            f"<li>{escape(f'{arrow_name(one.text_relation)}: {arrow_name(one.image_relation)}, {one.score:.2f}')}</li>"
+            for one in self.relations
+        )
+        return (
+            '<div role="region" tabindex="0" aria-label="Weights of regions and words" style="overflow-x: auto">'
+            f'<table style="text-align: right"><caption style="text-align: left">{title}</caption>'
+            f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+            + (f'<ul aria-label="Relations of the sentence and of the image">{matched}</ul>' if matched else "")
+        )
 
 
 def largest(weights: Float[np.ndarray, "region word"]) -> Int[np.ndarray, " word"]:
