@@ -1,11 +1,14 @@
 """Small data in the layouts that people have."""
 
+import importlib
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from hub_server import TOKEN, serving
 
 # The tests must not depend on what was built on this machine; those of the kernels turn them on.
 os.environ["REGARD_KERNELS"] = "0"
@@ -48,3 +51,24 @@ def scan(make):
         maker.lines("ids.txt", [f"{split}{row // each}" for row in range(num_rows)])
         maker.lines("caps.txt", [f"sentence {text % 5} of {split} {text // 5}" for text in range(10)])
     return maker.folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A server of the hub in this process, an empty cache, and the token of its user."""
+    constants = pytest.importorskip("huggingface_hub.constants", reason="the extra regard[hub] is not installed")
+    with serving() as server:
+        settings = {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,  # its protocol is another one than HTTP's
+            "HF_HUB_DISABLE_TELEMETRY": True,
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
+        importlib.import_module("huggingface_hub").close_session()

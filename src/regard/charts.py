@@ -28,8 +28,8 @@ def draw_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str]) -
     If a resumed run repeated a step, only the last time is drawn. Incomplete lines, left by a run that was killed, are
     skipped. Raises InputError if there are neither steps nor validations.
     """
-    events = _read_events(Path(metrics))
-    steps, validations = _last_by_step(events, "step"), _last_by_step(events, "validation")
+    events = read_events(Path(metrics))
+    steps, validations = last_by_step(events, "step"), last_by_step(events, "validation")
     if not steps and not validations:
         raise InputError(f"{metrics} contains no step and no validation: there is nothing to draw yet.")
     figure = Figure(figsize=(12, 4.6), dpi=DPI, layout="constrained")
@@ -183,7 +183,8 @@ def _draw_column(
         _draw_text(axes, left + 0.08, y + height / 2, f"{value:.1f}", 11.0, INK, weight=weight)
 
 
-def _read_events(path: Path) -> list[dict[str, Any]]:
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return the steps and validations of a `metrics.jsonl`, without damaged lines; InputError if it is absent."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
@@ -202,7 +203,7 @@ def _read_events(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _last_by_step(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+def last_by_step(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """Return the last event of a kind for each step, in the order of the steps."""
     latest = {event["step"]: event for event in events if event.get("event") == kind}
     return [latest[step] for step in sorted(latest)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.files import InputError
+from regard.hub import NO_HUB_BARS
 from regard.process import SharedChange
 
 
@@ -15,30 +16,13 @@ def _logging() -> Any:
     return importlib.import_module("transformers").utils.logging
 
 
-def _hub_bars() -> dict[str, bool]:
-    """The hub's state of progress bars, by group. transformers changes it together with its own."""
-    bars: dict[str, bool] = importlib.import_module("huggingface_hub.utils.tqdm").progress_bar_states
-    return bars
-
-
-def _read_bars() -> tuple[bool, dict[str, bool]]:
-    return _logging().is_progress_bar_enabled(), dict(_hub_bars())
-
-
-def _write_bars(state: tuple[bool, dict[str, bool]]) -> None:
-    own, hub = state
-    if own:
-        _logging().enable_progress_bar()
-    else:
-        _logging().disable_progress_bar()
-    _hub_bars().clear()
-    _hub_bars().update(hub)
-
-
 ONLY_ERRORS = SharedChange(
     lambda: int(_logging().get_verbosity()), lambda level: _logging().set_verbosity(level), logging.ERROR
 )
-NO_BARS = SharedChange(_read_bars, _write_bars, (False, {"_global": False}))
+# disable_progress_bar() of transformers changes the bars of the hub too, which NO_HUB_BARS shares with other callers.
+NO_BARS = SharedChange(
+    lambda: bool(_logging().is_progress_bar_enabled()), lambda shown: setattr(_logging(), "_tqdm_active", shown), False
+)
 
 
 @contextmanager
@@ -55,7 +39,7 @@ def transformers_for(
     except ModuleNotFoundError:
         raise InputError(f'The pretrained {path} needs transformers: pip install "regard[{extra}]".') from None
     try:
-        with ONLY_ERRORS, NO_BARS:
+        with ONLY_ERRORS, NO_BARS, NO_HUB_BARS:
             yield transformers
     except InputError:
         raise

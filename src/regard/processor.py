@@ -26,6 +26,15 @@ def bfloat16_units(device: str) -> str:
     return next((name for feature, name in BFLOAT16.items() if feature in features), "")
 
 
+def cpu_name() -> str:
+    """Return the name of the CPU, such as "AMD EPYC 9B45", or that of its architecture if the system gives no other."""
+    with suppress(OSError):
+        for line in CPUINFO.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 @cache
 def cpu_features() -> frozenset[str]:
     """Return the names of the CPU's features, such as avx2, and of its vendor, such as authenticamd, in lower case."""

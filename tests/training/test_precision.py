@@ -4,12 +4,14 @@ import io
 import json
 
 import pytest
+import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
 import made
-from regard import runtime
+from regard import __version__, runtime
 from regard.files import InputError
+from regard.processor import cpu_name
 from regard.training.config import TrainConfig
 from regard.training.loop import train
 from regard.training.precision import check_same_precision, recorded_precision
@@ -47,7 +49,14 @@ def test_auto_is_printed_recorded_and_used(data, tmp_path, monkeypatch):
     assert "Precision: bfloat16 (this processor has AMX instructions)" in printed
     for name, precision in {"plain": "float32", "narrow": "bfloat16"}.items():
         first = json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])
-        assert first == {"event": "start", "step": 0, "precision": precision, "float32_products": runtime.library()}
+        on = {"hardware": cpu_name(), "threads": torch.get_num_threads(), "version": __version__}
+        assert first == {
+            "event": "start",
+            "step": 0,
+            "precision": precision,
+            "float32_products": runtime.library(),
+            **on,
+        }
         assert Recipe.read(tmp_path / name / "recipe.toml").train.precision == "auto"
     assert losses(tmp_path / "plain") != losses(tmp_path / "narrow")
 

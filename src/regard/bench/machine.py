@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import platform
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from regard import __version__
 from regard.kernels import in_use
+from regard.processor import cpu_name
 from regard.runtime import Precision, fast_products, library
 
 # Operators that multiply matrices, and the fused attention, which does little else.
@@ -86,12 +86,8 @@ def hardware(device: str) -> str:
     """Return the name of the hardware, such as "AMD EPYC 9B45, 2 threads, products by oneDNN, compiled kernels"."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     kernels = "compiled kernels" if in_use() else "no compiled kernels"
-    return f"{name}, {torch.get_num_threads()} threads, products by {library()}, {kernels}"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads, products by {library()}, {kernels}"
 
 
 def commit() -> str:

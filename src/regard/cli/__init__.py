@@ -35,6 +35,7 @@ VERBS = {
         "training:verify",
     ),
     "Search and explain": ("index:app", "search:search", "serve:serve", "explain:explain", "explain:look"),
+    "Share": ("sharing:card", "sharing:push"),
     "Data": ("extract:extract", "data:app", "relations:app", "words:app"),
     "Demonstration and speed": ("bench:demo", "bench:bench", "bench:compile_"),
 }

@@ -45,8 +45,9 @@ Settings = Annotated[
         help="A setting that replaces the recipe's, such as train.epochs=5. May be repeated.",
     ),
 ]
-Run = Annotated[Path, Parameter(help="Folder of a trained run (the `--out` of `regard train`).")]
-RunOfSeveral = Annotated[Path, Parameter(help="One or more folders of trained runs (the `--out` of `regard train`).")]
+RUN_HELP = "(the `--out` of `regard train`), or hf://user/name on the Hugging Face hub."
+Run = Annotated[Path, Parameter(help=f"Folder of a trained run {RUN_HELP}")]
+RunOfSeveral = Annotated[Path, Parameter(help=f"One or more folders of trained runs {RUN_HELP}")]
 RunData = Annotated[Path | None, Parameter(help="Data folder. Default: the one that the run was trained on.")]
 SplitName = Annotated[str, Parameter(help="Split of the data folder.")]
 Precision = Annotated[

@@ -173,10 +173,11 @@ def _search_run(
     device: str,
 ) -> list[dict[str, Any]]:
     """Encode a split of a run's data and search it in memory."""
+    from regard.hub import is_address
     from regard.search.gallery import Gallery
     from regard.training.trained_run import RECIPE, TrainedRun
 
-    if not (folder / RECIPE).is_file():
+    if not is_address(folder) and not (folder / RECIPE).is_file():
         raise InputError(
             f"{folder} is neither an index nor a run: it has no index.json and no {RECIPE}. `regard index RUN SOURCE` "
             f"makes an index."

@@ -11,6 +11,7 @@ from regard.encode import batch_rows
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.fusion import Fusion
 from regard.files import InputError
+from regard.hub import is_address
 from regard.search.embedding import Embedding
 from regard.search.encoder import Encoder, RunShortlist, Shortlist
 from regard.search.source import Source
@@ -116,10 +117,10 @@ def check_sentences_of(index: Any, count: int, path: Path | None) -> list[str]:
 
 
 def _is_run(name: str) -> bool:
-    return (Path(name) / RECIPE).is_file()
+    return is_address(name) or (Path(name) / RECIPE).is_file()
 
 
 def _trained(folder: str | Path, device: str) -> TrainedRun:
-    if not Path(folder).is_dir():
+    if not is_address(folder) and not Path(folder).is_dir():
         raise InputError(f"The run {folder} of this index is no longer there: give its new place with --run.")
     return TrainedRun(folder, device)

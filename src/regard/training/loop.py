@@ -155,7 +155,7 @@ def _train(
         run.console.print(f"Starts from {start.folder}: {', '.join(copied)}", markup=False)
     with stoppable() as stop, closing(run), products_of(precision, fabric.device.type):
         if not state:
-            run.log(start_event(precision))
+            run.log(start_event(precision, fabric.device.type))
         _loop(run, objective, optimizer, position, stop)
     # Not after a failure: the other processes may be waiting for this one, and then torchrun ends them all.
     atexit.register(leave)

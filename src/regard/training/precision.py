@@ -5,9 +5,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning_fabric import Fabric
 
+from regard import __version__
 from regard.files import InputError
+from regard.processor import cpu_name
 from regard.runtime import Precision, choose_precision, fast_products, library
 from regard.training.config import TrainConfig
 from regard.training.run_folder import METRICS
@@ -36,15 +39,20 @@ def precision_of_run(config: TrainConfig, device: str, out: Path) -> tuple[Preci
     return chosen, reason
 
 
-def recorded_precision(out: Path) -> Precision | None:
-    """Return the precision that the run in `out` was started with, or None if its metrics do not contain it."""
+def recorded_start(out: Path) -> dict[str, Any]:
+    """Return the first event of the metrics of the run in `out`; empty if there is none, or it is damaged."""
     try:
         with open(out / METRICS, encoding="utf-8") as file:
             first = json.loads(file.readline())
     except (OSError, ValueError, RecursionError):
-        return None
-    known = isinstance(first, dict) and first.get("event") == START and first.get("precision") in NAMES.values()
-    return first["precision"] if known else None
+        return {}
+    return first if isinstance(first, dict) and first.get("event") == START else {}
+
+
+def recorded_precision(out: Path) -> Precision | None:
+    """Return the precision that the run in `out` was started with, or None if its metrics do not contain it."""
+    found = recorded_start(out).get("precision")
+    return found if found in NAMES.values() else None
 
 
 def check_same_precision(fabric: Fabric, precision: Precision) -> None:
@@ -57,9 +65,17 @@ def check_same_precision(fabric: Fabric, precision: Precision) -> None:
         )
 
 
-def start_event(precision: Precision) -> dict[str, Any]:
+def start_event(precision: Precision, device: str) -> dict[str, Any]:
     """Return the first event of a run's metrics: what it computes with, for whoever reads its numbers later."""
-    return {"event": START, "step": 0, "precision": precision, "float32_products": library()}
+    return {
+        "event": START,
+        "step": 0,
+        "precision": precision,
+        "float32_products": library(),
+        "hardware": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "version": __version__,
+    }
 
 
 def products_of(precision: Precision, device: str) -> AbstractContextManager[Any]:

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from regard.checksums import check_tensors
 from regard.data import Split
 from regard.files import InputError, replacing
+from regard.hub import address_of, download, is_address
 from regard.matcher import Matcher
 from regard.training.config import Count
 from regard.training.recipe import Recipe
@@ -31,6 +32,9 @@ from regard.words import Pieces, Vocabulary, load_tokenizer, pieces, vocabulary
 
 RECIPE = "recipe.toml"
 DATA = "data.json"
+CARD = "README.md"
+# The files of a run that others can use: those of any machine. data.json and last.pt are not among them.
+SHARED = (RECIPE, vocabulary.FILE_NAME, pieces.FILE_NAME, WEIGHTS, "metrics.jsonl", "curves.png", CARD)
 WORDS_PATHS = ("path", "vectors")  # settings of [words] that name files on one machine
 
 
@@ -38,8 +42,16 @@ class TrainedRun:
     """The folder of a trained run. Each part is read when it is first used, and only once."""
 
     def __init__(self, folder: str | os.PathLike[str], device: Any = "cpu") -> None:
-        """Name a run's folder; the model will be on `device`. Raises InputError if the folder is not a run."""
-        self.folder, self.device = Path(folder), device
+        """Name a run's folder; the model will be on `device`.
+
+        `folder` may be hf://user/name[@revision], a run on the Hugging Face hub, which is downloaded to the cache of
+        huggingface_hub. Raises InputError if the folder is not a run, and what `regard.hub.download` raises.
+        """
+        self.folder = download(folder, SHARED) if is_address(folder) else Path(folder)
+        self.name = address_of(folder)  # as it was given, for messages
+        self.device = device
+        if is_address(folder) and not (self.folder / RECIPE).is_file():
+            raise InputError(f"{self.name} is not a run: the repository has no {RECIPE}.")
         if not (self.folder / RECIPE).is_file():
             raise InputError(
                 f"{self.folder} is not a run: it has no {RECIPE}. `regard train RECIPE --data DIR --out "
@@ -96,7 +108,7 @@ class TrainedRun:
         try:
             folder = Path(json.loads((self.folder / DATA).read_text("utf-8"))["folder"])
         except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{self.folder} does not name its data folder in {DATA}: give --data.") from None
+            raise InputError(f"{self.name} does not name its data folder in {DATA}: give --data.") from None
         if not folder.is_dir():
             raise InputError(f"{self.folder} was trained on {folder}, which is no longer there: give --data.")
         return folder
@@ -165,7 +177,10 @@ class TrainedRun:
 
 
 def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:
-    """Return the model of a run's folder, in eval mode. Raises what TrainedRun and TrainedRun.model raise."""
+    """Return the model of a run's folder, or of hf://user/name[@revision] on the Hugging Face hub, in eval mode.
+
+    Raises what TrainedRun and TrainedRun.model raise.
+    """
     return TrainedRun(run, device).model
 
 

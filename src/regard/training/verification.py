@@ -12,6 +12,7 @@ from regard.training.trained_run import RECIPE, TrainedRun
 def verify(folder: Path) -> Iterator[tuple[str, InputError | None]]:
     """Yield each part of a run with the error that reading it raises, or None. Raises InputError if it is no run."""
     run = TrainedRun(folder)
+    folder = run.folder
     parts: list[tuple[str, Callable[[], object]]] = [
         (RECIPE, lambda: run.recipe),
         ("tokenizer", lambda: run.tokenizer),
