@@ -14,12 +14,19 @@ from regard.evaluation.compare import intervals
 from regard.evaluation.evaluate import evaluate, scores_of
 from regard.files import InputError
 from regard.metrics import galleries
-from regard.training.card import CardNotes, measure_splits, read_controls, without_paths, write_card
+from regard.training.card import CardNotes, measure_splits, read_probe, without_paths, write_card
 from regard.training.precision import start_event
 from regard.training.recipe import Recipe
 from regard.training.trained_run import TrainedRun
 
-CONTROL = {"name": "relations | dropped", "rsum": 90.0, "change": -12.34, "low": -20.0, "high": -5.0}
+CONTROL = {
+    "name": "relations | dropped",
+    "rsum": 90.0,
+    "change": {"rsum": -12.34, "low": -20.0, "high": -5.0, "p": 0.1},
+}
+FLAT = {"name": "relations | dropped", "rsum": 90.0, "change": -12.34, "low": -20.0, "high": -5.0}
+UNREAD = {"name": "boxes", "rsum": 90.0, "reason": "not read", "change": {"rsum": 0.0, "low": 0.0, "high": 0.0}}
+ABSENT = {"name": "labels", "reason": "not in the data", "change": None}
 
 
 @pytest.fixture(scope="module")
@@ -118,28 +125,33 @@ def test_the_limits_are_those_of_the_run(run, data, tmp_path):
     assert "how much they matter was not measured" in text
     assert "The language of its sentences: en." in text
     assert f"{len(run.tokenizer)} words" in text
-    assert "not measured" not in section(write_card(run, controls=[CONTROL]).read_text("utf-8"), "Limits")
+    assert "not measured" not in section(write_card(run, probe={"controls": [CONTROL]}).read_text("utf-8"), "Limits")
     scan = TrainedRun(made.run(tmp_path / "scan", data, "scan-f8k"))
     plain = section(write_card(scan).read_text("utf-8"), "Limits")
     assert "It reads no relations between regions, and no boxes." in plain
     assert "reconstruction" not in plain
 
 
-@pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: {"split": "dev", "controls": rows, "note": []}])
-def test_controls_are_a_table(run, tmp_path, wrap):
+@pytest.mark.parametrize("content", [[FLAT], {"verdict": "Reads <it>.", "controls": [CONTROL, UNREAD, ABSENT]}])
+def test_controls_are_a_table(run, tmp_path, content):
     path = tmp_path / "probe.json"
-    path.write_text(json.dumps(wrap([CONTROL | {"more": [1]}])), "utf-8")
-    text = write_card(run, controls=read_controls(path, run.fingerprint)).read_text("utf-8")
-    assert "| relations \\| dropped | 90.0 | -12.3 | -20.0 to -5.0 |" in section(text, "Controls")
+    path.write_text(json.dumps(content), "utf-8")
+    text = section(write_card(run, probe=read_probe(path, run.fingerprint)).read_text("utf-8"), "Controls")
+    assert "| relations \\| dropped | 90.0 | -12.3 | -20.0 to -5.0 |" in text
+    if isinstance(content, dict):
+        assert text.startswith("Reads \\<it\\>.\n")
+        assert "| boxes |  |  | not read |\n| labels |  |  | not in the data |" in text
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("[", "is not JSON"),
-        ("3", "does not contain controls"),
-        ('{"a": 1}', r"does not contain controls \(no list"),
-        ('[{"name": "x", "rsum": 1}]', r"does not contain controls \(0.change: Field required"),
+        ("3", "no list of controls. Expected the file that `regard probe RUN --json` writes"),
+        ('{"a": 1}', "no list of controls"),
+        ('{"controls": [3]}', "controls.0: Input should be"),
+        ('[{"name": "x", "rsum": 1}]', "controls.0.change: Field required"),
+        ('[{"name": "x", "change": 1}]', "controls.0.change.low: Field required"),
         ('{"fingerprint": "other", "controls": []}', "was measured with other weights"),
     ],
 )
@@ -147,7 +159,7 @@ def test_other_files_are_not_controls(tmp_path, content, reason):
     path = tmp_path / "probe.json"
     path.write_text(content, "utf-8")
     with pytest.raises(InputError, match=reason):
-        read_controls(path, "this")
+        read_probe(path, "this")
 
 
 def test_splits_that_the_data_lack_are_refused(run, data, tmp_path):

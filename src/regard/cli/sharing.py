@@ -9,7 +9,7 @@ from regard.cli.common import Device, OutputFile, Run, RunData, console
 from regard.files import InputError
 
 if TYPE_CHECKING:
-    from regard.training.card import CardNotes, ControlRow
+    from regard.training.card import CardNotes, ProbeReport
     from regard.training.trained_run import TrainedRun
 
 SplitNames = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
@@ -49,15 +49,15 @@ def card(
     """
     from regard.hub import hub_package, is_address
     from regard.runtime import device_named
-    from regard.training.card import CardNotes, read_controls
+    from regard.training.card import CardNotes, read_probe
     from regard.training.trained_run import TrainedRun
 
     hub_package()
     trained = TrainedRun(run, device_named(device))
     if out is None and is_address(run):
         raise InputError("The card of a run on the hub is written to a file of your own: give --out.")
-    controls = read_controls(probe, trained.fingerprint) if probe else []
-    _write_card(trained, out, data, split, controls, CardNotes(dataset, language, license))
+    probed = read_probe(probe, trained.fingerprint) if probe else None
+    _write_card(trained, out, data, split, probed, CardNotes(dataset, language, license))
 
 
 def push(
@@ -85,7 +85,7 @@ def push(
     trained = TrainedRun(run, device_named(device))
     sharing.check_upload(trained, name)
     if not (trained.folder / CARD).is_file():
-        _write_card(trained, None, None, (), [], CardNotes())
+        _write_card(trained, None, None, (), None, CardNotes())
     address = sharing.push(trained, name, private)
     console.print(f"Uploaded to {address}")
     console.print(f"Next: regard evaluate {address.partition('@')[0]} --data DIR")
@@ -96,7 +96,7 @@ def _write_card(
     out: Path | None,
     data: Path | None,
     split: tuple[str, ...],
-    controls: "list[ControlRow]",
+    probed: "ProbeReport | None",
     notes: "CardNotes",
 ) -> None:
     """Measure a run if its data are at hand, and write its card."""
@@ -106,4 +106,4 @@ def _write_card(
         measured = measure_splits(run, data, split)
     if not measured:
         console.print("The data are not at hand: the metrics are those recorded during training. --data measures them.")
-    console.print(f"Wrote {write_card(run, out, measured, controls, notes)}")
+    console.print(f"Wrote {write_card(run, out, measured, probed, notes)}")

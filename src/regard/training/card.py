@@ -12,11 +12,11 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, NotRequired
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from regard import __version__
 from regard.charts import draw_curves, last_by_step, read_events
@@ -38,14 +38,29 @@ SMALL = 10_000  # training images below which a card warns
 RESAMPLES = 2000
 
 
-class ControlRow(TypedDict):
-    """What a card reads of each control of `regard probe`: the rSum, and its paired change with a 95 % interval."""
+class ControlChange(TypedDict):
+    """The paired change of rSum, with its 95 % interval."""
 
-    name: str
     rsum: float
-    change: float
     low: float
     high: float
+
+
+class ControlRow(TypedDict):
+    """What a card reads of each control; `change` is None if the data do not support it, for the `reason`."""
+
+    name: str
+    change: ControlChange | None
+    rsum: NotRequired[float]
+    reason: NotRequired[str]
+
+
+class ProbeReport(TypedDict):
+    """What a card reads of the JSON file of `regard probe`."""
+
+    controls: list[ControlRow]
+    verdict: NotRequired[str]
+    fingerprint: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def write_card(
     run: TrainedRun,
     out: Path | None = None,
     measured: Sequence[MeasuredSplit] = (),
-    controls: Sequence[ControlRow] = (),
+    probe: ProbeReport | None = None,
     notes: CardNotes | None = None,
 ) -> Path:
     """Write the card of a run to `out`, by default into its folder, and the training curves beside it; return its path.
@@ -85,7 +100,7 @@ def write_card(
         draw_curves(run.folder / METRICS, out.parent / curves)
     else:
         curves = ""
-    text = card_text(run, measured, controls, notes or CardNotes(), curves)
+    text = card_text(run, measured, probe, notes or CardNotes(), curves)
     with replacing(out) as temporary:
         temporary.write_text(text, "utf-8")
     return out
@@ -116,24 +131,30 @@ def measure_splits(run: TrainedRun, data: Path | None, names: Sequence[str]) -> 
     return measured
 
 
-def read_controls(path: Path, fingerprint: str) -> list[ControlRow]:
-    """Read the controls that `regard probe --json` wrote. Raises InputError if they are of another kind or another run.
+def read_probe(path: Path, fingerprint: str) -> ProbeReport:
+    """Read the file of `regard probe --json`. Raises InputError if it is another file, or of another run.
 
-    They are a list, or the first list of an object, whose other keys are not read, except for the fingerprint.
+    A list of controls is read too, and a control whose interval is beside its change: name, rsum, change, low, high.
     """
     content = read_json(path)
-    if isinstance(content, dict):
-        if content.get("fingerprint", fingerprint) != fingerprint:
-            raise InputError(f"{path} was measured with other weights: run `regard probe` on this run again.")
-        content = next((value for value in content.values() if isinstance(value, list)), None)
+    content = {"controls": content} if isinstance(content, list) else content
     try:
-        return TypeAdapter(list[ControlRow]).validate_python(content)
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(
-            f"{path} does not contain controls ({place or 'no list'}: {error.errors()[0]['msg']}): expected the file "
-            f"that `regard probe RUN --json` writes."
-        ) from None
+        rows = [_nested(row) for row in content["controls"]]
+        report = TypeAdapter(ProbeReport).validate_python(content | {"controls": rows})
+    except (ValidationError, TypeError, KeyError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        place = ".".join(map(str, first["loc"])) + f": {first['msg']}" if first else "no list of controls"
+        raise InputError(f"{path}: {place}. Expected the file that `regard probe RUN --json` writes.") from None
+    if report.get("fingerprint", fingerprint) != fingerprint:
+        raise InputError(f"{path} was measured with other weights: run `regard probe` on this run again.")
+    return report
+
+
+def _nested(row: Any) -> Any:
+    if isinstance(row, dict) and isinstance(row.get("change"), int | float):
+        spread = {name: row[name] for name in ("low", "high") if name in row}
+        return row | {"change": {"rsum": row["change"], **spread}}
+    return row
 
 
 def without_paths(value: Any) -> Any:
@@ -155,7 +176,7 @@ def shared_recipe(run: TrainedRun) -> str:
 
 
 def card_text(
-    run: TrainedRun, measured: Sequence[MeasuredSplit], controls: Sequence[ControlRow], notes: CardNotes, curves: str
+    run: TrainedRun, measured: Sequence[MeasuredSplit], probe: ProbeReport | None, notes: CardNotes, curves: str
 ) -> str:
     """Return the card as Markdown. `curves` is the name of the picture beside it; "" if there is none."""
     title, about = _about_model(run)
@@ -165,11 +186,11 @@ def card_text(
         "It scores how well a sentence describes an image, from the image's regions.",
         "Use": _use(run),
         "Metrics": _metrics(run, measured),
-        "Controls": _controls(run, controls),
+        "Controls": _controls(probe),
         "Data": _data(run),
         "Training": _training(run, curves),
         "Recipe": _recipe(run),
-        "Limits": _bullets(_limits(run, notes, bool(controls))),
+        "Limits": _bullets(_limits(run, notes, probe is not None)),
         "The model": about,
         "Version": f"Fingerprint `{run.fingerprint}` (weights, settings, names and tokenizer). "
         f"Card written by Regard {__version__}.",
@@ -222,12 +243,12 @@ def _about_model(run: TrainedRun) -> tuple[str, str]:
 
 def _use(run: TrainedRun) -> str:
     needs = sorted(name.replace("_", " ") for name in run.model.needs())
-    reads = f"Regions with {run.model.feature_dim:,} features" + (f", and {', '.join(needs)}." if needs else ".")
+    reads = f"regions with {run.model.feature_dim:,} features" + (f"; {', '.join(needs)}." if needs else ".")
     return (
         f'```python\nimport regard\n\nmodel = regard.load("{PLACE}")\n\nrun = regard.TrainedRun("{PLACE}")\n'
         f'split = run.open_split("test", "DATA")  # a data folder with features of the same kind\n'
         f"print(regard.evaluate(run.model, split))\n```\n\n"
-        f"```bash\nregard evaluate {PLACE} --data DATA --split test\n```\n\nIt reads: {reads}"
+        f"```bash\nregard evaluate {PLACE} --data DATA --split test\n```\n\nInputs: {reads}"
     )
 
 
@@ -259,14 +280,20 @@ def _metrics(run: TrainedRun, measured: Sequence[MeasuredSplit]) -> str:
     return "\n\n".join(parts) or "Not measured: the data were not at hand, and no validation is recorded."
 
 
-def _controls(run: TrainedRun, controls: Sequence[ControlRow]) -> str:
-    if not controls:
+def _controls(probe: ProbeReport | None) -> str:
+    if probe is None:
         return "Not measured. `regard probe` measures what the model loses if relations, boxes or words are made wrong."
     rows = [("input", "rSum", "change", "95 % interval of the change")]
-    for row in controls:
-        spread = f"{row['low']:+.1f} to {row['high']:+.1f}"
-        rows.append((_cell(row["name"]), f"{row['rsum']:.1f}", f"{row['change']:+.1f}", spread))
-    return f"{_table(rows)}\n\nEach row: the input that was made wrong, and the paired change of rSum."
+    for row in probe["controls"]:
+        change, reason = row["change"], _cell(row.get("reason", ""))
+        if change is None or reason:
+            rows.append((_cell(row["name"]), "", "", reason or "not measured"))
+            continue
+        rsum = f"{row['rsum']:.1f}" if "rsum" in row else ""
+        spread = f"{change['low']:+.1f} to {change['high']:+.1f}"
+        rows.append((_cell(row["name"]), rsum, f"{change['rsum']:+.1f}", spread))
+    about = "Each row: the input that was made wrong, and the paired change of rSum."
+    return "\n\n".join(filter(None, (_cell(probe.get("verdict", "")), _table(rows), about)))
 
 
 def _data(run: TrainedRun) -> str:
