@@ -18,6 +18,7 @@ def evaluate_and_search(folder: Path) -> list[list[GalleryHit]]:
     model, split = run.model, run.open_split("test")
     assert_type(model, Matcher)
     assert_type(regard.load(folder), Matcher)
+    assert_type(regard.load("hf://user/name@v1"), Matcher)
     assert_type(split, regard.Split)
     assert_type(run.fingerprint, str)
     assert_type(run.names, dict[str, list[str]])

@@ -14,6 +14,8 @@ from regard.training.card import PLACE, write_card
 from regard.training.recipe import Recipe
 from regard.training.sharing import push, shared_files
 from regard.training.trained_run import SHARED, TrainedRun
+from regard.training.weights import build_model, save_model
+from regard.words import build_tokenizer
 
 # huggingface_hub sends an upload by a keyword that its HTTP client deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -60,15 +62,32 @@ def test_nothing_that_is_uploaded_names_the_machine(run, hub, tmp_path):
     assert PLACE not in card
 
 
-def test_the_folder_of_a_pretrained_encoder_is_not_named(run, tmp_path):
-    model = {"_name_or_path": f"{tmp_path}/bert", "model_type": "bert"}
-    vocab = {"/x": 0}
-    content = {"path": f"{tmp_path}/bert", "max_tokens": 8, "model": model, "tokenizer": {"vocab": vocab}}
-    _ = run.fingerprint  # before the tokenizer is replaced by one without a model
-    (run.folder / "pieces.json").write_text(json.dumps(content), "utf-8")
-    shared = json.loads(shared_files(run, "user/bert")["pieces.json"])
-    assert (shared["path"], shared["model"]["_name_or_path"]) == ("bert", "bert")
-    assert shared["tokenizer"] == {"vocab": vocab}
+@pytest.mark.slow
+def test_the_folder_of_a_pretrained_encoder_is_not_named(data, hub, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the extra regard[text] is not installed")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "near", *(f"w{number}" for number in range(9))]
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(words), "utf-8")
+    transformers.BertTokenizerFast(str(tmp_path / "bert" / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **size)).save_pretrained(tmp_path / "bert")
+
+    folder, settings = tmp_path / "run", made.recipe("scan-f8k-minilm", f"words.path={tmp_path}/bert")
+    folder.mkdir()
+    tokenizer = build_tokenizer(settings.words, [])
+    tokenizer.save(folder)
+    (folder / "recipe.toml").write_text(settings.to_toml(), "utf-8")
+    save_model(build_model(settings, 8, tokenizer), settings.model, 8, folder)
+    run = TrainedRun(folder)
+    write_card(run)
+    push(run, "user/scan")
+    for name, content in hub.files("user/scan").items():
+        assert str(tmp_path.parent).encode() not in content, name
+    assert json.loads(hub.files("user/scan")["pieces.json"])["path"] == "bert"
+    shutil.rmtree(tmp_path / "bert")
+    back, split = TrainedRun("hf://user/scan"), run.open_split("dev", data)
+    assert back.fingerprint == run.fingerprint
+    assert torch.equal(regard.scores_of(back.model, split), regard.scores_of(run.model, split))
 
 
 def test_a_second_upload_is_a_commit_of_its_own(run, hub, data):
