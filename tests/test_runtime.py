@@ -1,3 +1,4 @@
+import platform
 import threading
 
 import pytest
@@ -157,3 +158,10 @@ def test_tf32_is_allowed_on_cuda_alone_and_taken_back():
     for refuse in (lambda: choose_precision("tf32", "cpu"), lambda: fast_products("tf32", "cpu")):
         with pytest.raises(InputError, match="The precision tf32 requires a CUDA device, not cpu: use float32 or auto"):
             refuse()
+
+
+def test_the_name_of_the_cpu_is_the_one_of_the_system(cpu):
+    cpu("processor\t: 0\nmodel name\t: Example 9B45: 2.0 GHz\nflags\t: avx2\n")
+    assert processor.cpu_name() == "Example 9B45: 2.0 GHz"
+    cpu(ARM)  # which gives no name
+    assert processor.cpu_name() == (platform.processor() or platform.machine())
