@@ -60,6 +60,18 @@ def _walk(folder: Path, prefix: str, parents: frozenset[str]) -> Iterator[str]:
             yield prefix + entry.name
 
 
+def find_photograph_named(folder: Path, name: str, *, follows_links: bool = False) -> Path | None:
+    """Return the path of `name`, or of `name` with a suffix of photographs, in a folder; None if it is not there.
+
+    Names are read from data folders, so a name that leads out of the folder is not there: an absolute path, one with
+    "..", or a link to another place. `follows_links` also returns the last, as `list_photographs` does.
+    """
+    inside = os.path.abspath if follows_links else os.path.realpath
+    paths = (folder / f"{name}{suffix}" for suffix in ("", *SUFFIXES, *map(str.upper, SUFFIXES)))
+    found = (path for path in paths if os.path.isfile(path))  # unlike Path.is_file, False for a name that is too long
+    return next((path for path in found if Path(inside(path)).is_relative_to(inside(folder))), None)
+
+
 def load_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> Image.Image | None:
     """Read a photograph upright, scaled to DRAWN_SIDE, if a path is given; return an image or None unchanged.
 

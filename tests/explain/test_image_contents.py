@@ -182,3 +182,26 @@ def test_a_photograph_is_found_where_the_data_folder_says(data, tmp_path):
     (data / "photographs" / "settings.json").write_text("{")
     with pytest.raises(InputError, match=r"settings.json is not JSON"):
         find_photograph(split, 0)
+
+
+def test_a_photograph_outside_of_its_folder_is_not_found(data, tmp_path):
+    """The ids of a data folder that somebody else made do not lead to other files."""
+    drawn, secret = data / "test_pictures" / "test-0000000.png", tmp_path / "secret.png"
+    drawn.rename(secret)
+    (data / "test_pictures" / "test-0000001.png").rename(data / "test_pictures" / "inside.png")
+    drawn.symlink_to(secret)
+    ids = (data / "test_ids.txt").read_text().splitlines()
+    ids[1:5] = ["../../secret", str(secret), "../test_pictures/inside", "a" * 300]
+    (data / "test_ids.txt").write_text("\n".join(ids) + "\n")
+    split, pictures = Split.open(data, "test"), data / "test_pictures"
+    assert [find_photograph(split, row) is not None for row in range(5)] == [False, False, False, True, False]
+    with pytest.raises(InputError, match=rf"-0000000.png is a link out of .*pictures. Give the folder .*, {tmp_path}"):
+        find_photograph(split, 0, pictures)
+    for row in (1, 2, 4):
+        with pytest.raises(InputError, match="contains no photograph of"):
+            find_photograph(split, row, pictures)
+    (data / "photographs").mkdir()
+    (data / "photographs" / "settings.json").write_text(json.dumps({"photographs": str(pictures)}))
+    assert find_photograph(split, 0) is None
+    assert find_photograph(split, 0, follows_links=True) == drawn  # for an index: `regard extract` followed it
+    assert find_photograph(split, 1, follows_links=True) is None

@@ -18,7 +18,7 @@ from regard.data.layout import check_splits, extraction_of
 from regard.data.split import Split
 from regard.explain.disjoint_sets import DisjointSets
 from regard.files import InputError, nearest
-from regard.photographs import SUFFIXES, load_photograph
+from regard.photographs import find_photograph_named, load_photograph
 from regard.words.parser import Parse, own_parser
 
 MAX_DEGREE = 2  # relations per region, if not all relations are shown
@@ -154,25 +154,27 @@ def _unknown(image_id: str, where: str, ids: Iterable[str]) -> InputError:
     return InputError(f"{where} has no image {image_id!r}. {nearest(image_id, ids)}")
 
 
-def find_photograph(split: Split, row: int, folder: str | os.PathLike[str] | None = None) -> Path | None:
+def find_photograph(
+    split: Split, row: int, folder: str | os.PathLike[str] | None = None, *, follows_links: bool = False
+) -> Path | None:
     """Return the path of an image's photograph.
 
     Without `folder`, look in the folder that the data folder's extraction settings name, then in the pictures that
-    `regard data scenes` keeps, and return None if it is in neither. Raises InputError if `folder` is given and does not
-    contain the photograph.
+    `regard data scenes` keeps, and return None if it is in neither. A photograph that is not within its folder is not
+    found (`find_photograph_named`); `follows_links` also finds links in the folder that was extracted. Raises
+    InputError if `folder` is given and does not contain the photograph.
     """
     name = split.ids[row]
-    folders = [Path(folder)] if folder is not None else []
     if folder is None:
-        if source := extraction_of(split.folder).get("photographs"):
-            folders.append(Path(source))
-        folders.append(split.folder / f"{split.name}_pictures")
-    suffixes = ("", *SUFFIXES, *map(str.upper, SUFFIXES))
-    candidates = [place / f"{name}{suffix}" for place in folders for suffix in suffixes]
-    path = next((path for path in candidates if path.is_file()), None)
-    if folder is not None and not path:
-        raise InputError(f"{folder} contains no photograph of {name}: expected {name}, or {name}.jpg or the like.")
-    return path
+        source = extraction_of(split.folder).get("photographs")
+        path = find_photograph_named(Path(source), name, follows_links=follows_links) if source else None
+        return path or find_photograph_named(split.folder / f"{split.name}_pictures", name)
+    if path := find_photograph_named(Path(folder), name):
+        return path
+    if link := find_photograph_named(Path(folder), name, follows_links=True):
+        real = os.path.realpath(link)
+        raise InputError(f"{link} is a link out of {folder}. Give the folder of the file, {os.path.dirname(real)}.")
+    raise InputError(f"{folder} contains no photograph of {name}: expected {name}, or {name}.jpg or the like.")
 
 
 # Selecting regions and relations --------------------------------------------------------------------------------------

@@ -57,8 +57,8 @@ class Source:
         return {str(id_): row for row, id_ in enumerate(self.split.ids)}
 
     def photograph(self, row: int) -> Path | None:
-        """Return the path of a picture, if it is there."""
-        return find_photograph(self.split, row)
+        """Return the path of a picture, if it is there. Links that were extracted are followed."""
+        return find_photograph(self.split, row, follows_links=True)
 
 
 def sources_of(folder: Path, run: TrainedRun | None, split: str | None = None) -> list[Source]:
