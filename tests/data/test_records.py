@@ -222,6 +222,18 @@ def test_a_damaged_npz_is_named(detected, tmp_path):
         convert(maker.folder, tmp_path / "out")
 
 
+def test_an_array_that_is_not_needed_is_not_read(detected, tmp_path):
+    """Files may hold what only others need, such as attention maps, or the features in a second form."""
+    maker, records = detected
+    unread = np.bytes_(b"unread" * 9)
+    npz(maker, records, attention=lambda own: unread, feat=lambda own: unread)
+    for path in (maker.folder / "features").glob("*.npz"):
+        content = path.read_bytes()
+        assert content.count(b"unread" * 9) == 2
+        path.write_bytes(content.replace(b"unread", b"broken"))  # so that its CRC does not fit
+    check_detected(maker.folder, records, tmp_path / "out")
+
+
 def test_boxes_in_another_folder(detected, tmp_path):
     maker, records = detected
     npz(maker, records, "cocobu_att", feat=lambda own: own["x"], x=None, bbox=None, num_bbox=None)

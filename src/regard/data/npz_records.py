@@ -46,15 +46,13 @@ class NpzFolder(Records):
 
     def read(self, name: str) -> Record:
         path = self._paths[name]
-        arrays = _load(path, {*FEATURES, *BOXES, COUNT, *SIDES})
+        other = self._boxes.get(name)
+        arrays = _load(path, FEATURES, () if other else BOXES, (COUNT,), *((side,) for side in SIDES))
         features = _first(arrays, FEATURES)
         if features is None or features.ndim != 2 or features.dtype.kind != "f":
             have = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items())
             raise InputError(f"{path} has {have}: expected floats [region, feature] in one of {', '.join(FEATURES)}.")
-        if other := self._boxes.get(name):
-            boxes = _first(_load(other, {*FEATURES, *BOXES}), (*BOXES, *FEATURES))
-        else:
-            boxes = _first(arrays, BOXES)
+        boxes = _first(_load(other, (*BOXES, *FEATURES)), (*BOXES, *FEATURES)) if other else _first(arrays, BOXES)
         count = _number(arrays, COUNT, path)
         features = _by_region(features, boxes, count, path)
         count = len(features) if count is None else count
@@ -67,14 +65,15 @@ class NpzFolder(Records):
         return Record(features[:count], None if boxes is None else _checked(boxes, features, path)[:count], size)
 
 
-def _load(path: Path, keys: set[str]) -> dict[str, np.ndarray]:
-    """Read the arrays of these names. Others are not decompressed."""
+def _load(path: Path, *choices: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the first array that is there of each choice of names. Others are not decompressed."""
     with open(path, "rb") as file:
         try:
             loaded: Any = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):  # a .npy file
                 return {"arr_0": loaded}
-            if arrays := {key: loaded[key] for key in loaded.files if key in keys}:
+            first = (next((key for key in keys if key in loaded.files), None) for keys in choices)
+            if arrays := {key: loaded[key] for key in first if key}:
                 return arrays
         except DAMAGES as error:
             if "Object arrays" in str(error):

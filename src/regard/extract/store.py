@@ -23,6 +23,8 @@ from regard.data.rows import NpyWriter, Rows
 from regard.extract.extractor import Regions
 from regard.files import InputError, locked, replacing
 
+ARRAYS = ("hash", "sizes", "counts", "boxes", "labels", "scores")  # of the .npz of a shard
+
 
 @dataclass(frozen=True)
 class FileRecord:
@@ -115,8 +117,8 @@ def _read_shard(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the .npz beside a shard's features. Raises InputError if either is damaged or they do not match."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            arrays = dict(file)
-        if len(arrays["hash"]) == len(Rows(path)):
+            arrays = {name: file[name] for name in ARRAYS}
+        if {len(array) for array in arrays.values()} == {len(Rows(path))}:
             return arrays
         why = "they differ in length"
     except Exception as error:  # zipfile, zlib and numpy raise anything for a damaged file
