@@ -125,7 +125,7 @@ class Encoder:
 
     @torch.inference_mode()
     def encode_images(self, source: Source, rows: np.ndarray) -> tuple[Float[np.ndarray, "image dim"], list[bytes]]:
-        """Return the summary vectors and the packed encodings of pictures of a source."""
+        """Return the summary vectors and the packed encodings of pictures of a source. Raises InputError for NaN."""
         summaries = self.first.encode_images(source, rows) if self.first else None
         if self.run is None:
             assert summaries is not None
@@ -133,9 +133,15 @@ class Encoder:
         model = self.run.model
         images = model.encode_images(read_images(model, source.opened_by(self.run), rows))
         kept = model.for_scoring(images).to("cpu")
+        own = _summary(images)
+        if (wrong := np.isnan(own).any(1)).any():
+            raise InputError(
+                f"The encoding of {source.split.ids[int(rows[wrong.argmax()])]} contains NaN, so that it cannot be "
+                f"searched. Check the model."
+            )
         if summaries is None and isinstance(kept, Vectors):  # the summary is all that `score` reads
-            return _summary(images), [b""] * len(rows)
-        return _summary(images) if summaries is None else summaries, pack(kept)
+            return own, [b""] * len(rows)
+        return own if summaries is None else summaries, pack(kept)
 
     @torch.inference_mode()
     def encode_texts(self, sentences: Sequence[str]) -> Queries:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from regard.batch import Texts
 from regard.data import Split
@@ -44,16 +46,19 @@ class Gallery:
         """Return the `k` best images of each text, best first.
 
         Exact scores are computed for the `shortlist` images with the best summary vectors (None: for all images).
-        Raises InputError for a `k` or a `shortlist` below 1.
+        Raises InputError for a `k` or a `shortlist` below 1, and for NaN.
         """
         count = len(self.ids) if shortlist is None else shortlist
         if min(k, count) < 1:
             raise InputError(f"Cannot return the {k} best of a shortlist of {count}: both must be at least 1.")
         queries: Any = self.model.encode_texts(texts.to(self.summaries.device))
-        shortlists = inner(queries.summary(), self.summaries).topk(min(count, len(self.ids))).indices
+        nearness = inner(queries.summary(), self.summaries)
         results = []
-        for row, images in enumerate(shortlists):
+        for row, near in enumerate(nearness):
+            check_scores(near.float().cpu().numpy(), self.ids)
+            images = near.topk(min(count, len(self.ids))).indices
             scores = score_all(self.model, self.images[images], queries[row : row + 1])[:, 0]
+            check_scores(scores.numpy(), self.ids, images.cpu().numpy())
             best = scores.topk(min(k, len(scores)))
             hits = zip(images.cpu()[best.indices].tolist(), best.values.tolist(), strict=True)
             results.append([GalleryHit(image, self.ids[image], score) for image, score in hits])
@@ -69,3 +74,16 @@ class Gallery:
         if not sentences:
             return []
         return self.search(texts_of(self.model, sentences), k, shortlist)
+
+
+def check_scores(
+    scores: Float[np.ndarray, " image"], ids: Sequence[str], rows: Int[np.ndarray, " image"] | None = None
+) -> None:
+    """Raise InputError if a score is NaN, which cannot be ranked. `rows` are those of the images in `ids`."""
+    wrong = np.flatnonzero(np.isnan(scores))
+    if len(wrong):
+        first = ids[int(wrong[0] if rows is None else rows[wrong[0]])]
+        raise InputError(
+            f"{len(wrong)} of {len(scores)} scores are NaN, the first that of {first}: they cannot be ranked. Check "
+            f"the model."
+        )

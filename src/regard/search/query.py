@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from regard.files import InputError
 from regard.search.encoder import Encoder, Stored
+from regard.search.gallery import check_scores
 from regard.search.index_store import Snapshot, row_of
 
 DEFAULT_SHORTLIST = 200
@@ -118,7 +119,7 @@ def answer_queries(
     where
         SQL condition over the columns of the payload.
 
-    Raises InputError for a `k` below 1, an empty query, an unknown picture and a wrong condition.
+    Raises InputError for a `k` below 1, an empty query, an unknown picture, a wrong condition, and for NaN.
     """
     if k < 1 or offset < 0:
         raise InputError(f"Cannot return the {k} best pictures after the first {offset}: expected k of at least 1.")
@@ -146,6 +147,7 @@ def answer_queries(
     for query in queries:
         if query.image:
             candidates, scores = _by_picture(snapshot, query.image, (pictures or {}).get(query.image), rows)
+            check_scores(scores, snapshot.ids, candidates)
             shown = np.argsort(-scores, kind="stable")[: offset + k]
             parts: dict[str, np.ndarray] = {}
         else:
@@ -154,6 +156,7 @@ def answer_queries(
             scores = encoder.score(images, encoded[query.sentence])
             if minus:
                 scores = scores - minus_weight * encoder.score(images, minus)
+            check_scores(scores, snapshot.ids, candidates)
             shown = np.argsort(-scores, kind="stable")[: offset + k]
             parts = encoder.parts(images.take(shown), encoded[query.sentence])
             if minus:
@@ -204,6 +207,7 @@ def best_rows(
     if count >= len(rows):
         return rows
     scores = snapshot.summaries @ vector
+    check_scores(scores, snapshot.ids)
     scores = scores if len(rows) == len(scores) else scores[rows]
     return np.sort(rows[np.argpartition(-scores, count - 1)[:count]])
 
