@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from regard.checksums import check_file, check_tensors, save_tensors
+from regard.checksums import check_arrays, check_file, check_tensors, save_arrays, save_tensors
 from regard.data.rows import Rows, save_array
 from regard.files import InputError
 
@@ -46,6 +46,19 @@ def test_every_flipped_bit_of_an_array_is_found(tmp_path):
     for _ in flips(path):
         with pytest.raises(InputError, match=r"boxes\.npy is damaged"):
             check_file(path, size)
+
+
+def test_every_flipped_bit_of_an_npz_is_found(tmp_path):
+    path = tmp_path / "relations.npz"
+    save_arrays(path, {"image": np.arange(5), "names": np.array(["none", "on"])})
+    assert check_arrays(path)
+    with np.load(path) as file:
+        assert file["image"].tolist() == [0, 1, 2, 3, 4]
+    for _ in flips(path):
+        with pytest.raises(InputError, match=r"relations\.npz is damaged"):
+            check_arrays(path)
+    np.savez(path, image=np.arange(5))
+    assert not check_arrays(path)
 
 
 def test_files_of_others_have_no_checksum(tmp_path):

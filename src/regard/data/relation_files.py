@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from regard.files import InputError, replacing
+from regard.checksums import save_arrays
+from regard.files import InputError
 
 IMAGE_FILE = ("image", "subject", "object", "predicate", "predicates")
 TEXT_FILE = ("text", "head", "dependent", "label", "labels")
@@ -106,8 +107,7 @@ class Triples:
         arrays: dict[str, Any] = dict(zip(array_names, [*columns, np.array(self.names)], strict=True))
         if array_names is IMAGE_FILE:
             arrays["confidence"] = self.confidence.astype(np.float16)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+        save_arrays(path, arrays)
 
     def renumbered(self, numbers: np.ndarray, names: Sequence[str]) -> "Triples":
         """Return the relations under other names: label k becomes numbers[k], and is left out if that is 0."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from regard.checksums import save_arrays
 from regard.data.layout import SETTINGS
 from regard.data.rows import NpyWriter, Rows
 from regard.extract.extractor import Regions
@@ -106,8 +107,7 @@ class Store:
             "labels": padded("labels", "<i2"),
             "scores": padded("scores", "<f2"),
         }
-        with replacing(path.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+        save_arrays(path.with_suffix(".npz"), arrays)
         with replacing(path) as temporary, NpyWriter(temporary, features.shape, "<f2") as writer:
             writer.write_rows(features)
         self.pending = []

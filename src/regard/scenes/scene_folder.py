@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from regard.checksums import save_arrays
 from regard.files import InputError, replacing
 from regard.relations.from_sentences import parse_split
 from regard.scenes import crop_features
@@ -234,22 +235,22 @@ def _write_split(folder: Path, split: str, size: int, chunks: Iterator[SceneChun
             if progress:
                 progress(num_images)
     facts = np.memmap(raw, np.int32, "r").reshape(-1, 4)
-    np.savez(
-        folder / f"{split}_relations.npz",
-        image=facts[:, 0],
-        subject=facts[:, 1].astype(np.int16),
-        object=facts[:, 2].astype(np.int16),
-        predicate=facts[:, 3].astype(np.int16),
-        confidence=np.ones(len(facts), np.float16),
-        predicates=np.array(PREDICATES),
-    )
+    arrays: dict[str, np.ndarray] = {
+        "image": facts[:, 0],
+        "subject": facts[:, 1].astype(np.int16),
+        "object": facts[:, 2].astype(np.int16),
+        "predicate": facts[:, 3].astype(np.int16),
+        "confidence": np.ones(len(facts), np.float16),
+        "predicates": np.array(PREDICATES),
+    }
+    save_arrays(folder / f"{split}_relations.npz", arrays)
     raw.unlink()
-    np.savez(
-        folder / f"{split}_twins.npz",
-        first=np.array([first for first, _, _ in twins], np.int32),
-        second=np.array([second for _, second, _ in twins], np.int32),
-        kind=np.array([kind for _, _, kind in twins], "U9"),
-    )
+    pairs = {
+        "first": np.array([first for first, _, _ in twins], np.int32),
+        "second": np.array([second for _, second, _ in twins], np.int32),
+        "kind": np.array([kind for _, _, kind in twins], "U9"),
+    }
+    save_arrays(folder / f"{split}_twins.npz", pairs)
 
 
 def _write_npy_header(file: BinaryIO, array: np.ndarray, rows: int) -> None:
