@@ -1,3 +1,4 @@
+import contextlib
 import json
 import pathlib
 import re
@@ -156,6 +157,17 @@ def test_what_is_no_matrix_is_refused(saved, array, message):
     (path,) = saved(scores=array)
     with pytest.raises(InputError, match=message):
         read_matrix(path)
+
+
+def test_a_damaged_header_is_refused(saved):
+    """Whatever numpy raises for it: it reads the header as Python."""
+    (path,) = saved(scores=np.zeros((2, 3)))
+    whole = path.read_bytes()
+    for place in range(130):
+        for byte in b"\0(-9":
+            path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+            with contextlib.suppress(InputError):
+                read_matrix(path)
 
 
 def test_files_that_are_no_arrays_are_refused(saved, tmp_path):

@@ -184,7 +184,7 @@ def _mapped(path: Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}.") from error
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # the header is text of Python, and numpy raises anything for what is not
         raise InputError(
             f"{path} cannot be read as an array ({error}): expected a complete file written by numpy.save, without "
             "Python objects."
