@@ -376,3 +376,9 @@ def test_an_interrupted_creation_is_continued(collection, tmp_path):
     (tmp_path / "other" / "letter.txt").touch()
     with pytest.raises(InputError, match="is not empty"):
         Index.create(tmp_path / "other", encoder)
+
+
+def test_a_creation_that_a_full_disk_ended_is_continued(collection, tmp_path):
+    """LanceDB leaves a folder of the table that has no version."""
+    (tmp_path / "new" / "store" / "main.lance" / "_versions").mkdir(parents=True)
+    assert len(Index.create(tmp_path / "new", Encoder(TrainedRun(collection / "cmsei")))) == 0

@@ -127,8 +127,10 @@ class LanceStore:
     def create(self, dim: int) -> None:
         """Create an empty table for summaries of `dim` numbers, unless the table exists."""
         with _errors_named(self.path):
-            if self.name not in self._database.list_tables().tables:
-                self._database.create_table(self.name, schema=_schema(dim, {}))
+            try:
+                self._database.open_table(self.name)
+            except ValueError:  # it is not there, or is a folder without a version, which a full disk leaves
+                self._database.create_table(self.name, schema=_schema(dim, {}), exist_ok=True)
 
     def snapshot(self, current: Snapshot | None = None) -> Snapshot:
         table = self._open()
