@@ -1,62 +1,115 @@
 """Kill commands at random moments, repeat them, and count those that end as if nothing had happened.
 
-    python benchmarks/faults/kills.py [--kills 6] [--index]
+    python benchmarks/faults/kills.py [--kills 3] [--index]
 
-Commands: convert, train (repeated with --resume) and (--index) adding to an index. A kill is survived if the repeated
-command succeeds, its result passes `data check --deep`, `verify` or `index verify`, and no temporary file is left.
+Commands: convert, train (repeated with --resume), evaluate and extract, and with --index: creating an index, adding to
+it, and a server to which pictures are sent. A kill is survived if the repeated command succeeds, what it wrote passes
+`data check --deep`, `verify` or `index verify`, and no temporary file is left. The moments are spread over the time
+that the command takes.
 """
 
-import argparse
+import contextlib
 import random
-import tempfile
+import shutil
+import threading
 import time
 from pathlib import Path
 
-from workspace import call, make, start, training
+from workspace import call, extraction, parser_of, serving, start, training, upload, workspace
+
+KINDS = ("convert", "train", "evaluate", "extract")
+WITH_INDEX = ("create", "add", "serve")
+Command = tuple[object, ...]
 
 
-def kill_after(seconds: float, *arguments: object) -> bool:
-    """Start a command, kill it after some seconds, and return whether it was still running."""
-    process = start(*arguments)
-    time.sleep(seconds)
-    was_running = process.poll() is None
+def command_of(kind: str, folder: Path, out: Path) -> tuple[Command, Command]:
+    """Return a command that writes `out`, and the one that checks it."""
+    data, extracted = folder / "data", folder / "extracted"
+    if kind == "convert":
+        return ("data", "convert", data, "--out", out), ("data", "check", out, "--deep")
+    if kind == "train":
+        return training(folder, out.name), ("verify", out)
+    if kind == "evaluate":
+        results = ("--json", out / "metrics.json", "--save-scores", out / "scores.npy")
+        return ("evaluate", folder / "run", "--data", data, *results), ("metrics", out / "scores.npy", out / "map.npy")
+    if kind == "extract":
+        return extraction(folder, out.name), ("data", "check", out, "--deep")
+    if kind == "create":
+        return ("index", folder / "seen", extracted, "--split", "test", "--out", out), ("index", "verify", out)
+    return ("index", "add", out, extracted, "--split", "train"), ("index", "verify", out)
+
+
+def fault_of(kind: str, folder: Path, out: Path) -> str:
+    """Repeat a killed command, check what it wrote, and return what is wrong; empty if nothing."""
+    command, check = command_of(kind, folder, out)
+    code, errors = call(*command, *(["--resume"] if kind == "train" else []))
+    if "is not empty" in errors or "already exists" in errors:  # it had ended before the kill
+        code = 0
+    if code == 0:
+        code, errors = call(*check)
+    left = [*out.rglob(".*.tmp"), *out.parent.glob(".*.tmp")]
+    return f"exit code {code}, {errors.strip()}" if code else f"left {left}" if left else ""
+
+
+def kill(command: Command, seconds: float | None) -> float:
+    """Start a command, kill it after some seconds, and return the seconds that it took. None: let it end."""
+    began = time.monotonic()
+    process = start(*command)
+    with contextlib.suppress(Exception):
+        process.wait(seconds)
+    took = time.monotonic() - began
     process.kill()
     process.communicate()
-    return was_running
+    return took
+
+
+def serve(folder: Path, out: Path, seconds: float) -> str:
+    """Kill a server while pictures are sent to it, start another, send them again, and return what is wrong."""
+    pictures = sorted((folder / "data" / "dev_pictures").iterdir())
+    with serving(out) as (client, process):
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        with contextlib.suppress(Exception):  # the connection is lost
+            for picture in pictures:
+                upload(client, picture)
+        timer.join()
+    with serving(out) as (client, _):
+        before = client.get("/v1/collection").json()["items"]
+        codes = [upload(client, picture).status_code for picture in pictures]
+        added = client.get("/v1/collection").json()["items"] - before
+    code, errors = call("index", "verify", out)
+    is_good = set(codes) <= {200, 201} and added == codes.count(201) and not code
+    return "" if is_good else f"answers {codes}, {added} pictures added, {errors.strip()}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=6, help="kills per command")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--index", action="store_true", help="also kill `regard index add` (needs regard[search])")
-    given = parser.parse_args()
-    numbers = random.Random(given.seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make(folder, given.index)
-        for kind in ("convert", "train", *(["index"] if given.index else [])):
-            survived = early = 0
-            for number in range(given.kills):
+    given = parser_of(__doc__, "kills", 3, "kills per command").parse_args()
+    numbers, total, kills = random.Random(given.seed), 0, 0
+    with workspace(given.index) as folder:
+        for kind in KINDS + (WITH_INDEX if given.index else ()):
+            survived, early, seconds = 0, 0, 3.0
+            for number in range(-1, given.kills):  # the first is not killed, to know the seconds
                 out = folder / f"{kind}{number}"
-                command: tuple[object, ...] = ("data", "convert", folder / "data", "--out", out)
-                again, check = command, ("data", "check", out, "--deep")
-                if kind == "train":
-                    command = training(folder, out.name)
-                    again, check = (*command, "--resume"), ("verify", out)
-                elif kind == "index":
-                    command = again = ("index", "add", folder / "index", folder / "data", "--split", "dev")
-                    check = ("index", "verify", folder / "index")
-                early += not kill_after(numbers.uniform(0.3, 3.0 if kind == "convert" else 8.0), *command)
-                code, errors = call(*again)
-                if "is not empty" in errors or "already exists" in errors:  # it had ended before the kill
-                    code = 0
-                left = list(folder.glob(".*.tmp")) + list(folder.glob("*/.*.tmp"))
-                code = code or call(*check)[0]
-                survived += not code and not left
-                if code or left:
-                    print(f"{kind} {number}: exit code {code}, {errors.strip()}, left {left}", flush=True)
+                if kind in ("add", "serve"):
+                    shutil.copytree(folder / "index", out)
+                if kind == "evaluate":
+                    out.mkdir()
+                    shutil.copy(folder / "data" / "test_image_of_text.npy", out / "map.npy")
+                if kind == "serve":
+                    fault = serve(folder, out, numbers.uniform(0.0, seconds))
+                elif number < 0:
+                    seconds, fault = kill(command_of(kind, folder, out)[0], None), ""
+                else:
+                    moment = numbers.uniform(0.1, seconds)
+                    early += kill(command_of(kind, folder, out)[0], moment) < moment
+                    fault = fault_of(kind, folder, out)
+                survived += number >= 0 and not fault
+                if fault:
+                    print(f"{kind} {number}: {fault}", flush=True)
+                shutil.rmtree(out)
             print(f"{kind}: {survived} of {given.kills} kills survived ({early} came after the end)", flush=True)
+            total, kills = total + survived, kills + given.kills
+    print(f"{total} of {kills} kills survived")
 
 
 if __name__ == "__main__":
