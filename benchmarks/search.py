@@ -35,7 +35,7 @@ from regard.bench.machine import PeakMemory, commit, hardware
 from regard.data import Split
 from regard.scenes import make_scenes
 from regard.search.encoder import Encoder, Stored
-from regard.search.entries import Entry, Link, pack, unpack
+from regard.search.entries import Entry, Link, pack
 from regard.search.index import Index
 from regard.search.query import best_rows
 from regard.training.loop import train
@@ -117,7 +117,11 @@ def measure_stages(index: Index, sentences: list[str]) -> dict[str, dict[str, fl
     everything = np.arange(len(snapshot))
     queries = [encoder.encode_texts([sentence]) for sentence in sentences]
     shortlists = [best_rows(snapshot, query.summaries[0], everything, SHORTLIST) for query in queries]
-    stored = [Stored(snapshot.summaries[rows], snapshot.fetch(rows.tolist())) for rows in shortlists]
+
+    def fetch(rows: np.ndarray) -> Stored:
+        return encoder.stored(snapshot.summaries[rows], snapshot.fetch(rows.tolist()))
+
+    stored = [fetch(rows) for rows in shortlists]
 
     def flat(query: Any) -> Any:
         search = table.search(query.summaries[0], vector_column_name="summary").distance_type("dot")
@@ -125,7 +129,7 @@ def measure_stages(index: Index, sentences: list[str]) -> dict[str, dict[str, fl
 
     @torch.inference_mode()
     def maxsim(images: Stored, query: Any) -> torch.Tensor:
-        regions = unpack(Pooled, images.encodings)
+        regions = images.encoding
         words = query.encoding.vectors[0][query.encoding.mask[0]]
         nearness = (regions.vectors.float() @ words.T).masked_fill(~regions.mask[..., None], -torch.inf)
         return nearness.amax(1).sum(1)
@@ -136,7 +140,7 @@ def measure_stages(index: Index, sentences: list[str]) -> dict[str, dict[str, fl
     return {
         "encode the sentence": each(lambda sentence: encoder.encode_texts([sentence]), sentences),
         "shortlist": each(lambda query: best_rows(snapshot, query.summaries[0], everything, SHORTLIST), queries),
-        "fetch": each(lambda rows: snapshot.fetch(rows.tolist()), shortlists),
+        "fetch": each(fetch, shortlists),
         "score": each(encoder.score, stored, queries),
         "whole search": each(lambda sentence: index.search([sentence], k=K, shortlist=SHORTLIST), sentences),
         "LanceDB flat search": each(flat, queries),

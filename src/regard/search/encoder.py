@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from regard.batch import Vectors
+from regard.batch import Fragments, Vectors
 from regard.encode import check_inputs, read_images
 from regard.evaluation.fusion import Fusion
 from regard.files import InputError
@@ -78,14 +78,25 @@ class Queries:
 
 @dataclass(frozen=True)
 class Stored:
-    """Pictures as an index keeps them."""
+    """Pictures as `score` reads them; see `Encoder.stored`."""
 
     summaries: Float[np.ndarray, "image dim"]
-    encodings: list[bytes]  # of `pack`; all empty if the summary is all that `score` reads
+    encoding: Any = None  # None if there is no run, or no picture
 
     def take(self, places: np.ndarray) -> "Stored":
         """Return the pictures at `places`."""
-        return Stored(self.summaries[places], [self.encodings[place] for place in places.tolist()])
+        if len(places) == len(self.summaries) and (places[1:] > places[:-1]).all():  # all of them, in their order
+            return self
+        taken = self.encoding[places] if self.encoding is not None and len(places) else None
+        return Stored(self.summaries[places], taken.trimmed() if isinstance(taken, Fragments) else taken)
+
+
+def nearness(summaries: Float[np.ndarray, "row dim"], vector: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " row"]:
+    """Return the inner products of summary vectors with one vector.
+
+    torch computes them: the threads of NumPy's BLAS go on spinning afterwards, beside torch's, which score next.
+    """
+    return (torch.from_numpy(summaries) @ torch.from_numpy(vector)).numpy()
 
 
 class Encoder:
@@ -156,14 +167,25 @@ class Encoder:
         encoding = self.run.model.encode_texts(texts_of(self.run.model, sentences).to(_device(self.run.model)))
         return Queries(_summary(encoding) if summaries is None else summaries, encoding)
 
+    def stored(self, summaries: Float[np.ndarray, "image dim"], packed: Sequence[bytes]) -> Stored:
+        """Return pictures from their summaries and packed encodings, which are unpacked here and nowhere else.
+
+        Packed encodings are empty if the summary is all that `score` reads.
+        """
+        if self.run is None or not packed:
+            return Stored(summaries)
+        model = self.run.model
+        encoding = unpack(model.image_encoding, packed) if packed[0] else Vectors(torch.from_numpy(summaries))
+        return Stored(summaries, encoding.to(_device(model)))
+
     @torch.inference_mode()
     def score_all(self, images: Stored, queries: Queries) -> Float[np.ndarray, "text image"]:
         """Return the scores of stored pictures for all queries."""
-        nearness = queries.summaries @ images.summaries.T
-        if self.run is None or not nearness.size:
-            return nearness
-        scores: Any = score_all(self.run.model, self._loaded(images), queries.encoding).numpy().T
-        return self.fusion.combine([nearness, scores]) if self.fusion else scores
+        near = queries.summaries @ images.summaries.T
+        if self.run is None or not near.size:
+            return near
+        scores: Any = score_all(self.run.model, images.encoding, queries.encoding).numpy().T
+        return self.fusion.combine([near, scores]) if self.fusion else scores
 
     def score(self, images: Stored, query: Queries) -> Float[np.ndarray, " image"]:
         """Return the scores of stored pictures for one sentence."""
@@ -176,27 +198,15 @@ class Encoder:
         They are those of the run's score (`Matcher.score_parts`), or the two terms of a fusion, or "summary" if there
         is no run.
         """
-        nearness = images.summaries @ query.summaries[0]
-        if self.run is None or not len(nearness):
-            return {"summary": nearness}
-        encoding: Any = self._loaded(images)
+        near = images.summaries @ query.summaries[0]
+        if self.run is None or not len(near):
+            return {"summary": near}
         if self.fusion:
-            scores: Any = score_all(self.run.model, encoding, query.encoding)[:, 0].numpy()
-            return dict(zip(("first stage", "second stage"), self.fusion.parts([nearness, scores]), strict=True))
+            scores: Any = score_all(self.run.model, images.encoding, query.encoding)[:, 0].numpy()
+            return dict(zip(("first stage", "second stage"), self.fusion.parts([near, scores]), strict=True))
         with fast_products():
-            parts = self.run.model.score_parts(encoding.map(_wide), query.encoding)
+            parts = self.run.model.score_parts(images.encoding.map(_wide), query.encoding)
         return {name: values[:, 0].float().cpu().numpy() for name, values in parts.items()}
-
-    def _loaded(self, images: Stored) -> Any:
-        """Stored pictures as the encoding that `score` reads, on the model's device."""
-        assert self.run is not None
-        model = self.run.model
-        if images.encodings[0]:
-            encoding = unpack(model.image_encoding, images.encodings)
-        else:
-            encoding = Vectors(torch.from_numpy(images.summaries))
-        moved: Any = encoding.to(_device(model))
-        return moved
 
 
 def _device(model: Matcher) -> torch.device:

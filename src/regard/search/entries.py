@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -81,17 +81,33 @@ def pack(encoding: Batch) -> list[bytes]:
     return [save({name: tensor.contiguous() for name, tensor in item.tensors().items()}) for item in trimmed]
 
 
-def unpack(kind: type[Batch], items: list[bytes]) -> Any:
+def unpack(kind: type[Batch], items: Sequence[bytes]) -> Any:
     """Return the items that `pack` stored as one encoding: of the class `kind`, or Vectors if there is nothing else.
 
     Raises InputError if an item is damaged.
     """
+    alike: dict[bytes, list[int]] = {}  # the places of items with the same header, so with tensors of the same shapes
+    for place, item in enumerate(items):
+        alike.setdefault(item[: 8 + int.from_bytes(item[:8], "little")], []).append(place)
     try:
-        loaded = [load(item) for item in items]
-        kind = Vectors if loaded[0].keys() == {"vectors"} else kind
-        return kind.cat([kind(**tensors) for tensors in loaded])
-    except (SafetensorError, TypeError, ValueError) as error:
+        stacked = [_stacked(header, [items[place] for place in places]) for header, places in alike.items()]
+        kind = Vectors if stacked[0].keys() == {"vectors"} else kind
+        joined = kind.cat([kind(**tensors) for tensors in stacked])
+        return joined if len(stacked) == 1 else joined[np.argsort(np.concatenate(list(alike.values())))]
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"A stored encoding cannot be read ({error}): `regard index verify` names the rows.") from None
+
+
+def _stacked(header: bytes, items: Sequence[bytes]) -> dict[str, torch.Tensor]:
+    """The tensors of items with the same header, joined. Reading the header of each would take most of the time."""
+    first, described = load(items[0]), json.loads(header[8:])
+    tensors = {}
+    for name, tensor in first.items():
+        begin, end = (len(header) + offset for offset in described[name]["data_offsets"])
+        data = bytearray().join(memoryview(item)[begin:end] for item in items)
+        joined = torch.frombuffer(data, dtype=tensor.dtype) if data else tensor
+        tensors[name] = joined.view(len(items), *tensor.shape[1:])
+    return tensors
 
 
 def links_of(row: Mapping[str, Any]) -> tuple[Link, ...]:

@@ -24,14 +24,14 @@ import numpy as np
 from regard.encode import BATCH
 from regard.explain.explanation import Explanation
 from regard.files import InputError, nearest, replacing
-from regard.search.encoder import Encoder, Shortlist, Stored
+from regard.search.encoder import Encoder, Shortlist
 from regard.search.entries import Entry
 from regard.search.index_store import LanceStore, Snapshot, row_of
 from regard.search.item import Item, encode_file, explain_entry, item_of
 from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
 from regard.search.milvus import MilvusShortlist, nearest_of
 from regard.search.plan import ChangeReport, Plan, encode_again
-from regard.search.query import DEFAULT_SHORTLIST, Answer, Nearest, Query, answer_queries, measure_recall
+from regard.search.query import DEFAULT_SHORTLIST, Answer, Nearest, Query, SearchOptions, answer_queries, measure_recall
 from regard.search.sentences import encoded_sentences, rank_sentences, remove_orphans, sentence_entries
 from regard.search.source import Payload, Source, check_extraction, extract_like, is_data_folder, sources_of
 from regard.search.stages import encoder_of, settings_of
@@ -149,21 +149,12 @@ class Index:
         self._state = replace(state, entry=entry, snapshot=snapshot, sentences=sentences, nearest=nearest)
         return True
 
-    def search(
-        self,
-        queries: Sequence[Query | str],
-        *,
-        k: int = 10,
-        shortlist: int | None = None,
-        where: str = "",
-        offset: int = 0,
-        minus_weight: float = 0.5,
-    ) -> list[Answer]:
-        """Return the best pictures of each query; see `answer_queries`.
+    def search(self, queries: Sequence[Query | str], **options: Any) -> list[Answer]:
+        """Return the best pictures of each query; see `answer_queries`. `options` are the fields of SearchOptions.
 
         The picture of a query is the id of a picture of the index, or the path of a file.
         """
-        state = self._state
+        state, given = self._state, SearchOptions(**options)
         asked = [Query(query) if isinstance(query, str) else query for query in queries]
         files = {query.image for query in asked if query.image and query.image not in state.snapshot.row_of}
         found = filter(os.path.isfile, files)
@@ -174,15 +165,11 @@ class Index:
             state.snapshot,
             state.encoder,
             asked,
+            given,
+            fingerprint=state.entry["fingerprint"],
             nearest=state.nearest,
             pictures=pictures,
             recall=state.entry.get("recall") if is_measured else None,
-            fingerprint=state.entry["fingerprint"],
-            k=k,
-            shortlist=shortlist,
-            where=where,
-            offset=offset,
-            minus_weight=minus_weight,
         )
 
     def sentences_of(self, image: str, *, k: int = 10, shortlist: int = DEFAULT_SHORTLIST) -> list[tuple[str, float]]:
@@ -198,7 +185,7 @@ class Index:
             stored = encode_file(state.encoder, image, self.device)
         else:
             row = row_of(state.snapshot, image)
-            stored = Stored(state.snapshot.summaries[row : row + 1], state.snapshot.fetch([row]))
+            stored = state.encoder.stored(state.snapshot.summaries[row : row + 1], state.snapshot.fetch([row]))
         return rank_sentences(state.sentences, state.encoder, stored, k, shortlist)
 
     def item(self, id_: str) -> Item:

@@ -193,9 +193,10 @@ class LanceSnapshot:
         self._order = np.argsort(self._row_ids)  # row ids need not be sorted
         self.keys: Sequence[str] = found["key"].to_pylist()
         self.ids: Sequence[str] = found["id"].to_pylist()
-        vectors = found["summary"].combine_chunks()
-        dim = vectors.type.list_size
-        self.summaries: Float[np.ndarray, "row dim"] = vectors.flatten().to_numpy().reshape(len(found), dim)
+        parts = [chunk.flatten().to_numpy() for chunk in found["summary"].chunks]
+        vectors = np.concatenate([np.zeros(0, np.float32), *parts])  # in one piece, and writable, as torch requires
+        dim = found["summary"].type.list_size
+        self.summaries: Float[np.ndarray, "row dim"] = vectors.reshape(len(found), dim)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -85,4 +85,4 @@ def encode_file(encoder: Encoder, path: str, device: str) -> Stored:
         if extract_like(photographs, Path(folder) / "data", run, device=device):
             raise InputError(f"{path} cannot be read: expected a picture.")
         (source,) = sources_of(Path(folder) / "data", run)
-        return Stored(*encoder.encode_images(source, np.array([0])))
+        return encoder.stored(*encoder.encode_images(source, np.array([0])))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from regard.files import InputError
-from regard.search.encoder import Encoder, Stored
+from regard.search.encoder import Encoder, nearness
 from regard.search.gallery import check_scores
 from regard.search.index_store import Snapshot, row_of
 
@@ -43,6 +43,27 @@ class Query:
         if self.image:
             return f"like {self.image}"
         return f"{self.sentence} (not: {self.minus})" if self.minus else self.sentence
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How queries are answered. Raises InputError for a number that is out of range."""
+
+    k: int = 10  # pictures per query
+    # Pictures to score exactly. 0: all. None: the shortest shortlist with a measured recall of ENOUGH percent, or
+    # DEFAULT_SHORTLIST
+    shortlist: int | None = None
+    where: str = ""  # SQL condition over the columns of the payload
+    offset: int = 0  # of the first picture, to return the best ones page by page
+    minus_weight: float = 0.5  # the score of a query with `minus` is its score minus this times the score of `minus`
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.offset < 0:
+            raise InputError(
+                f"Cannot return the {self.k} best pictures after the first {self.offset}: expected k of at least 1."
+            )
+        if self.shortlist is not None and self.shortlist < 0:
+            raise InputError(f"A shortlist of {self.shortlist}: expected a number of pictures, or 0 for all.")
 
 
 @dataclass(frozen=True)
@@ -89,21 +110,16 @@ def answer_queries(
     snapshot: Snapshot,
     encoder: Encoder,
     queries: Sequence[Query],
+    options: SearchOptions,
     *,
     fingerprint: str,
     nearest: Nearest | None = None,
     pictures: Mapping[str, Float[np.ndarray, " dim"]] | None = None,
     recall: dict[str, float] | None = None,
-    k: int = 10,
-    shortlist: int | None = None,
-    where: str = "",
-    offset: int = 0,
-    minus_weight: float = 0.5,
 ) -> list[Answer]:
-    """Return the `k` best pictures of each query, without the `offset` best ones. Sentences are encoded together.
+    """Return the best pictures of each query. Sentences are encoded together.
 
-    A query by a picture ranks by the cosine of summary vectors. The score of a query with `minus` is its score minus
-    `minus_weight` times the score of that sentence.
+    A query by a picture ranks by the cosine of summary vectors.
 
     Parameters
     ----------
@@ -113,24 +129,15 @@ def answer_queries(
         Summary vectors of pictures that are not in the collection, by the name in `Query.image`.
     recall
         Measured recall@10 of shortlists, in percent, by their length.
-    shortlist
-        Number of pictures to score exactly. None: the shortest one with a measured recall of ENOUGH percent, or
-        DEFAULT_SHORTLIST. 0: all pictures.
-    where
-        SQL condition over the columns of the payload.
 
-    Raises InputError for a `k` below 1, an empty query, an unknown picture, a wrong condition, and for NaN.
+    Raises InputError for an empty query, an unknown picture, a wrong condition, and for NaN.
     """
-    if k < 1 or offset < 0:
-        raise InputError(f"Cannot return the {k} best pictures after the first {offset}: expected k of at least 1.")
-    if shortlist is not None and shortlist < 0:
-        raise InputError(f"A shortlist of {shortlist}: expected a number of pictures, or 0 for all.")
     for query in queries:
         if bool(query.image) == bool(query.sentence.strip()):
             raise InputError("A query is empty: expected a sentence or a picture, and not both.")
-    rows = snapshot.where(where) if where else np.arange(len(snapshot))
+    rows = snapshot.where(options.where) if options.where else np.arange(len(snapshot))
     measured = {int(length): value for length, value in (recall or {}).items()}
-    length = _length(shortlist, measured, len(rows), offset + k)
+    length = _length(options.shortlist, measured, len(rows), options.offset + options.k)
 
     clock = _Clock()
     sentences = list({text: 0 for query in queries for text in (query.sentence, query.minus) if text})
@@ -140,40 +147,40 @@ def answer_queries(
     shortlists = _shortlists(snapshot, asked, rows, length, nearest)
     clock.lap("shortlist")
     needed = np.unique(np.concatenate([*shortlists, np.zeros(0, np.int64)]))
-    stored = Stored(snapshot.summaries[needed], snapshot.fetch(needed.tolist()))
+    stored = encoder.stored(snapshot.summaries[needed], snapshot.fetch(needed.tolist()))
     clock.lap("fetch")
 
-    answers, remaining = [], iter(shortlists)
+    answers, remaining, end = [], iter(shortlists), options.offset + options.k
     for query in queries:
         if query.image:
             candidates, scores = _by_picture(snapshot, query.image, (pictures or {}).get(query.image), rows)
-            check_scores(scores, snapshot.ids, candidates)
-            shown = np.argsort(-scores, kind="stable")[: offset + k]
-            parts: dict[str, np.ndarray] = {}
         else:
             candidates = next(remaining)
             images, minus = stored.take(np.searchsorted(needed, candidates)), encoded.get(query.minus)
             scores = encoder.score(images, encoded[query.sentence])
             if minus:
-                scores = scores - minus_weight * encoder.score(images, minus)
-            check_scores(scores, snapshot.ids, candidates)
-            shown = np.argsort(-scores, kind="stable")[: offset + k]
+                subtracted = -options.minus_weight * encoder.score(images, minus)
+                scores = scores + subtracted
+        check_scores(scores, snapshot.ids, candidates)
+        best = np.argsort(-scores, kind="stable")[:end]
+        shown, gap = best[options.offset :], _largest_fall(scores[best])
+        parts: dict[str, np.ndarray] = {}
+        if not query.image:
             parts = encoder.parts(images.take(shown), encoded[query.sentence])
             if minus:
-                parts["not"] = -minus_weight * encoder.score(images.take(shown), minus)
-        gap = _largest_fall(scores[shown])
+                parts["not"] = subtracted[shown]
         hits = [
-            Hit(at + 1, snapshot.ids[candidates[place]], float(scores[place]), _at(parts, at), at == gap)
-            for at, place in enumerate(shown.tolist())
+            Hit(rank + 1, snapshot.ids[candidates[place]], float(scores[place]), _at(parts, at), rank == gap)
+            for at, (rank, place) in enumerate(enumerate(shown.tolist(), options.offset))
         ]
         exact = 0 if query.image or not encoder.run else len(candidates)
         answers.append(
             Answer(
                 query,
-                tuple(hits[offset:]),
+                tuple(hits),
                 len(candidates) if query.image else len(rows),
                 exact,
-                None if where else measured.get(length),
+                None if options.where else measured.get(length),
                 snapshot.version,
                 fingerprint,
                 clock.seconds,
@@ -206,7 +213,7 @@ def best_rows(
     """Return the `count` of `rows` with the largest inner products of summary vectors with `vector`, sorted."""
     if count >= len(rows):
         return rows
-    scores = snapshot.summaries @ vector
+    scores = nearness(snapshot.summaries, vector)
     check_scores(scores, snapshot.ids)
     scores = scores if len(rows) == len(scores) else scores[rows]
     return np.sort(rows[np.argpartition(-scores, count - 1)[:count]])
@@ -221,7 +228,7 @@ def _by_picture(
         rows, vector = rows[rows != own], snapshot.summaries[own]
     vectors = snapshot.summaries[rows]
     lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
-    return rows, vectors @ vector / np.maximum(lengths, 1e-12)
+    return rows, nearness(vectors, vector) / np.maximum(lengths, 1e-12)
 
 
 def _largest_fall(scores: Float[np.ndarray, " hit"]) -> int | None:
@@ -266,7 +273,7 @@ def measure_recall(
     queries = encoder.encode_texts(sentences)
     exact = np.empty((len(sentences), count), np.float32)
     for rows in np.array_split(np.arange(count), max(1, count // SCORED_AT_A_TIME)):
-        images = Stored(snapshot.summaries[rows], snapshot.fetch(rows.tolist()))
+        images = encoder.stored(snapshot.summaries[rows], snapshot.fetch(rows.tolist()))
         exact[:, rows] = encoder.score_all(images, queries)
         if progress:
             progress(int(rows[-1]) + 1, count)
