@@ -22,7 +22,7 @@ from rich.console import Console
 from regard.data.layout import Files, data_folder
 from regard.evaluation.compare import Difference, difference, intervals
 from regard.evaluation.evaluate import scores_of
-from regard.evaluation.probe import twin_accuracy
+from regard.evaluation.twin_accuracy import twin_accuracy
 from regard.metrics import Ranks, galleries, summary
 from regard.training.checkpoint import load_state
 from regard.training.loop import train

@@ -23,7 +23,7 @@ from regard.charts import draw_results
 from regard.data import Split
 from regard.data.twins import Twins
 from regard.evaluation.evaluate import scores_of
-from regard.evaluation.probe import CHANCE, twin_accuracy
+from regard.evaluation.twin_accuracy import CHANCE, twin_accuracy
 from regard.explain import Explanation
 from regard.explain.explanation_view import Bar, BarChart
 from regard.explain.twin_picture import TwinFact, draw_twins

@@ -199,7 +199,7 @@ def twins(
     from regard.data.swapped import SwappedSentences
     from regard.evaluation.evaluate import scores_of
     from regard.evaluation.pairs import measure_pairs
-    from regard.evaluation.probe import twin_accuracy
+    from regard.evaluation.twin_accuracy import twin_accuracy
     from regard.runtime import device_named
     from regard.training.trained_run import TrainedRun
 

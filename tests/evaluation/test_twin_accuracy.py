@@ -7,7 +7,7 @@ import torch
 import made
 from regard.data import Split
 from regard.data.twins import Twins
-from regard.evaluation.probe import CHANCE, twin_accuracy
+from regard.evaluation.twin_accuracy import CHANCE, twin_accuracy
 from regard.files import InputError
 
 
