@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regard.charts import draw_curves, draw_results
+from regard.charts import draw_changes, draw_curves, draw_results
 from regard.files import InputError
 
 
@@ -125,3 +125,18 @@ def test_twins_are_shown_if_measured(tmp_path):
 def test_no_results(tmp_path):
     with pytest.raises(InputError, match="Expected one row of results for each model, got none"):
         draw_results([], tmp_path / "none.png")
+
+
+def test_changes_are_drawn_beside_zero_and_what_has_none_has_a_note(tmp_path):
+    def draw(*rows):
+        draw_changes(rows, tmp_path / "changes.png", "change")
+        return np.asarray(Image.open(tmp_path / "changes.png").convert("RGB")).astype(int)
+
+    first = draw(("a", (-3.0, -5.0, -1.0), ""), ("b", None, "not read"))
+    moved = draw(("a", (-2.0, -5.0, -1.0), ""), ("b", None, "not read"))
+    noted = draw(("a", (-3.0, -5.0, -1.0), ""), ("b", None, "not bear"))
+    upper = slice(0, first.shape[0] // 3)
+    assert (moved[upper] != first[upper]).any()
+    assert (noted != first).any()
+    with pytest.raises(InputError, match="there is nothing to draw"):
+        draw()

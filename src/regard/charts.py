@@ -45,7 +45,7 @@ def draw_results(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
     """Draw a table of models to a PNG: each number has a bar, and the best of each column is bold.
 
     A row has a `name`, the keys of `Recalls.to_dict` (`i2t`, `t2i`, `rsum`) and, if measured, `twins`: the result of
-    `evaluation.probe.twins`, which maps what was exchanged to the percentage of sentences that score their own picture
+    `twin_accuracy`, which maps what was exchanged to the percentage of sentences that score their own picture
     above its twin (chance is 50). Raises InputError without rows.
     """
     if not rows:
@@ -89,28 +89,52 @@ def draw_dots(rows: Sequence[tuple[str, float, float, float]], path: str | os.Pa
 
     A dashed vertical line marks the rSum of the row named `against`. Raises InputError without rows.
     """
-    if not rows:
+    names = [name for name, *_ in rows]
+    axes, figure = _dot_axes(names, "rSum, with the 95 % interval over images")
+    for place, (name, value, low, high) in enumerate(rows):
+        if name == against:
+            axes.axvline(value, color=PLAIN, lw=0.9, linestyle=(0, (3, 2)), zorder=1)
+        axes.hlines(place, low, high, color=I2T[2], lw=3, zorder=2)
+        axes.plot(value, place, "o", color=I2T[0], ms=6, zorder=3)
+        axes.annotate(f"{value:.1f}", (high, place), (6, 0), textcoords="offset points", va="center", size=9, color=INK)
+    _save(figure, path)
+
+
+def draw_changes(
+    rows: Sequence[tuple[str, tuple[float, float, float] | None, str]], path: str | os.PathLike[str], title: str
+) -> None:
+    """Draw rows of (name, (change, low, high), note) to a PNG: for each a dot with its interval, beside a line at zero.
+
+    A row without numbers has its note in their place. Raises InputError without rows.
+    """
+    axes, figure = _dot_axes([name for name, _, _ in rows], title)
+    axes.axvline(0, color=PLAIN, lw=0.9, linestyle=(0, (3, 2)), zorder=1)
+    for place, (_, span, note) in enumerate(rows):
+        if span is not None:
+            value, low, high = span
+            axes.hlines(place, low, high, color=T2I[2], lw=3, zorder=2)
+            axes.plot(value, place, "o", color=T2I[0], ms=6, zorder=3)
+        text, colour = (f"{span[0]:+.1f}", INK) if span else (note, PLAIN)
+        axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), va="center", size=9, color=colour)
+    _save(figure, path)
+
+
+def _dot_axes(names: Sequence[str], title: str) -> tuple[Axes, Figure]:
+    """Axes with a row for each name, from the top."""
+    if not names:
         raise InputError("Expected at least one row, got none: there is nothing to draw.")
-    names, values, low, high = zip(*rows, strict=True)
-    figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(rows)), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(names)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(PLAIN)
     axes.tick_params(axis="y", length=0, labelsize=10)
     axes.tick_params(axis="x", labelsize=9, colors=PLAIN)
     axes.grid(axis="y", color=PALE, lw=0.8)
-    places = np.arange(len(rows))
-    if against in names:
-        axes.axvline(values[names.index(against)], color=PLAIN, lw=0.9, linestyle=(0, (3, 2)), zorder=1)
-    axes.hlines(places, low, high, color=I2T[2], lw=3, zorder=2)
-    axes.plot(values, places, "o", color=I2T[0], ms=6, zorder=3)
-    for place, value, end in zip(places, values, high, strict=True):
-        axes.annotate(f"{value:.1f}", (end, place), (6, 0), textcoords="offset points", va="center", size=9, color=INK)
-    axes.set_yticks(places, names)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.12)
-    axes.set_xlabel("rSum, with the 95 % interval over images", fontsize=9, color=PLAIN)
-    _save(figure, path)
+    axes.set_xlabel(title, fontsize=9, color=PLAIN)
+    return axes, figure
 
 
 def _draw_loss(axes: Axes, steps: list[dict[str, Any]]) -> None:

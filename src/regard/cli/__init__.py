@@ -31,6 +31,7 @@ VERBS = {
         "evaluation:evaluate",
         "evaluation:metrics",
         "evaluation:twins",
+        "probing:probe",
         "training:ablate",
         "training:verify",
     ),
