@@ -24,7 +24,6 @@ from regard.checksums import check_tensors, save_tensors
 from regard.files import InputError
 
 B = TypeVar("B", bound="Batch")
-F_ = TypeVar("F_", bound="Fragments")
 
 ORIGINAL = "_regard_original"  # the attribute of a tensor with the CPU tensor that it was copied from
 FORMAT_VERSION = "1"  # of the files that Batch.save writes
@@ -58,6 +57,8 @@ def _knows(tensor: Tensor) -> bool:
 @dataclass(frozen=True)
 class Batch:
     """Tensors with a common first axis, which are sliced, joined, moved and saved together. A field may be None."""
+
+    fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {}  # of each field, the axes of fragments
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields that are not None, by name."""
@@ -111,6 +112,28 @@ class Batch:
             )
         columns = {name: [part.tensors()[name] for part in parts] for name in parts[0].tensors()}
         return cls(**{name: on_both(_cat, *tensors) for name, tensors in columns.items()})
+
+    @property
+    def width(self) -> int:
+        """The number of fragments per item, padding included; 1 if the items have no fragments."""
+        mask = self.tensors().get("mask")
+        return 1 if mask is None else mask.shape[1]
+
+    def lengths(self) -> Int[Tensor, " item"]:
+        """Return the position after each item's last real fragment, on the CPU; 0 if the items have no fragments."""
+        mask = self.tensors().get("mask")
+        return torch.zeros(len(self), dtype=torch.long) if mask is None else extent(host(mask))
+
+    def trimmed(self: B) -> B:
+        """Return the batch without the trailing positions that are padding in every item."""
+        if not self.fragment_axes:
+            return self
+        longest = int(self.lengths().max()) if len(self) else 0
+        kept = self.tensors()
+        for name, axes in self.fragment_axes.items():
+            for axis in axes if name in kept else ():
+                kept[name] = on_both(partial(torch.narrow, dim=axis, start=0, length=longest), kept[name])
+        return type(self)(**kept)
 
     def save(self, path: str | os.PathLike[str], fingerprint: str = "") -> None:
         """Write the batch to one safetensors file. An interrupted write leaves no file, or the earlier one.
@@ -174,6 +197,7 @@ class Images(Batch):
     boxes: Float[Tensor, "image region 4"] | None = None  # x1 y1 x2 y2, fractions of the image
     labels: Int[Tensor, "image region"] | None = None  # object class, from 1; 0 = none
     relations: Int[Tensor, "image region region"] | None = None  # predicate of (subject, object), from 1; 0 = none
+    embeddings: Float[Tensor, "image dim"] | None = None  # the vector of an embedding model; of several, joined
 
 
 @dataclass(frozen=True)
@@ -206,23 +230,10 @@ class Fragments(Batch):
 
     fragment_axes: ClassVar[dict[str, tuple[int, ...]]] = {"vectors": (1,), "mask": (1,)}
 
-    def trimmed(self: F_) -> F_:
-        """Return the batch without the trailing positions that are padding in every item."""
-        longest = int(self.lengths().max()) if len(self) else 0
-        kept = self.tensors()
-        for name, axes in self.fragment_axes.items():
-            for axis in axes if name in kept else ():
-                kept[name] = on_both(partial(torch.narrow, dim=axis, start=0, length=longest), kept[name])
-        return type(self)(**kept)
-
     def summary(self) -> Float[Tensor, "item dim"]:
         """Return the mean of the real fragments, scaled to unit length."""
         kept = self.vectors.masked_fill(~self.mask[..., None], 0)
         return F.normalize(kept.sum(1) / self.mask.sum(1, keepdim=True).clamp(min=1), dim=-1)
-
-    def lengths(self) -> Int[Tensor, " item"]:
-        """Return the position after each item's last real fragment, on the CPU."""
-        return extent(host(self.mask))
 
 
 def extent(mask: Bool[Tensor, "item fragment"]) -> Int[Tensor, " item"]:

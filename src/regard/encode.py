@@ -9,6 +9,7 @@ import torch
 from regard.batch import Images
 from regard.data import Split
 from regard.files import InputError
+from regard.joint import JointTokenizer
 from regard.matcher import Matcher
 
 BATCH = 128  # items encoded at a time
@@ -20,6 +21,7 @@ REMEDIES = {
     "relations": "`regard data relations {folder}` makes them from the boxes",
     "text_relations": "`regard data parse {folder}` makes them from the sentences",
     "roles": "`regard data parse {folder}` makes them from the sentences",
+    "embeddings": "`regard extract PHOTOGRAPHS --out {folder} --embeddings NAME` stores them",
 }
 
 
@@ -43,8 +45,16 @@ def encode_texts(model: Matcher, split: Split, rows: np.ndarray) -> Any:
     if not len(rows):
         raise InputError(f"{split.folder} {split.name} has no sentences: there is nothing to measure.")
     device = next(model.parameters()).device
-    parts = [model.encode_texts(split.texts(rows[part], model.tokenizer).to(device)) for part in batch_rows(len(rows))]
+    read = (read_texts(split, rows[part], model.tokenizer) for part in batch_rows(len(rows)))
+    parts = [model.encode_texts(texts.to(device)) for texts in read]
     return type(parts[0]).cat(parts)
+
+
+def read_texts(split: Split, rows: np.ndarray, tokenizer: Any) -> Any:
+    """Return the texts at `rows` as a model's tokenizer encodes them; for an ensemble, those of each tokenizer."""
+    if isinstance(tokenizer, JointTokenizer):
+        return tokenizer.kind.of([read_texts(split, rows, own) for own in tokenizer.tokenizers])
+    return split.texts(rows, tokenizer)
 
 
 def check_inputs(model: Matcher, split: Split, present: Collection[str] = ()) -> None:
@@ -52,7 +62,7 @@ def check_inputs(model: Matcher, split: Split, present: Collection[str] = ()) ->
 
     Inputs in `present` come from elsewhere.
     """
-    if split.feature_dim != model.feature_dim:
+    if model.feature_dim not in (0, split.feature_dim):  # 0: no regions are read
         raise InputError(
             f"{split.folder} {split.name} has {split.feature_dim} features per region, and the model was trained with "
             f"{model.feature_dim}: use features of the same detector."

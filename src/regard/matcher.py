@@ -44,6 +44,7 @@ class Matcher(nn.Module, ABC):
         """Create a model for regions with `feature_dim` features.
 
         `words` encodes Texts as Fragments of width `config.dim`; its attribute `tokenizer` is the tokenizer it expects.
+        `feature_dim` is 0 for a model that reads no regions.
         """
         super().__init__()
         self.config, self.feature_dim = config, feature_dim
@@ -57,10 +58,15 @@ class Matcher(nn.Module, ABC):
     def needs(self) -> frozenset[str]:
         """Return the optional inputs that this configuration reads.
 
-        They are among boxes, labels, relations (between regions), text_relations (between words, of any kind) and
-        roles (the relations between words in regard.words.ROLES).
+        They are among boxes, labels, relations (between regions), text_relations (between words, of any kind), roles
+        (the relations between words in regard.words.ROLES) and embeddings (one vector per image).
         """
         return frozenset()
+
+    @property
+    def embedding_dim(self) -> int:
+        """The number of values of `Images.embeddings` that the model reads; 0 if it reads none."""
+        return 0
 
     @abstractmethod
     def encode_images(self, images: Images) -> Batch:

@@ -40,6 +40,11 @@ def device_named(name: str) -> str:
     return "cuda" if cuda and name != "cpu" else "cpu"
 
 
+def default_precision(device: str) -> Precision:
+    """Return the precision of models on a device if none is chosen: bfloat16 on CUDA, otherwise float32."""
+    return "bfloat16" if torch.device(device).type == "cuda" else "float32"
+
+
 def launch(device: str, precision: Precision = "float32") -> "Fabric":
     """Return the Fabric of a single process, or of this process under torchrun."""
     from lightning_fabric import Fabric  # takes a second to import, and only training needs it

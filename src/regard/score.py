@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from regard.batch import Batch, Fragments, to_device
+from regard.batch import Batch, to_device
 from regard.layers.normalisation import Moments
 from regard.matcher import Matcher
 from regard.runtime import Precision, fast_products
@@ -97,9 +97,7 @@ def score_all(
     scores = torch.empty(len(images), len(texts)) if out is None else torch.from_numpy(out)
     with fast_products(precision, device.type):
         for places in _by_length(texts, columns):
-            some_texts = _at_least_float32(texts[places])
-            if isinstance(some_texts, Fragments):
-                some_texts = some_texts.trimmed()
+            some_texts = _at_least_float32(texts[places]).trimmed()
             found = torch.empty(len(images), len(some_texts), device=device)
             for first in range(0, len(images), rows):
                 some_images = _at_least_float32(images[first : first + rows])
@@ -121,7 +119,7 @@ def block_of(model: Matcher, images: Any, texts: Any, numbers: int) -> tuple[int
 
     The block has about as many regions as words, if there are enough of both.
     """
-    regions, words = (side.mask.shape[1] if isinstance(side, Fragments) else 1 for side in (images, texts))
+    regions, words = images.width, texts.width
     pairs = max(MIN_PAIRS, numbers // max(1, model.pair_size(regions, words)))
     columns = max(1, min(len(texts), round(math.sqrt(pairs * regions / words))))
     rows = max(1, min(len(images), pairs // columns))
@@ -136,7 +134,7 @@ def _at_least_float32(encoding: B) -> B:
 
 def _by_length(texts: Any, columns: int) -> list[Tensor | slice]:
     """The places of the texts in blocks of about `columns`, each of texts of one length: no padding is computed."""
-    if not isinstance(texts, Fragments):
+    if texts.width == 1:
         return [slice(first, first + columns) for first in range(0, len(texts), columns)]
     lengths, order = texts.lengths().sort()
     groups = order.split(lengths.unique_consecutive(return_counts=True)[1].tolist())

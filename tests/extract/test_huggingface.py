@@ -10,7 +10,7 @@ import transformers as tf
 from PIL import Image
 
 from regard.extract.extractor import ComposedExtractor
-from regard.extract.huggingface import HubBackbone, HubDetector, HubModel, default_precision, pool_regions
+from regard.extract.huggingface import HubBackbone, HubDetector, HubModel, pool_regions
 from regard.files import InputError
 
 CLASSES = ["man", "red hat", "dog"]

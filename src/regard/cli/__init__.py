@@ -32,6 +32,7 @@ VERBS = {
         "evaluation:metrics",
         "evaluation:twins",
         "probing:probe",
+        "ensemble:ensemble",
         "training:ablate",
         "training:verify",
     ),

@@ -1,6 +1,7 @@
 """A split of a data set: each image once, each text once, and the image of each text."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard.batch import Images, Texts
+from regard.batch import Images, Texts, Vectors
 from regard.data.layout import (
     Files,
     Pairing,
@@ -49,6 +50,7 @@ class Split:
     relations: Triples | None = None
     text_relations: Triples | None = None
     relation_threshold: float = 0.5  # relations of lower confidence are left out
+    embeddings: tuple[Vectors, ...] = ()  # of each embedding model, one vector per image
 
     @property
     def num_images(self) -> int:
@@ -72,12 +74,14 @@ class Split:
 
     @property
     def fields(self) -> frozenset[str]:
-        """The optional inputs that the split has: of "boxes", "labels", "relations", "text_relations" and "roles".
+        """The optional inputs that the split has: of "boxes", "labels", "relations", "text_relations", "roles" and
+        "embeddings" (see `with_embeddings`).
 
         "roles" means that the relations between words are regard.words.ROLES, as `regard data parse` writes them.
         """
         optional = ("boxes", "labels", "relations", "text_relations")
         present = {name for name in optional if getattr(self, name) is not None}
+        present |= {"embeddings"} if self.embeddings else set()
         return frozenset(present | ({"roles"} if self.text_labels == ROLES else set()))
 
     @property
@@ -124,6 +128,28 @@ class Split:
             none = np.zeros(0, np.int64)
             changes["relations"] = Triples.of(none, none, none, none, self.predicates, self.num_images)
         return replace(self, region_counts=None, **changes)
+
+    def with_embeddings(self, fingerprints: Mapping[str, str]) -> "Split":
+        """Return the split with the stored vectors of embedding models, given as fingerprints by name.
+
+        Raises InputError if there are none of a model of that name and fingerprint, or not one for each image.
+        """
+        files, found = Files(self.folder, self.name), []
+        for name, fingerprint in fingerprints.items():
+            path = files.path(embeddings_file(name))
+            if not path.is_file():
+                raise InputError(
+                    f"{path} is not there: `regard extract PHOTOGRAPHS --out {self.folder} --embeddings {name}` makes "
+                    f"it."
+                )
+            vectors = Vectors.load(path, fingerprint)
+            if vectors.vectors.ndim != 2 or len(vectors) != self.num_images:
+                raise InputError(
+                    f"{path} has vectors {list(vectors.vectors.shape)}: expected one for each of {self.num_images} "
+                    f"images."
+                )
+            found.append(vectors)
+        return replace(self, embeddings=tuple(found))
 
     @classmethod
     def open(
@@ -205,18 +231,26 @@ class Split:
                 part[~mask] = 0
         if self.relations is not None:
             parts["relations"] = self.relations.dense(rows, self.num_regions, self.relation_threshold, lengths=counts)
+        if self.embeddings:
+            parts["embeddings"] = np.concatenate([each.vectors[rows].float().numpy() for each in self.embeddings], 1)
         return Images(**{name: torch.from_numpy(part) for name, part in parts.items()})
 
     def texts(self, rows: Sequence[int] | np.ndarray | torch.Tensor, tokenizer: Any) -> Texts:
         """Return the sentences at `rows`, tokenized by `tokenizer`, with relations between words if the split has them.
 
         Files number words from 0. `tokenizer.offset` fragments precede the first word, and as many follow the last.
+        An offset of None is that of a tokenizer without words, whose texts have no relations.
         """
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])
-        if self.text_relations is None:
+        if self.text_relations is None or tokenizer.offset is None:
             return texts
         return with_relations(texts, self.text_relations, rows, tokenizer.offset)
+
+
+def embeddings_file(name: str) -> str:
+    """Return the end of the name of the file with a split's vectors of an embedding model, a folder or a hub's name."""
+    return f"embeddings_{re.sub(r'[^A-Za-z0-9.-]+', '-', Path(name).name)}.safetensors"
 
 
 def with_relations(texts: Texts, relations: Triples, rows: np.ndarray, offset: int) -> Texts:

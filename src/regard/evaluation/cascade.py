@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from regard.batch import Fragments, to_device
+from regard.batch import to_device
 from regard.data import Split
 from regard.encode import check_inputs, encode
 from regard.files import InputError
@@ -81,15 +81,14 @@ def exact_scores(
     model: Matcher, images: Any, texts: Any, pairs: Bool[Tensor, "image text"]
 ) -> Float[Tensor, "image text"]:
     """Return the scores of `pairs`, and 0 elsewhere. Texts of similar length are scored together."""
-    lengths = texts.lengths() if isinstance(texts, Fragments) else torch.zeros(len(texts), dtype=torch.long)
-    order = lengths.argsort(stable=True)
+    order = texts.lengths().argsort(stable=True)
     device = next(iter(texts.tensors().values())).device
     scores = torch.zeros(pairs.shape, device=device)
     _, columns = block_of(model, images[:1], texts, NUMBERS[device.type])
     with fast_products():
         for image in range(len(images)):
             for places in order[pairs[image, order]].split(columns):
-                some = texts[places].trimmed() if isinstance(texts, Fragments) else texts[places]
+                some = texts[places].trimmed()
                 scores[image, to_device(places, device)] = model.score(images[image : image + 1], some)[0].float()
     return scores.cpu()
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from regard.data import Split
-from regard.encode import batch_rows, check_inputs, encode_images, encode_texts
+from regard.encode import batch_rows, check_inputs, encode_images, encode_texts, read_texts
 from regard.matcher import Matcher
 from regard.metrics import Protocol, Recalls, recalls
 from regard.runtime import Precision
@@ -60,7 +60,6 @@ def scores_of(
 def _shortest_first(model: Matcher, split: Split) -> np.ndarray:
     """The rows of the texts, shortest text first."""
     without_relations: Any = replace(split, text_relations=None)
-    lengths = [
-        without_relations.texts(rows, model.tokenizer).mask.sum(1).numpy() for rows in batch_rows(split.num_texts)
-    ]
+    read = (read_texts(without_relations, rows, model.tokenizer) for rows in batch_rows(split.num_texts))
+    lengths = [texts.lengths().numpy() for texts in read]
     return np.concatenate(lengths).argsort(kind="stable")

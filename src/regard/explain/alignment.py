@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regard.batch import Images, Texts
+from regard.batch import Images
 from regard.files import InputError
 from regard.matcher import Matcher, RelationAlignment
 from regard.words.vocabulary import END, START
@@ -45,7 +46,7 @@ class Alignment:
         cls,
         model: Matcher,
         images: Images,
-        texts: Texts,
+        texts: Any,
         caption: str,
         classes: Sequence[str] = (),
         predicates: Sequence[str] = (),

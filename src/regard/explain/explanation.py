@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from regard.batch import Images, Texts
+from regard.batch import Images
 from regard.data.split import Split
 from regard.explain.alignment import Alignment, largest, name_relation
 from regard.explain.relation_effects import RelationEffects
@@ -73,7 +73,7 @@ class Explanation:
         cls,
         model: Matcher,
         images: Images,
-        texts: Texts,
+        texts: Any,
         caption: str,
         *,
         image_id: str = "",

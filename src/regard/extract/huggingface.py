@@ -24,7 +24,7 @@ from regard.extract.extractor import MIN_SCORE, Detections, filter_detections
 from regard.extract.pixels import Pixels, crop_boxes, letterbox, stretch
 from regard.files import InputError
 from regard.pretrained import transformers_for
-from regard.runtime import Precision, wide
+from regard.runtime import Precision, default_precision, wide
 
 GROUNDING_DINO, OWL = (
     ("grounding-dino", "mm-grounding-dino"),
@@ -39,11 +39,6 @@ HEADS = re.compile(r"(bbox_(embed|predictor|head)|box_head|class_(embed|head|lab
 PREDICTIONS = ("logits", "pred_boxes", "out_masks", "order_logits")
 
 Pool = Literal["crop", "map"]
-
-
-def default_precision(device: str) -> Precision:
-    """Return the precision of models on a device if none is chosen: bfloat16 on CUDA, otherwise float32."""
-    return "bfloat16" if torch.device(device).type == "cuda" else "float32"
 
 
 class HubModel:

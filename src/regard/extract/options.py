@@ -14,11 +14,11 @@ from PIL import Image
 from regard.data.lines import Lines
 from regard.extract.colours import Colours
 from regard.extract.extractor import Backbone, ComposedExtractor, Detector
-from regard.extract.huggingface import HubBackbone, HubDetector, Pool, default_precision
+from regard.extract.huggingface import HubBackbone, HubDetector, Pool
 from regard.extract.onnx import OnnxBackbone, OnnxDetector
 from regard.extract.pixels import Pixels
 from regard.files import InputError
-from regard.runtime import Precision
+from regard.runtime import Precision, default_precision
 
 GRID, COLOURS = "grid", "colours"
 FILES = ("detector", "features", "project", "classes")  # options that are files; the first two may also be names

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from regard.batch import Texts
 from regard.data.layout import Files, data_folder
 from regard.data.lines import Lines
 from regard.data.relation_files import TEXT_FILE, Triples
 from regard.data.split import with_relations
 from regard.files import InputError
+from regard.joint import JointTokenizer
 from regard.matcher import Matcher
 from regard.words.parser import ROLES, Parser, own_parser
 
@@ -35,12 +36,20 @@ def parse_split(
     return len(triples.label) / max(len(captions), 1)
 
 
-def texts_of(model: Matcher, sentences: Sequence[str]) -> Texts:
+def texts_of(model: Matcher, sentences: Sequence[str]) -> Any:
     """Return sentences as the inputs of `model`: tokenized, and parsed by Regard's own parser if it reads relations."""
-    texts = model.tokenizer(list(sentences))
-    if not model.needs() & {"text_relations", "roles"}:
+    reads_relations = model.needs() & {"text_relations", "roles"}
+    return _texts(model.tokenizer, list(sentences), parse_sentences(sentences) if reads_relations else None)
+
+
+def _texts(tokenizer: Any, sentences: Sequence[str], relations: Triples | None) -> Any:
+    """Sentences as Texts; for an ensemble, those of each tokenizer."""
+    if isinstance(tokenizer, JointTokenizer):
+        return tokenizer.kind.of([_texts(own, sentences, relations) for own in tokenizer.tokenizers])
+    texts = tokenizer(sentences)
+    if relations is None or tokenizer.offset is None:
         return texts
-    return with_relations(texts, parse_sentences(sentences), np.arange(len(sentences)), model.tokenizer.offset)
+    return with_relations(texts, relations, np.arange(len(sentences)), tokenizer.offset)
 
 
 def parse_sentences(

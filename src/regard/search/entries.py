@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from regard.batch import Batch, Fragments, Vectors
+from regard.batch import Batch, Vectors
 from regard.files import InputError
 
 VECTORS = ("summary", "encoding")  # the columns that the model computed
@@ -77,8 +77,7 @@ def pack(encoding: Batch) -> list[bytes]:
     """Return the encoding of each item as bytes: its tensors in float16, without padding."""
     narrow = encoding.to(torch.float16)
     items = (narrow[row : row + 1] for row in range(len(narrow)))
-    trimmed = (item.trimmed() if isinstance(item, Fragments) else item for item in items)
-    return [save({name: tensor.contiguous() for name, tensor in item.tensors().items()}) for item in trimmed]
+    return [save({name: tensor.contiguous() for name, tensor in item.trimmed().tensors().items()}) for item in items]
 
 
 def unpack(kind: type[Batch], items: Sequence[bytes]) -> Any:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from regard.batch import Texts
 from regard.data import Split
 from regard.encode import check_inputs, encode_images
 from regard.files import InputError
@@ -42,7 +41,7 @@ class Gallery:
             return cls(model, encode_images(model, split, model.for_scoring), split.ids)
 
     @torch.inference_mode()
-    def search(self, texts: Texts, k: int = 10, shortlist: int | None = 100) -> list[list[GalleryHit]]:
+    def search(self, texts: Any, k: int = 10, shortlist: int | None = 100) -> list[list[GalleryHit]]:
         """Return the `k` best images of each text, best first.
 
         Exact scores are computed for the `shortlist` images with the best summary vectors (None: for all images).

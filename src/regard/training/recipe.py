@@ -11,10 +11,14 @@ import numpy as np
 import tomli_w
 
 from regard.data import Split
+from regard.evaluation.ensemble import Ensemble
 from regard.files import InputError, nearest
 from regard.models import MODELS
 from regard.training.config import DataConfig, TrainConfig, build, override
 from regard.words import WordsConfig
+
+ENSEMBLE = "ensemble"  # the model of a run that `regard ensemble` made
+CONFIGS = {name: model.Config for name, model in MODELS.items()} | {ENSEMBLE: Ensemble.Config}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,7 @@ class Recipe:
     """The settings of one run. In TOML, the model's own settings are in the table named after the model."""
 
     model: str
-    options: Any  # MODELS[model].Config
+    options: Any  # the Config of the model
     words: WordsConfig = field(default_factory=WordsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -39,7 +43,7 @@ class Recipe:
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{where} is not valid TOML: {error}.") from None
         model = values.pop("model", None)
-        if not isinstance(model, str) or model not in MODELS:
+        if not isinstance(model, str) or model not in CONFIGS:
             raise InputError(f"{where} names the model {model!r}. {nearest(str(model), MODELS)}")
         tables = {model, "words", "data", "train"}
         for key in values.keys() - tables:
@@ -49,7 +53,7 @@ class Recipe:
                 raise InputError(f"{where}: {key} must be a table of settings, not {values[key]!r}.")
         return cls(
             model=model,
-            options=build(MODELS[model].Config, values.get(model, {}), f"{where} [{model}]"),
+            options=build(CONFIGS[model], values.get(model, {}), f"{where} [{model}]"),
             words=build(WordsConfig, values.get("words", {}), f"{where} [words]"),
             data=build(DataConfig, values.get("data", {}), f"{where} [data]"),
             train=build(TrainConfig, values.get("train", {}), f"{where} [train]"),
@@ -72,7 +76,9 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Return every setting as TOML, defaults included."""
-        tables = {self.model: self.options, "words": self.words, "data": self.data, "train": self.train}
+        tables = {self.model: self.options, "data": self.data}
+        if self.model != ENSEMBLE:  # whose members have settings of their own
+            tables = {self.model: self.options, "words": self.words, "data": self.data, "train": self.train}
         return tomli_w.dumps({"model": self.model, **{name: _without_none(asdict(t)) for name, t in tables.items()}})
 
 

@@ -3,12 +3,14 @@
 recipe.toml          every setting                   model.safetensors   the weights that validated best
 vocabulary.json      or pieces.json: the tokenizer   last.pt             the state that --resume continues from
 data.json            the path of the data folder     metrics.jsonl       precision, losses, recalls; drawn in curves.png
+
+The folder of an ensemble has only recipe.toml and data.json: its recipe names the folders of its members.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -22,19 +24,23 @@ from torch.overrides import TorchFunctionMode
 
 from regard.checksums import check_tensors
 from regard.data import Split
+from regard.evaluation.ensemble import Ensemble
 from regard.files import InputError, replacing
 from regard.hub import address_of, download, is_address
 from regard.matcher import Matcher
-from regard.training.config import Count
-from regard.training.recipe import Recipe
+from regard.models.zero_shot import ZeroShot
+from regard.training.config import Count, DataConfig
+from regard.training.recipe import ENSEMBLE, Recipe
 from regard.training.weights import WEIGHTS, build_model
-from regard.words import Pieces, Vocabulary, load_tokenizer, pieces, vocabulary
+from regard.words import Vocabulary, load_tokenizer, pieces, vocabulary
 
 RECIPE = "recipe.toml"
 DATA = "data.json"
 CARD = "README.md"
 # The files of a run that others can use: those of any machine. data.json and last.pt are not among them.
 SHARED = (RECIPE, vocabulary.FILE_NAME, pieces.FILE_NAME, WEIGHTS, "metrics.jsonl", "curves.png", CARD)
+EMBEDDINGS = "embeddings:"  # before the name of an embedding model, in place of a run's folder
+FIELDS = {"classes": {"labels"}, "predicates": {"relations"}, "text_labels": {"text_relations", "roles"}}
 WORDS_PATHS = ("path", "vectors")  # settings of [words] that name files on one machine
 
 
@@ -64,9 +70,33 @@ class TrainedRun:
         return Recipe.read(self.folder / RECIPE)
 
     @cached_property
-    def tokenizer(self) -> Vocabulary | Pieces:
-        """The tokenizer that the model was trained with."""
-        return load_tokenizer(self.folder)
+    def members(self) -> "list[TrainedRun | EmbeddingRun]":
+        """The members of an ensemble; empty for another run.
+
+        Raises InputError if one is gone, or is not the one that the ensemble was made of.
+        """
+        if self.recipe.model != ENSEMBLE:
+            return []
+        found = []
+        for name, fingerprint in zip(self.recipe.options.members, self.recipe.options.fingerprints, strict=False):
+            member = _member(name, self.folder, self.device, self.recipe.data)
+            if member.fingerprint != fingerprint:
+                raise InputError(
+                    f"{member.folder} has the fingerprint {member.fingerprint}, and the ensemble {self.folder} was "
+                    f"made of {fingerprint}: the model has changed. Make the ensemble again with `regard ensemble`."
+                )
+            found.append(member)
+        return found
+
+    @property
+    def embeddings(self) -> dict[str, str]:
+        """The fingerprints of the embedding models whose vectors the model reads, by their names."""
+        return {name: fingerprint for each in self.members for name, fingerprint in each.embeddings.items()}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the model was trained with: a Vocabulary or Pieces, or of an ensemble a JointTokenizer."""
+        return self.model.tokenizer if self.members else load_tokenizer(self.folder)
 
     @cached_property
     def model(self) -> Matcher:
@@ -74,6 +104,8 @@ class TrainedRun:
 
         Raises InputError if the weights are missing or damaged, or do not fit the recipe.
         """
+        if self.members:
+            return Ensemble(self.recipe.options, [member.model for member in self.members])
         metadata = self._metadata
         state = self._read_weights(lambda file: {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
         if metadata.get("model") != self.recipe.model:
@@ -97,6 +129,8 @@ class TrainedRun:
     @cached_property
     def names(self) -> dict[str, list[str]]:
         """The names of the classes and relations that the model was trained with; empty if the data had none."""
+        if self.members:
+            return joint_names(self.members)
         names: dict[str, list[str]] = _parse(
             Json[dict[str, list[str]]], self._metadata.get("names", "{}"), self._weights
         )
@@ -121,6 +155,9 @@ class TrainedRun:
         tokenizer. It does not depend on the training settings, on paths or on the device.
         """
         recipe = self.recipe
+        if self.members:
+            settings = {key: value for key, value in asdict(recipe.options).items() if key != "members"}
+            return hashlib.sha256(json.dumps([ENSEMBLE, settings], sort_keys=True).encode()).hexdigest()[:32]
         words = {key: value for key, value in asdict(recipe.words).items() if key not in WORDS_PATHS}
         parts = [recipe.model, asdict(recipe.options), words, self.names, self._tokenizer_content()]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode())
@@ -140,7 +177,8 @@ class TrainedRun:
         Labels and relations get the numbers that the model was trained with, matched by their names.
         """
         split = self.recipe.open_split(self.data if data is None else data, name)
-        return split.renumbered(self.names) if self.names else split
+        split = split.renumbered(self.names) if self.names else split
+        return split.with_embeddings(self.embeddings) if self.embeddings else split
 
     def _tokenizer_content(self) -> dict[str, Any]:
         """The tokenizer's file without the path that its model was loaded from."""
@@ -174,6 +212,83 @@ class TrainedRun:
                 return read(file)
         except (SafetensorError, OSError, OverflowError) as error:
             raise InputError(f"{self._weights} cannot be read ({error}): copy or train it again.") from None
+
+
+class EmbeddingRun:
+    """An embedding model, zero-shot, as a run that was never trained: what evaluation and ensembles read of a run."""
+
+    def __init__(self, name: str, device: Any = "cpu", settings: DataConfig | None = None) -> None:
+        """Name a model of transformers; `settings` say how a data folder is read."""
+        self.name, self.device, self.settings = name, device, settings or DataConfig()
+        self.folder = f"{EMBEDDINGS}{name}"  # for messages
+        self.names: dict[str, list[str]] = {}
+
+    @cached_property
+    def model(self) -> ZeroShot:
+        """The model, in eval mode, on `device`. Raises what ZeroShot raises."""
+        return ZeroShot(self.name, self.device)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the settings and weights of the model."""
+        return self.model.fingerprint
+
+    @property
+    def embeddings(self) -> dict[str, str]:
+        """The fingerprint of the model by its name."""
+        return {self.name: self.fingerprint}
+
+    def open_split(self, name: str, data: str | os.PathLike[str]) -> Split:
+        """Open a split of a data folder with the stored vectors. Raises InputError if there are none."""
+        split = Split.open(data, name, captions_per_image=self.settings.captions_per_image)
+        return split.with_embeddings(self.embeddings)
+
+
+def open_run(name: str | os.PathLike[str], device: Any = "cpu") -> TrainedRun | EmbeddingRun:
+    """Return the run of a folder, or the embedding model that `embeddings:NAME` names.
+
+    Raises InputError if it is neither.
+    """
+    text = str(name)
+    if text.startswith(EMBEDDINGS):
+        return EmbeddingRun(text.removeprefix(EMBEDDINGS), device)
+    return TrainedRun(name, device)
+
+
+def joint_names(members: "Sequence[TrainedRun | EmbeddingRun]") -> dict[str, list[str]]:
+    """Return the names of classes and relations that all members can use.
+
+    They are those of the members that read them, or else of the first member. Raises InputError if two members that
+    read them were trained with others.
+    """
+    named = [member for member in members if member.names]
+    if not named:
+        return {}
+    names = dict(named[0].names)
+    for kind, inputs in FIELDS.items():
+        reading = [member for member in named if member.model.needs() & inputs]
+        for member in reading:
+            if member.names[kind] != reading[0].names[kind]:
+                raise InputError(
+                    f"{reading[0].folder} and {member.folder} were trained with different {kind}: the members of an "
+                    f"ensemble must read the same data."
+                )
+        if reading:
+            names[kind] = reading[0].names[kind]
+    return names
+
+
+def _member(name: str, ensemble: Path, device: Any, settings: DataConfig) -> TrainedRun | EmbeddingRun:
+    """Open a member of an ensemble: at the recorded place, or beside the ensemble if both were moved."""
+    if name.startswith(EMBEDDINGS):
+        return EmbeddingRun(name.removeprefix(EMBEDDINGS), device, settings)
+    for folder in (Path(name), ensemble.resolve().parent / Path(name).name):
+        if (folder / RECIPE).is_file():
+            return TrainedRun(folder, device)
+    raise InputError(
+        f"{name}, a member of the ensemble {ensemble}, is no longer there: put it back or beside the ensemble, or make "
+        f"the ensemble again with `regard ensemble`."
+    )
 
 
 def load(run: str | os.PathLike[str], device: Any = "cpu") -> Matcher:

@@ -10,7 +10,7 @@ from regard.files import InputError
 from regard.layers.encoders import build_words
 from regard.matcher import Matcher
 from regard.models import MODELS
-from regard.training.recipe import Recipe
+from regard.training.recipe import ENSEMBLE, Recipe
 
 WEIGHTS = "model.safetensors"
 
@@ -19,8 +19,12 @@ def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bo
     """Build the recipe's model for regions of `feature_dim` features, with new weights.
 
     With `pretrained=False`, the weights of a pretrained text encoder are not read: a checkpoint will bring them.
-    Raises InputError if torch cannot build a model from the settings, for example with a size of 0.
+    Raises InputError for an ensemble, and if torch cannot build a model from the settings, such as with a size of 0.
     """
+    if recipe.model == ENSEMBLE:
+        raise InputError(
+            "An ensemble is not trained: `regard ensemble RUN RUN --data DIR --out DIR` combines runs that are."
+        )
     try:
         words = build_words(recipe.words, tokenizer, recipe.options.dim, weights=pretrained)
         return MODELS[recipe.model](recipe.options, feature_dim, words)
