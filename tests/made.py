@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
 from regard.batch import Images, Texts
 from regard.cli import main
@@ -249,3 +252,40 @@ def command(arguments: list[str], errors: Path, dies_at: int = 0) -> None:
     sys.argv, sys.stdout = ["regard", *arguments], open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = open(errors, "w")  # noqa: SIM115
     main()
+
+
+def embedding_models(folder: Path) -> Path:
+    """Write small random CLIP and SigLIP models into `folder`/CLIP and `folder`/Siglip, with all that they read."""
+    transformers = pytest.importorskip("transformers", reason="an embedding model requires transformers")
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = {word: number for number, word in enumerate(["<pad>", "<unk>", "<s>", "</s>", "a", "red", "blue", "thing"])}
+    tokenizer = Tokenizer(WordLevel(words, "<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>", "bos_token": "<s>"}
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": 8, "max_position_embeddings": 12, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    for kind in ("CLIP", "Siglip"):
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{kind}Config")(
+            text_config={**text, **small}, vision_config={"image_size": 32, "patch_size": 16, **small}
+        )
+        path = folder / kind
+        getattr(transformers, f"{kind}Model")(config).save_pretrained(path)
+        fast.save_pretrained(path)
+        size = {"height": 32, "width": 32}
+        processor = getattr(transformers, f"{kind}ImageProcessor")
+        (processor(size=size, crop_size=size) if kind == "CLIP" else processor(size=size)).save_pretrained(path)
+    return folder
+
+
+def photographs(folder: Path, names: Sequence[str] = tuple(f"{number}.png" for number in range(6))) -> Path:
+    """Write random photographs of 50 by 40 pixels, by default 0.png to 5.png."""
+    random = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        Image.fromarray(random.integers(0, 255, (40, 50, 3), np.uint8)).save(folder / name)
+    return folder

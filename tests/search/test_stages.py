@@ -19,46 +19,15 @@ from regard.search.index import Index
 from regard.search.stages import encoder_named
 from regard.training.trained_run import TrainedRun
 
-SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Small random CLIP and SigLIP models in folders, with tokenizers and image processors."""
-    transformers = pytest.importorskip("transformers", reason="an embedding model requires transformers")
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-
-    folder = tmp_path_factory.mktemp("models")
-    words = {word: number for number, word in enumerate(["<pad>", "<unk>", "<s>", "</s>", "a", "red", "blue", "thing"])}
-    tokenizer = Tokenizer(WordLevel(words, "<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>", "bos_token": "<s>"}
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-    text = {"vocab_size": 8, "max_position_embeddings": 12, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
-    for kind in ("CLIP", "Siglip"):
-        torch.manual_seed(0)
-        config = getattr(transformers, f"{kind}Config")(
-            text_config={**text, **SMALL}, vision_config={"image_size": 32, "patch_size": 16, **SMALL}
-        )
-        path = folder / kind
-        getattr(transformers, f"{kind}Model")(config).save_pretrained(path)
-        fast.save_pretrained(path)
-        size = {"height": 32, "width": 32}
-        processor = getattr(transformers, f"{kind}ImageProcessor")
-        (processor(size=size, crop_size=size) if kind == "CLIP" else processor(size=size)).save_pretrained(path)
-    return folder
+    return made.embedding_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    random = np.random.default_rng(0)
-    for number in range(6):
-        pixels = random.integers(0, 255, (40, 50, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    return folder
+    return made.photographs(tmp_path_factory.mktemp("photographs"))
 
 
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])

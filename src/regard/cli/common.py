@@ -77,7 +77,7 @@ def settle_precision(precision: str, device: str) -> Any:
     return chosen
 
 
-def check_runs(runs: Sequence[Path]) -> None:
+def check_runs(runs: Sequence[Path | str]) -> None:
     """Raise InputError if `runs` is empty."""
     if not runs:
         raise InputError("Expected at least one run folder.")

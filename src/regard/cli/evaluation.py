@@ -42,16 +42,17 @@ def evaluate(
     split: SplitName = "test",
     protocol: Protocol = "full",
     shortlist: str | None = None,
+    embeddings: Annotated[str | None, Parameter(name="--embeddings")] = None,
     precision: Precision = "float32",
     encodings: Literal["float32", "float16"] = "float32",
     json_: Json = None,
     save_scores: OutputFile | None = None,
     device: Device = "auto",
 ) -> None:
-    """Compute the retrieval metrics of a run or an ensemble.
+    """Compute the retrieval metrics of a run.
 
-    Several runs are an ensemble: the metrics are those of the mean of their score matrices, by default on the data
-    folder of the first run.
+    With several runs, the metrics are those of the mean of their score matrices, by default on the data folder of the
+    first run. `regard ensemble` standardises and weights the scores instead.
 
     Parameters
     ----------
@@ -59,6 +60,9 @@ def evaluate(
         Score only the K best candidates per query exactly, chosen by summary vectors, and compare with scoring all
         pairs. K is a number such as 50, or auto: the smallest K that keeps every recall on the validation split within
         0.1 of that of all pairs. Requires one run, the full protocol and float32.
+    embeddings
+        In place of a run: measure an embedding model zero-shot, on the vectors of the photographs that
+        `regard extract --embeddings` stored. A folder, or a name on the Hugging Face hub. Requires `--data`.
     encodings
         Precision in which the encodings of images are kept in memory. float16 halves their size.
     save_scores
@@ -70,27 +74,36 @@ def evaluate(
     from regard.evaluation.evaluate import scores_of
     from regard.metrics import recalls, render
     from regard.runtime import device_named
-    from regard.training.trained_run import TrainedRun
+    from regard.training.trained_run import EMBEDDINGS, EmbeddingRun, TrainedRun, open_run
 
     device = device_named(device)
-    check_runs(runs)
-    trained = [TrainedRun(run, device) for run in runs]
+    named = [*map(str, runs), *([f"{EMBEDDINGS}{embeddings}"] if embeddings else [])]
+    check_runs(named)
+    trained = [open_run(run, device) for run in named]
     chosen = settle_precision(precision, device)
-    data = data or trained[0].data
+    first_run = trained[0]
+    if isinstance(first_run, TrainedRun):
+        data = data or first_run.data
+    if any(isinstance(run, EmbeddingRun) for run in trained) and len(trained) > 1:
+        raise InputError("--embeddings takes no runs: `regard ensemble` combines them with embedding models.")
+    if data is None:
+        raise InputError("--embeddings requires --data.")
     if shortlist is not None:
-        if len(runs) > 1 or protocol != "full" or save_scores or chosen != "float32" or encodings != "float32":
+        if not isinstance(first_run, TrainedRun):
+            raise InputError("--embeddings takes no --shortlist: the vectors score all pairs at once.")
+        if len(trained) > 1 or protocol != "full" or save_scores or chosen != "float32" or encodings != "float32":
             raise InputError(
                 "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores: "
                 "it does not compute the whole matrix."
             )
-        _evaluate_shortlist(trained[0], data, split, shortlist, json_)
+        _evaluate_shortlist(first_run, data, split, shortlist, json_)
         return
     splits = [run.open_split(split, data) for run in trained]
     first = splits[0]
-    for folder, other in zip(runs, splits, strict=True):
+    for folder, other in zip(named, splits, strict=True):
         if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
             raise InputError(
-                f"{folder} and {runs[0]} read different images or texts from {data} {split}: an ensemble requires the "
+                f"{folder} and {named[0]} read different images or texts from {data} {split}: an ensemble requires the "
                 f"same data settings."
             )
     with _score_matrix(save_scores, (first.num_images, first.num_texts)) as scores:
@@ -106,9 +119,9 @@ def evaluate(
                 )
             if opened is not first:
                 scores += own.numpy()
-        scores /= len(runs)
+        scores /= len(trained)
         measured = recalls(scores, first.image_of_text, protocol)
-    names = " + ".join(map(str, runs))
+    names = " + ".join(named)
     console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts")
     console.print(render(measured))
     if save_scores:

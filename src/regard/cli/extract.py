@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from regard.cli.common import Device, ProgressBar, console
+from regard.files import InputError
 
 
 def extract(
@@ -27,6 +28,7 @@ def extract(
     overlap: float | None = None,
     side: int | None = None,
     relations: str | None = None,
+    embeddings: tuple[str, ...] = (),
     workers: int = min(os.cpu_count() or 1, 8),
     device: Device = "auto",
 ) -> None:
@@ -84,18 +86,36 @@ def extract(
     relations
         boxes: geometric relations. none: no relations. Otherwise a file that `regard relations fit` wrote. Default:
         boxes.
+    embeddings
+        An embedding model of CLIP's or SigLIP's family (a folder, or a name on the Hugging Face hub): also store one
+        vector per photograph, for `regard evaluate --embeddings` and as a member of `regard ensemble`. May be repeated.
+        Later runs store the vectors of new photographs too; none clears the choice.
+        If `--out` is a data folder of other origin, only these vectors are added to it.
     workers
         Number of threads that read and decode photographs ahead of the model.
     """
+    from regard.data.layout import extraction_of, splits_of
+    from regard.extract.embeddings import embed_photographs
     from regard.extract.extraction import extract as run
-    from regard.extract.extraction import render_report
-    from regard.runtime import device_named
+    from regard.extract.extraction import render_embedded, render_report
+    from regard.models.zero_shot import ZeroShot
+    from regard.runtime import device_named, stoppable
 
     # Not formatted: a line per option would be longer than the rest of the function.
     options = {"detector": detector, "features": features, "pool": pool, "precision": precision,
                "pixels": pixels, "project": project, "classes": classes, "regions": regions, "windows": windows,
                "sure": sure, "overlap": overlap, "side": side}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
+    if embeddings and out.is_dir() and splits_of(out) and not extraction_of(out):
+        if given or like or captions or split or relations:
+            raise InputError(f"{out} was not made by `regard extract`: only --embeddings can be added to it.")
+        embedded = {}
+        for name in embeddings:
+            with ProgressBar(f"encoding by {name}", None) as bar, stoppable() as is_stopped:
+                model = ZeroShot(name, device_named(device))
+                embedded[name] = embed_photographs(photographs, out, model, progress=bar.reach, is_stopped=is_stopped)
+        console.print("\n".join(render_embedded(embedded)))
+        return
     with ProgressBar("extracting", None) as bar:
         report = run(
             photographs,
@@ -105,6 +125,7 @@ def extract(
             captions=captions,
             split=split,
             relations=relations,
+            embeddings=embeddings,
             workers=workers,
             device=device_named(device),
             progress=bar.reach,

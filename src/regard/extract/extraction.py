@@ -27,12 +27,14 @@ from regard.data.caption_tables import SPLIT_NAME
 from regard.data.captions import Captions
 from regard.data.layout import PHOTOGRAPHS, extraction_of
 from regard.data.lines import write_lines
+from regard.extract.embeddings import embed_photographs
 from regard.extract.extractor import Extractor, Regions
 from regard.extract.options import Options
 from regard.extract.relation_source import RelationSource
 from regard.extract.split_writer import ExtractionReport, write_splits
 from regard.extract.store import FileRecord, Store, write_settings
 from regard.files import InputError, Stopped, replacing
+from regard.models.zero_shot import ZeroShot
 from regard.photographs import decode_photograph, list_photographs
 from regard.runtime import stoppable
 
@@ -53,6 +55,7 @@ def extract(
     captions: Path | None = None,
     split: str | None = None,
     relations: str | None = None,
+    embeddings: Sequence[str] = (),
     workers: int = 2,
     device: str = "cpu",
     extractor: Callable[[Options], Extractor] | None = None,
@@ -82,6 +85,9 @@ def extract(
     relations
         "boxes" (geometric relations, the default), "none", or a file that `regard relations fit` wrote. Another choice
         than before makes the relations anew.
+    embeddings
+        Names of embedding models (`ZeroShot`) whose vectors are stored beside the regions, besides those of earlier
+        runs. "none" clears the earlier choice.
     workers
         Number of threads that read and decode photographs.
     device
@@ -103,6 +109,8 @@ def extract(
         table.rows_of(names)  # raises InputError for a table of other photographs, before the work rather than after it
     relation_source = RelationSource(choices["relations"])
     settings = earlier | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
+    embedding_models = _embedding_models(earlier, embeddings, device) if rank == 0 else []
+    settings |= {"embeddings": [model.name for model in embedding_models]}
 
     store = Store(out / PHOTOGRAPHS, rank)
     num_before = len(store.row_of)
@@ -131,6 +139,10 @@ def extract(
             store.load()
             report = _write_data_folder(out, store, names, settings, choices, table, relation_source)
             report.extracted = len(store.row_of) - num_before
+            for each in embedding_models:
+                report.embedded[each.name] = embed_photographs(
+                    photographs, out, each, progress=progress, is_stopped=is_stopped
+                )
     report.seconds = time.monotonic() - started
     return report
 
@@ -156,7 +168,7 @@ def _earlier_settings(out: Path, like: Path | None) -> dict[str, Any]:
     if like is None:
         return {}
     if settings := extraction_of(like):
-        return {name: settings[name] for name in ("options", "relations", "models") if name in settings}
+        return {name: settings[name] for name in ("options", "relations", "models", "embeddings") if name in settings}
     raise InputError(f"--like {like}: expected a folder that `regard extract` wrote.")
 
 
@@ -174,6 +186,13 @@ def _choices(
         choices["captions"] = os.path.abspath(choices["captions"])
     relations = choices["relations"] or "boxes"
     return choices | {"relations": os.path.abspath(relations) if Path(relations).is_file() else relations}
+
+
+def _embedding_models(earlier: dict[str, Any], embeddings: Sequence[str], device: str) -> list[ZeroShot]:
+    """The embedding models of earlier runs and of this one. Raises InputError if one cannot be loaded."""
+    kept = [] if "none" in embeddings else earlier.get("embeddings", [])
+    named = [os.path.abspath(name) if Path(name).exists() else name for name in embeddings if name != "none"]
+    return [ZeroShot(name, device) for name in dict.fromkeys([*kept, *named])]
 
 
 def _check_models(earlier: dict[str, Any], options: Options, out: Path) -> dict[str, str]:
@@ -313,6 +332,12 @@ def _write_data_folder(
     return report
 
 
+def render_embedded(embedded: dict[str, dict[str, int]]) -> list[str]:
+    """Return a line about the vectors of each embedding model."""
+    counts = {name: ", ".join(f"{n:,} of {split}" for split, n in splits.items()) for name, splits in embedded.items()}
+    return [f"Vectors of {name}: {text}" for name, text in counts.items()]
+
+
 def render_report(report: ExtractionReport, out: Path) -> str:
     """Return the lines that `regard extract` prints."""
     each = report.seconds / max(report.extracted, 1)
@@ -320,6 +345,7 @@ def render_report(report: ExtractionReport, out: Path) -> str:
     lines = [f"{report.extracted:,} photographs extracted{pace}"]
     for split, (num_photographs, num_sentences) in report.splits.items():
         lines.append(f"  {split:6} {num_photographs:,} photographs, {num_sentences:,} sentences")
+    lines += render_embedded(report.embedded)
     if report.unmatched:
         lines.append(
             f"{len(report.unmatched):,} sentences skipped, because their photograph is missing or cannot be read, such "

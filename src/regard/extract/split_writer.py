@@ -32,6 +32,7 @@ class ExtractionReport:
     extracted: int = 0  # photographs extracted in this run, by all processes
     seconds: float = 0.0
     unmatched: list[str] = field(default_factory=list)  # the file of each sentence without a readable photograph
+    embedded: dict[str, dict[str, int]] = field(default_factory=dict)  # images of each split, by embedding model
     skipped_rows: Sequence[SkippedRow] = ()  # rows of the table of sentences that could not be read
 
 
@@ -168,3 +169,5 @@ def _remove(files: Files) -> None:
     """Remove the files of a split, `rows.npy` first."""
     for name in ("rows.npy", *PARTS):
         files.path(name).unlink(missing_ok=True)
+    for path in files.folder.glob(f"{files.split}_embeddings_*.safetensors"):
+        path.unlink()
