@@ -88,8 +88,10 @@ def test_twins_measures_each_run_separately(world, tmp_path):
     assert list(found) == [str(run) for run in runs]
     for line, (run, answers) in zip(result.out.splitlines(), found.items(), strict=True):
         assert line.startswith(f"{run}: ")
-        for kind, value in answers.items():
-            assert f"{kind} {value:5.1f}" in line
+        kinds = answers.keys() - {"ties", "half_credit"}
+        assert answers["ties"].keys() == answers["half_credit"].keys() == kinds == {"relation", "attribute"}
+        for kind in kinds:
+            assert f"{kind} {answers[kind]:5.1f} ({answers['half_credit'][kind]:.1f})" in line
 
 
 def test_twins_measures_a_table_of_pairs(world, tmp_path):
@@ -146,8 +148,10 @@ def test_nan_scores_are_refused(world, data, tmp_path):
 def test_data_without_twins_is_refused(world, data):
     for split in ("train", "test"):
         (data / f"{split}_twins.npz").unlink()
-    assert "test_twins.npz is not there: only the made world" in refused("twins", world / "cmsei", "--data", data)
-    assert "train_twins.npz is not there: only the made world" in refused(*training(data))
+    assert "test_twins.npz is not there: `regard data scenes`, `regard data spatial`" in refused(
+        "twins", world / "cmsei", "--data", data
+    )
+    assert "train_twins.npz is not there: `regard data scenes`, `regard data spatial`" in refused(*training(data))
     assert regard(*training(data, "--set", "train.twins=false")).code == 0
 
 

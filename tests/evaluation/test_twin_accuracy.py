@@ -7,7 +7,7 @@ import torch
 import made
 from regard.data import Split
 from regard.data.twins import Twins
-from regard.evaluation.twin_accuracy import CHANCE, twin_accuracy
+from regard.evaluation.twin_accuracy import CHANCE, TwinAnswers, twin_accuracy, twin_answers
 from regard.files import InputError
 
 
@@ -32,6 +32,16 @@ def test_a_perfect_a_constant_and_a_turned_matrix(split):
     assert twin_accuracy(np.zeros((12, 24)), split) == {"attribute": 0.0, "relation": 0.0}  # a tie is wrong
     assert twin_accuracy(-diagonal(split), split) == {"attribute": 0.0, "relation": 0.0}
     assert twin_accuracy(torch.from_numpy(diagonal(split)), split) == {"attribute": 100.0, "relation": 100.0}
+
+
+def test_ties_are_counted_and_half_right(split):
+    assert twin_answers(np.zeros((12, 24)), split)["relation"] == TwinAnswers(0.0, 50.0, 100.0, 4)
+    scores = diagonal(split)
+    first, second = np.flatnonzero(split.image_of_text == 0)
+    scores[7, first], scores[7, second] = 1, 2  # of the four sentences of images 0 and 7, one is a tie, one is wrong
+    answers = twin_answers(scores, split)
+    assert answers == {"attribute": TwinAnswers(100.0, 100.0, 0.0, 4), "relation": TwinAnswers(50.0, 62.5, 25.0, 4)}
+    assert {kind: own.correct for kind, own in answers.items()} == twin_accuracy(scores, split)
 
 
 def test_a_sentence_counts_for_the_kind_of_its_twins_alone(split):
@@ -59,12 +69,14 @@ def test_nan_is_no_answer(split):
 def test_a_split_without_twins_or_with_damaged_ones(split):
     path = split.folder / "train_twins.npz"
     (split.folder / "dev_twins.npz").unlink(missing_ok=True)
-    with pytest.raises(InputError, match=r"dev_twins\.npz is not there: only the made world \(`regard data scenes`\)"):
+    with pytest.raises(
+        InputError, match=r"dev_twins\.npz is not there: `regard data scenes`, `regard data spatial` and"
+    ):
         twin_accuracy(np.zeros((12, 24)), Split.open(split.folder, "dev"))
     whole = path.read_bytes()
     for damaged in (whole[:-30], b"PK", b""):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"train_twins\.npz is damaged: draw the world again"):
+        with pytest.raises(InputError, match=r"train_twins\.npz is damaged: make the data folder again"):
             Twins.of(split)
     np.savez(path, first=np.array([0]), second=np.array([12]), kind=np.array(["relation"]))
     with pytest.raises(InputError, match=r"train_twins\.npz contains image row 12, but train has 12 images"):

@@ -192,14 +192,15 @@ def twins(
 ) -> None:
     """Measure whether runs distinguish similar images or sentences.
 
-    By default, on the twin images of Scenes: two images of the same things that differ in a relation or in attributes.
-    The result is the percentage of sentences that score their own image above its twin, for each run and kind of
-    difference. With `--pairs`, on a table of your own.
+    By default, on twin images: two images of the same things that differ in a relation or in attributes. The result is
+    the percentage of sentences that score their own image above its twin, for each run and kind of difference. A tie is
+    wrong; the number in parentheses counts it as half right. With `--pairs`, on a table of your own.
 
     Parameters
     ----------
     data
-        Data folder that `regard data scenes` generated; with `--pairs`, one that has the images of the table.
+        Data folder with twins, of `regard data scenes`, `spatial` or `collage`; with `--pairs`, one that has the
+        images of the table.
     pairs
         Table with the columns image, caption, negative[, category] (such as SugarCrepe's), or image_0, image_1,
         caption_0, caption_1[, category] (such as Winoground's).
@@ -212,7 +213,7 @@ def twins(
     from regard.data.swapped import SwappedSentences
     from regard.evaluation.evaluate import scores_of
     from regard.evaluation.pairs import measure_pairs
-    from regard.evaluation.twin_accuracy import twin_accuracy
+    from regard.evaluation.twin_accuracy import twin_answers
     from regard.runtime import device_named
     from regard.training.trained_run import TrainedRun
 
@@ -232,9 +233,15 @@ def twins(
             measured[str(run)] = report.to_dict()
             console.print(f"{run}\n{report.render()}")
             continue
-        measured[str(run)] = twin_accuracy(scores_of(trained.model, opened), opened)
-        answers = "  ".join(f"{kind} {value:5.1f}" for kind, value in measured[str(run)].items())
-        console.print(f"{run}: {answers}  (percent correct; chance is 50)")
+        answers = twin_answers(scores_of(trained.model, opened), opened)
+        measured[str(run)] = {kind: own.correct for kind, own in answers.items()}
+        measured[str(run)]["ties"] = {kind: own.ties for kind, own in answers.items()}
+        measured[str(run)]["half_credit"] = {kind: own.half_credit for kind, own in answers.items()}
+        shown = "  ".join(f"{kind} {own.correct:5.1f} ({own.half_credit:.1f})" for kind, own in answers.items())
+        ties = ", ".join(f"{own.ties:.1f} % of {kind}" for kind, own in answers.items())
+        console.print(f"{run}: {shown}  (percent correct; ties as half right in parentheses; chance is 50)")
+        if any(own.ties for own in answers.values()):
+            console.print(f"  ties: {ties}")
     write_json(json_, measured)
 
 
