@@ -1,4 +1,4 @@
-"""Verbs that work on data folders: check, convert, relations, parse, scenes."""
+"""Verbs that work on data folders: check, convert, relations, parse, scenes, spatial, collage."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from regard.cli.common import ProgressBar, SentenceParser, console
+from regard.cli.common import Device, ProgressBar, SentenceParser, console
 
 app = cyclopts.App(name="data", help="Check, convert and generate data folders.", help_format="markdown")
 
@@ -154,6 +154,48 @@ def scenes(
         workers = min(os.cpu_count() or 1, 1 + sum(sizes.values()) // 5000)
         make_scenes(out, **sizes, seed=seed, pictures=pictures, workers=workers, progress=bar.advance)
     console.print(f"Wrote {out}. Next: regard train cmsei-scenes --data {out} --out runs/cmsei-scenes")
+
+
+@app.command
+def spatial(
+    folder: Path,
+    *,
+    out: Path,
+    sure: float = 0.25,
+    sentences: int = 5,
+    captions: Annotated[bool, Parameter(negative="")] = False,
+    device: Device = "auto",
+) -> None:
+    """Make sentences of place about pictures, with mirror images as twins.
+
+    The sentences state which thing is left of, right of, above, below, inside or larger than another, from the labels
+    and boxes of detections. What is ambiguous is left out. A picture with things left and right of each other has only
+    sentences about these, and a twin: its mirror image, with left and right exchanged in each sentence. `regard twins`
+    measures, and train.twins trains, whether a model distinguishes them.
+
+    Parameters
+    ----------
+    folder
+        Data folder with boxes and labels. If `regard extract` made it and its photographs are still there, mirrored
+        photographs are described anew. Otherwise mirror images have the features of the originals.
+    out
+        New folder to write. It contains links to the features of FOLDER, not copies.
+    sure
+        Smallest confidence of a thing that a sentence names.
+    sentences
+        Largest number of sentences per picture.
+    captions
+        Keep all pictures and their own sentences, and add sentences of place and mirror images to train only.
+    """
+    from regard.extract.spatial import make_spatial, render_report
+    from regard.runtime import device_named
+
+    device = device_named(device)
+    with ProgressBar("stating", None) as bar:
+        report = make_spatial(
+            folder, out, sure=sure, sentences=sentences, captions=captions, device=device, progress=bar.advance
+        )
+    console.print(render_report(report, out), markup=False, soft_wrap=True)
 
 
 def _is_kept(split: str, path: Path) -> bool:

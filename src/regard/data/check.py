@@ -13,7 +13,7 @@ import numpy as np
 from regard.checksums import check_arrays
 from regard.data.box_forms import TOLERANCE, are_swapped, describe_boxes
 from regard.data.convert import open_splits
-from regard.data.layout import PHOTOGRAPHS, Files, data_folder, features_of, splits_of
+from regard.data.layout import PHOTOGRAPHS, Files, data_folder, extraction_of, features_of, splits_of
 from regard.data.lines import Lines, NamedLines
 from regard.data.rows import Column, Rows, ScaledColumn, Shards, check_array
 from regard.data.sources import records_of
@@ -191,7 +191,7 @@ def _layout(folder: Path, splits: Sequence[Split]) -> str:
         kind = ".tsv records" if any(folder.glob("**/*.tsv")) else "one .npz per image"
         return f"{kind}; `regard data convert` makes a folder to train on"
     if has("rows.npy"):
-        kind = "photographs, extracted by `regard extract`"
+        kind = "photographs, extracted by `regard extract`" if extraction_of(folder) else "rows of linked feature files"
     elif has("ims_bbx.npy"):
         kind = "GSMN's layout"
     elif has("img_sizes.npy"):

@@ -1,11 +1,13 @@
-"""Twins: two pictures of the made world with the same things in different relations."""
+"""Twins: two pictures of the same things in different relations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from regard.data.split import Split
-from regard.files import InputError
+from regard.files import InputError, replacing
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Twins:
 
     first: np.ndarray  # int [pair], image row
     second: np.ndarray  # int [pair], image row of its twin
-    kind: np.ndarray  # of str [pair], how they differ: "relation" or "attribute"
+    kind: np.ndarray  # of str [pair], how they differ: "relation", "attribute", "mirror" or "exchange"
 
     @classmethod
     def of(cls, split: Split) -> "Twins":
@@ -22,8 +24,8 @@ class Twins:
         path = split.folder / f"{split.name}_twins.npz"
         if not path.exists():
             raise InputError(
-                f"{path} is not there: only the made world (`regard data scenes`) has twins. "
-                "To train on other data, set train.twins=false."
+                f"{path} is not there: `regard data scenes`, `regard data spatial` and `regard data collage` make "
+                "data with twins. To train on other data, set train.twins=false."
             )
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -31,11 +33,18 @@ class Twins:
             if {twins.first.dtype.kind, twins.second.dtype.kind} - set("iu") or len(twins.first) != len(twins.second):
                 raise ValueError("expected pairs of rows")
         except Exception:  # zipfile, zlib and numpy raise anything for a damaged file
-            raise InputError(f"{path} is damaged: draw the world again by `regard data scenes`.") from None
+            raise InputError(f"{path} is damaged: make the data folder again.") from None
         rows = np.concatenate([twins.first, twins.second])
         if len(rows) and not 0 <= rows.min() <= rows.max() < split.num_images:
             raise InputError(
                 f"{path} contains image row {rows.max()}, but {split.name} has {split.num_images} images. "
-                "Draw the world again by `regard data scenes`."
+                "Make the data folder again."
             )
         return twins
+
+
+def save_twins(path: Path, pairs: Sequence[tuple[int, int]], kind: str) -> None:
+    """Write `{split}_twins.npz` with pairs of image rows, of which all differ in the same way, `kind`."""
+    first, second = np.array(pairs, np.int32).reshape(-1, 2).T
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, first=first, second=second, kind=np.full(len(pairs), kind))
