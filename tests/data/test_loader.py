@@ -120,5 +120,7 @@ def test_twins_share_their_batch(split, tokenizer):
 def test_a_split_without_twins_is_refused(tmp_path, tokenizer):
     folder = made.folder(tmp_path / "data")
     (folder / "train_twins.npz").unlink()
-    with pytest.raises(InputError, match=r"train_twins\.npz is not there: `regard data scenes`, .* set train\.twins=false"):
+    with pytest.raises(
+        InputError, match=r"train_twins\.npz is not there: `regard data scenes`, .* set train\.twins=false"
+    ):
         Loader(Split.open(folder, "train"), tokenizer, 4, twins=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from regard.extract.spatial import make_spatial
 from regard.files import InputError
 from regard.relations.places import LEFT, MIRRORED, PREDICATES, RIGHT
 from regard.training.trained_run import TrainedRun
+
+REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 # Region 0 is the whole image. In image 0 a dog is left of an apple; in image 1 a dog is above an apple; in image 2 are
 # two dogs; image 3 is image 0 with a doubtful apple.
@@ -156,6 +159,19 @@ def test_mirrored_photographs_are_described_anew(tmp_path):
     with pytest.raises(InputError, match=r"b\.png cannot be read .*: run `regard extract"):
         make_spatial(tmp_path / "data", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/real")
+def test_the_twins_of_flickr8k(tmp_path):
+    report = make_spatial(REAL / "f8k", tmp_path / "out", sentences=2)
+    assert report.splits == {"train": (1424, 2848, 424), "dev": (126, 252, 33), "test": (128, 256, 35)}
+    split = Split.open(tmp_path / "out", "train")
+    twins = Twins.of(split)
+    one, other = split.images(twins.first), split.images(twins.second)
+    assert (one.features == other.features).all()
+    assert (other.relations.numpy() == MIRRORED[one.relations.numpy()]).all()
+    assert (other.boxes[..., [0, 2]] + one.boxes[..., [2, 0]] - 1).abs().max() < 1e-6
 
 
 def test_the_command_says_what_twins_test_and_refuses_what_it_cannot_use(source, tmp_path):

@@ -23,6 +23,10 @@ from regard.relations.places import (
     relations,
     state,
 )
+from regard.words import ROLES
+from regard.words.parser import own_parser
+
+SUBJECT, OBJECT = ROLES.index("subject"), ROLES.index("object")
 
 BOX = (0.1, 0.4, 0.3, 0.6)
 
@@ -106,9 +110,21 @@ def test_sentences_are_different_repeatable_and_mirrored():
     assert state([], names, 5, "a.jpg") == []
 
 
-def test_each_predicate_has_a_form_that_names_it_or_is_the_other_side_of_one_that_has():
+def test_each_form_is_parsed_to_its_subject_and_object():
+    for predicate, forms in FORMS.items():
+        assert len(set(forms)) == len(forms) == len(FORMS[MIRRORED[predicate]])
+        for form, parsed in zip(forms, own_parser()([form.format("a dog", "a cat") for form in forms]), strict=True):
+            ends = {ROLES[role]: parsed.words[word] for _, word, role in parsed.edges if role in (SUBJECT, OBJECT)}
+            assert ends == {"subject": "dog", "object": "cat"}, form
+
+
+def test_each_predicate_is_stated_by_itself_or_by_its_converse():
     for predicate in range(1, len(PREDICATES)):
-        forms = FORMS.get(predicate, FORMS.get(CONVERSE[predicate]))
-        assert len(set(forms)) == len(forms) == 3
+        assert predicate in FORMS or CONVERSE[predicate] in FORMS
     assert (CONVERSE[CONVERSE] == np.arange(9)).all()
     assert (MIRRORED[MIRRORED] == np.arange(9)).all()
+
+
+def test_a_twin_whose_things_are_exchanged_has_the_converse():
+    (own, other), *_ = state([(0, ABOVE, 1)], ["dog", "cat"], 1, "a", CONVERSE)
+    assert other == own.replace("above", "below") != own

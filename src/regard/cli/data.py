@@ -198,6 +198,89 @@ def spatial(
     console.print(render_report(report, out), markup=False, soft_wrap=True)
 
 
+@app.command
+def collage(
+    photographs: Path,
+    *,
+    out: Path,
+    like: Path | None = None,
+    boxes: Path | None = None,
+    detector: str | None = None,
+    features: str | None = None,
+    project: str | None = None,
+    classes: str | None = None,
+    regions: int | None = None,
+    sure: float = 0.5,
+    train: int = 1000,
+    dev: int = 100,
+    test: int = 100,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Compose cut-outs of photographs into pictures with exact relations.
+
+    Each picture shows two things from two photographs on a third one, left and right of or above and below each other.
+    The next picture is its twin: the same things in exchanged places. Sentences, boxes, labels and relations are known.
+    Of each photograph, all pictures are in one split.
+
+    Parameters
+    ----------
+    photographs
+        Folder of photographs. Its subfolders are searched too.
+    out
+        New folder to write.
+    like
+        A folder that `regard extract` wrote, whose detector and features are used.
+    boxes
+        File of the boxes to cut out, in place of a detector: a JSON object per line, with the file and its boxes
+        (docs/data.md).
+    detector
+        As for `regard extract`.
+    features
+        As for `regard extract`. Default: colours.
+    project
+        As for `regard extract`.
+    classes
+        As for `regard extract`.
+    regions
+        Largest number of regions per picture: the whole picture, its things, and windows. Default: 36.
+    sure
+        Smallest score of a detection that is cut out.
+    train
+        Number of pictures in the training split.
+    dev
+        Number of pictures in the validation split.
+    test
+        Number of pictures in the test split.
+    seed
+        Random seed. The same seed makes the same pictures.
+    """
+    from regard.extract.collage import make_collages
+    from regard.runtime import device_named
+
+    device = device_named(device)
+    options = {"detector": detector, "features": features, "project": project, "classes": classes, "regions": regions}
+    given = {name: value for name, value in options.items() if value is not None}
+    with ProgressBar("composing", None) as bar:
+        used = make_collages(
+            photographs,
+            out,
+            given,
+            like=like,
+            boxes=boxes,
+            train=train,
+            dev=dev,
+            test=test,
+            seed=seed,
+            sure=sure,
+            device=device,
+            progress=bar.reach,
+        )
+    for split, count in used.items():
+        console.print(f"  {split:5} from {count:,} photographs")
+    console.print(f"Wrote {out}. Next: regard look {out} {next(iter(used))}-000000 --out look.png")
+
+
 def _is_kept(split: str, path: Path) -> bool:
     """Report whether the file of a split exists already, and is not written again."""
     if path.exists():

@@ -23,14 +23,15 @@ MAX_SHARED = 0.5  # of the smaller box that lies in the other one, of things sid
 MIN_INSIDE = 0.95  # of the smaller box that lies in the other one, of a thing inside another
 MIN_RATIO = 2.0  # of the areas of two boxes
 
+# How a predicate is stated. Regard's own parser finds the subject and the object in each form.
 FORMS = {
     LEFT: ("{} is left of {}", "{} is to the left of {}", "there is {} to the left of {}"),
     RIGHT: ("{} is right of {}", "{} is to the right of {}", "there is {} to the right of {}"),
-    ABOVE: ("{} is above {}", "there is {} above {}", "{} is seen above {}"),
-    BELOW: ("{} is below {}", "there is {} below {}", "{} is seen below {}"),
-    INSIDE: ("{} is inside {}", "there is {} inside {}", "{} is seen inside {}"),
-    LARGER: ("{} is larger than {}", "there is {} that is larger than {}", "{} looks larger than {}"),
-    SMALLER: ("{} is smaller than {}", "there is {} that is smaller than {}", "{} looks smaller than {}"),
+    ABOVE: ("{} is above {}", "there is {} above {}", "the picture shows {} above {}"),
+    BELOW: ("{} is below {}", "there is {} below {}", "the picture shows {} below {}"),
+    INSIDE: ("{} is inside {}", "there is {} inside {}", "the picture shows {} inside {}"),
+    LARGER: ("{} is larger than {}", "there is {} larger than {}"),
+    SMALLER: ("{} is smaller than {}", "there is {} smaller than {}"),
 }
 
 Fact = tuple[int, int, int]  # subject, predicate, object
@@ -115,11 +116,17 @@ def facts_of(
     return sides, others
 
 
-def state(facts: Sequence[Fact], names: Sequence[str], count: int, seed: str) -> list[tuple[str, str]]:
-    """Return at most `count` different sentences about facts, each with the sentence about the mirror image.
+def state(
+    facts: Sequence[Fact],
+    names: Sequence[str],
+    count: int,
+    seed: str,
+    in_twin: Int[np.ndarray, " predicate"] = MIRRORED,
+) -> list[tuple[str, str]]:
+    """Return at most `count` different sentences about facts, each with the sentence about the twin of the image.
 
-    `names` are those of the regions. All facts are stated once before one is stated again in another form. The choice
-    depends on `seed` only.
+    `names` are those of the regions, `in_twin` is what each predicate is in the twin: by default in the mirror image.
+    All facts are stated once before one is stated again in another form. The choice depends on `seed` only.
     """
     chance = random.Random(seed)
     facts = chance.sample(facts, len(facts))
@@ -132,7 +139,7 @@ def state(facts: Sequence[Fact], names: Sequence[str], count: int, seed: str) ->
         if turn < forms:
             form = (start[place] + turn) % forms
             both = (FORMS[p][form].format(_one(names[subject]), _one(names[other]))
-                    for p in (predicate, int(MIRRORED[predicate])))  # fmt: skip
+                    for p in (predicate, int(in_twin[predicate])))  # fmt: skip
             out.append((next(both), next(both)))
     return out
 
