@@ -36,7 +36,7 @@ from regard.evaluation.cascade import summary_scores
 from regard.evaluation.compare import intervals
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.pairs import measure_pairs
-from regard.evaluation.probe import twin_accuracy
+from regard.evaluation.twin_accuracy import twin_accuracy
 from regard.metrics import galleries, recalls, seven, summary
 from regard.runtime import device_named
 from regard.scenes import make_scenes

@@ -15,7 +15,7 @@ from regard.data.convert import convert
 from regard.data.loader import Loader
 from regard.data.twins import Twins
 from regard.evaluation.evaluate import scores_of
-from regard.evaluation.probe import TwinAnswers, twin_answers
+from regard.evaluation.twin_accuracy import TwinAnswers, twin_answers
 from regard.extract.extraction import extract
 from regard.extract.spatial import make_spatial
 from regard.files import InputError
