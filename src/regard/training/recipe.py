@@ -18,7 +18,6 @@ from regard.training.config import DataConfig, TrainConfig, build, override
 from regard.words import WordsConfig
 
 ENSEMBLE = "ensemble"  # the model of a run that `regard ensemble` made
-CONFIGS = {name: model.Config for name, model in MODELS.items()} | {ENSEMBLE: Ensemble.Config}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,8 @@ class Recipe:
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{where} is not valid TOML: {error}.") from None
         model = values.pop("model", None)
-        if not isinstance(model, str) or model not in CONFIGS:
+        kinds = {**MODELS, ENSEMBLE: Ensemble}
+        if not isinstance(model, str) or model not in kinds:
             raise InputError(f"{where} names the model {model!r}. {nearest(str(model), MODELS)}")
         tables = {model, "words", "data", "train"}
         for key in values.keys() - tables:
@@ -53,7 +53,7 @@ class Recipe:
                 raise InputError(f"{where}: {key} must be a table of settings, not {values[key]!r}.")
         return cls(
             model=model,
-            options=build(CONFIGS[model], values.get(model, {}), f"{where} [{model}]"),
+            options=build(kinds[model].Config, values.get(model, {}), f"{where} [{model}]"),
             words=build(WordsConfig, values.get("words", {}), f"{where} [words]"),
             data=build(DataConfig, values.get("data", {}), f"{where} [data]"),
             train=build(TrainConfig, values.get("train", {}), f"{where} [train]"),
