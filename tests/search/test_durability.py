@@ -362,6 +362,14 @@ def test_a_full_disk_leaves_the_index_as_it_was(index, other, size):
     assert (len(again), again.verify()) == (48, [])
 
 
+def test_an_index_that_a_full_disk_interrupted_is_continued(collection, tmp_path):
+    command = ("index", collection / "cmsei", collection / "data", "--out", tmp_path / "new")
+    with room_for(1000):
+        assert f"What {tmp_path / 'new'} contains is whole: the same command continues it" in refused(*command)
+    assert regard(*command).code == 0
+    assert len(Index(tmp_path / "new")) == 24
+
+
 def test_an_error_while_encoding_is_reported_as_it_is(index, other):
     def fail(done, total):
         raise OSError(28, "No space left on device", "elsewhere")

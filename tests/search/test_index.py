@@ -363,6 +363,24 @@ def test_sentences_of_a_picture(collection, tmp_path):
     assert index.verify() == []
 
 
+def test_sentences_that_came_after_a_vector_set_are_built_before_it_is_used(index, collection):
+    encoder = Encoder(TrainedRun(collection / "other"))
+    index.build(encoder, "next")
+    index.add(collection / "data", split="dev", texts=True)
+    count = len(index._state.sentences)
+    assert index.verify() == []
+    index.compact()
+    with pytest.raises(InputError, match=rf"differs from main in {count} sentences: run `regard index build`"):
+        index.use("next")
+    index.build(encoder, "next")
+    index.remove(["dev5"])
+    index.build(encoder, "next")  # removes its sentences too
+    index.use("next")
+    assert len(index._state.sentences) < count
+    assert index.sentences_of("dev4", k=3)
+    assert index.verify() == []
+
+
 def test_an_interrupted_creation_is_continued(collection, tmp_path):
     encoder = Encoder(TrainedRun(collection / "cmsei"))
     Index.create(tmp_path / "index", encoder)

@@ -1,5 +1,6 @@
 """Shortlists by Milvus, against the server of milvus-lite on a loopback address."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 
 from regard.files import InputError
 from regard.search.index import Index
+from web_servers import serving
 
+httpx = pytest.importorskip("httpx", reason="the server requires httpx")
 pytest.importorskip("pymilvus", reason="Milvus requires pymilvus")
 pytest.importorskip("milvus_lite", reason="the tests use the server of milvus-lite")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # pymilvus itself uses what it deprecates
@@ -63,7 +66,13 @@ def test_milvus_chooses_the_same_shortlists_while_it_is_current(index, server, m
     assert opened._state.nearest is not None
     assert answers(opened) == expected
 
-    stop()
+    opened.ping()
+    with serving(opened.folder) as web:
+        assert httpx.get(f"{web.url}/v1/health").json() == {"status": "ok"}
+        stop()
+        health = httpx.get(f"{web.url}/v1/health", timeout=30)
+        assert health.status_code == 503
+        assert re.match(r"Milvus at .* cannot be used", health.json()["detail"])
     with pytest.raises(InputError, match=r"Milvus at .* cannot be used"):
         answers(opened)
     opened.mirror("")

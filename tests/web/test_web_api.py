@@ -243,13 +243,17 @@ def test_pictures_are_added_and_removed(writable, index_folder):
     assert explained.status_code == 200, explained.text
     again = writable.post("/v1/items", content=png(), headers=headers)
     assert (again.status_code, again.json()["id"], again.json()["changed"]) == (200, id_, False)
-    uploads = index_folder / "uploads"
+    uploads, extracted = index_folder / "uploads", index_folder / "extracted"
     assert len(list(uploads.rglob("*.png"))) == 1
+    Index(index_folder).compact()
+    assert len(list(extracted.iterdir())) == 1
     assert writable.delete(f"/v1/items/{id_}", headers=BEARER).status_code == 200
     assert list(uploads.rglob("*.png")) == []
     problem(writable.get(f"/v1/items/{id_}"), 404, id_)
     problem(writable.delete(f"/v1/items/{id_}", headers=BEARER), 404, id_)
     assert writable.get("/v1/collection").json()["items"] == before["items"]
+    Index(index_folder).compact()
+    assert list(extracted.iterdir()) == []
 
 
 def test_only_pictures_are_added(writable, index_folder):

@@ -125,7 +125,9 @@ def _report(error: Exception) -> int:
     causes = list(_causes(error))
     if any(_is_full_disk(cause) for cause in causes):
         where = next((cause.filename for cause in causes if isinstance(cause, OSError) and cause.filename), None)
-        return _fail(f"The disk is full ({where or 'while reading or writing'}). No partial file was left.")
+        notes = [note for cause in causes for note in getattr(cause, "__notes__", ())]
+        what_is_left = " ".join(notes) or "No partial file was left."
+        return _fail(f"The disk is full ({where or 'while reading or writing'}). {what_is_left}")
     if isinstance(error, OSError):
         return _fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
     try:

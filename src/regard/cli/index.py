@@ -63,7 +63,11 @@ def create(
     device = device_named(device)
     with console.status("reading the model"):
         encoder = encoder_named(run, first, device, validate_on)
-    _report(Index.create(out, encoder, device), source, split=split, captions=captions, prefix=prefix, texts=texts)
+    try:
+        _report(Index.create(out, encoder, device), source, split=split, captions=captions, prefix=prefix, texts=texts)
+    except OSError as error:  # a full disk, or a folder that may not be written
+        error.add_note(f"What {out} contains is whole: the same command continues it, or says how.")
+        raise
     console.print(f'Next: regard search {out} "a sentence"')
 
 

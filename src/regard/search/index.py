@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from regard.encode import BATCH
 from regard.explain.explanation import Explanation
 from regard.files import InputError, nearest, replacing
 from regard.search.encoder import Encoder, Shortlist
@@ -32,12 +31,12 @@ from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, 
 from regard.search.milvus import MilvusShortlist, nearest_of
 from regard.search.plan import ChangeReport, Plan, encode_again
 from regard.search.query import DEFAULT_SHORTLIST, Answer, Nearest, Query, SearchOptions, answer_queries, measure_recall
-from regard.search.sentences import encoded_sentences, rank_sentences, remove_orphans, sentence_entries
+from regard.search.sentences import encode_sentences_again, rank_sentences, remove_orphans, sentence_entries
 from regard.search.source import Payload, Source, check_extraction, extract_like, is_data_folder, sources_of
 from regard.search.stages import encoder_of, settings_of
 from regard.training.trained_run import TrainedRun
 
-STORE = "store"
+STORE, EXTRACTED = "store", "extracted"
 TEXTS = "-texts"  # after the name of a vector set: its sentences
 FIRST = "main"  # name of the first vector set
 
@@ -104,9 +103,16 @@ class Index:
         name = name or manifest["using"]
         entry = manifest["sets"][name]
         encoder = encoder_of(entry, self.device, self._run, self._first)
-        sentences = self._store(name, TEXTS).snapshot() if manifest.get("texts") else None
-        snapshot = self._store(name).snapshot()
+        snapshot, sentences = self._store(name).snapshot(), self._sentences(name, entry)
         return _State(name, entry, snapshot, encoder, sentences, nearest_of(entry, snapshot))
+
+    def _sentences(self, name: str, entry: dict[str, Any], current: Snapshot | None = None) -> Snapshot | None:
+        return self._store(name, TEXTS).snapshot(current) if entry.get("texts") else None
+
+    def _stores(self) -> list[LanceStore]:
+        """The stores of all vector sets."""
+        sets = read_manifest(self.folder)["sets"]
+        return [self._store(name, kind) for name in sets for kind in ("", TEXTS) if not kind or sets[name].get("texts")]
 
     def _store(self, name: str, kind: str = "") -> LanceStore:
         return LanceStore(self.folder / STORE, name + kind)
@@ -142,12 +148,17 @@ class Index:
             self._state = self._load()
             return True
         entry, snapshot = manifest["sets"][name], self._store(name).snapshot(state.snapshot)
-        sentences = self._store(name, TEXTS).snapshot(state.sentences) if manifest.get("texts") else None
+        sentences = self._sentences(name, entry, state.sentences)
         if snapshot is state.snapshot and sentences is state.sentences and entry == state.entry:
             return False
         nearest = nearest_of(entry, snapshot)
         self._state = replace(state, entry=entry, snapshot=snapshot, sentences=sentences, nearest=nearest)
         return True
+
+    def ping(self) -> None:
+        """Raise InputError if a server chooses the shortlists and does not answer."""
+        if isinstance(self._state.nearest, MilvusShortlist):
+            self._state.nearest.ping()
 
     def search(self, queries: Sequence[Query | str], **options: Any) -> list[Answer]:
         """Return the best pictures of each query; see `answer_queries`. `options` are the fields of SearchOptions.
@@ -301,7 +312,9 @@ class Index:
             if texts and not dry_run:
                 store = self._store(state.name, TEXTS)
                 store.create(state.encoder.dim)
-                write_manifest(self.folder, read_manifest(self.folder) | {"texts": True})  # names what exists
+                manifest = read_manifest(self.folder)
+                manifest["sets"][state.name]["texts"] = True
+                write_manifest(self.folder, manifest)  # names what exists
                 known = set(store.snapshot().keys)
                 store.put(sentence_entries(state.encoder, sources, plan.keys, known), {})
             self._reopen()
@@ -349,14 +362,9 @@ class Index:
             missing = [row for row, key in enumerate(state.snapshot.keys) if key not in known]
             for records in encode_again(encoder, state.snapshot, missing, progress):
                 store.put(records, state.snapshot.payload_types())
-            if state.sentences:
-                texts = self._store(name, TEXTS)
-                texts.create(encoder.dim)
-                known_texts = set(texts.snapshot().keys)
-                links = zip(state.sentences.keys, state.sentences.links(), strict=True)
-                new = [own for key, own in links if key not in known_texts]
-                for first in range(0, len(new), BATCH):
-                    texts.put(encoded_sentences(encoder, new[first : first + BATCH]), {})
+            if state.sentences is not None:
+                settings["texts"] = True
+                encode_sentences_again(encoder, state.sentences, self._store(name, TEXTS))
             stale = sorted(known - set(state.snapshot.keys))
             if stale:
                 store.put((), {}, stale)
@@ -373,18 +381,21 @@ class Index:
     def use(self, name: str) -> None:
         """Search with the vector set `name` from now on.
 
-        Raises InputError if it has other pictures than the set in use.
+        Raises InputError if it has other pictures than the set in use, or lacks sentences.
         """
         with self.locked():
             manifest = read_manifest(self.folder)
             if name not in manifest["sets"]:
                 raise InputError(f"{self.folder} has no vector set {name!r}. {nearest(name, manifest['sets'])}")
             current, other = self._load(), self._load(name)
-            different = len(set(current.snapshot.keys) ^ set(other.snapshot.keys))
-            if different:
+            pictures = len(set(current.snapshot.keys) ^ set(other.snapshot.keys))
+            texts = set(current.sentences.keys) if current.sentences is not None else set()
+            absent = len(texts.difference(other.sentences.keys if other.sentences is not None else ()))
+            if pictures or absent:
+                what = f"{pictures:,} pictures" if pictures else f"{absent:,} sentences"
                 raise InputError(
-                    f"The vector set {name} differs from {current.name} in {different:,} pictures: run `regard index "
-                    f"build` with its run and its name again."
+                    f"The vector set {name} differs from {current.name} in {what}: run `regard index build` with its "
+                    f"run and its name again."
                 )
             write_manifest(self.folder, manifest | {"using": name})
             self._state = other
@@ -393,23 +404,21 @@ class Index:
 
     def verify(self) -> list[str]:
         """Read every row of every vector set, and return one line per fault."""
-        manifest = read_manifest(self.folder)
-        kinds = ("", TEXTS) if manifest.get("texts") else ("",)
-        return [
-            f"{name}{kind}: {fault}"
-            for name in manifest["sets"]
-            for kind in kinds
-            for fault in self._store(name, kind).verify()
-        ]
+        return [f"{store.name}: {fault}" for store in self._stores() for fault in store.verify()]
 
     def compact(self) -> None:
-        """Rewrite small files as larger ones, and delete old versions; see `IndexStore.compact`."""
+        """Rewrite small files as larger ones, and delete old versions; see `IndexStore.compact`.
+
+        The features of photographs that were added directly are deleted if no picture of any vector set has them.
+        """
         with self.locked():
-            manifest = read_manifest(self.folder)
-            for name in manifest["sets"]:
-                self._store(name).compact()
-                if manifest.get("texts"):
-                    self._store(name, TEXTS).compact()
+            referred = set()  # by name, as the index may have been moved
+            for store in self._stores():
+                store.compact()
+                referred |= {Path(link.source).name for links in store.snapshot().links() for link in links}
+            for folder in (self.folder / EXTRACTED).glob("*"):
+                if folder.name not in referred:
+                    shutil.rmtree(folder)
             self._reopen()
 
     def check(self, sentences: Sequence[str], k: int = 10, progress: Progress | None = None) -> dict[int, float]:
@@ -470,7 +479,7 @@ class Index:
     def _extraction_folder(self, photographs: Path) -> Path:
         """The data folder of photographs that are added directly. The hash tells apart folders of the same name."""
         hash_ = hashlib.blake2b(os.fsencode(photographs.resolve()), digest_size=4).hexdigest()
-        return self.folder.resolve() / "extracted" / f"{photographs.resolve().name}-{hash_}"
+        return self.folder.resolve() / EXTRACTED / f"{photographs.resolve().name}-{hash_}"
 
 
 def restore(backup: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:

@@ -19,6 +19,7 @@ from regard.search.index_store import Snapshot
 
 BATCH = 1000  # vectors per request
 KEY_BYTES = 64
+SECONDS = 2.0  # to answer a ping
 TOKEN = "MILVUS_TOKEN"  # environment variable with the user and the password of the server
 INDEX = {"index_type": "FLAT", "metric_type": "IP"}  # exact; a cluster may use another type
 
@@ -40,6 +41,16 @@ class MilvusShortlist:
         try:
             self._client = MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)
         except MilvusException as error:
+            raise self._refusal(error) from None
+
+    def ping(self) -> None:
+        """Raise InputError if the server does not answer within SECONDS, or no longer has the collection."""
+        try:
+            if not self._client.has_collection(self.collection, timeout=SECONDS):
+                raise InputError(
+                    f"Milvus at {self.address} has no collection {self.collection}: `regard index mirror`."
+                )
+        except self._error as error:
             raise self._refusal(error) from None
 
     def mirror(self, snapshot: Snapshot, progress: Callable[[int, int], None] | None = None) -> int:

@@ -10,7 +10,7 @@ from regard.encode import BATCH
 from regard.files import InputError
 from regard.search.encoder import Encoder, Queries, Stored, nearness
 from regard.search.entries import Entry, Link, pack, unpack
-from regard.search.index_store import IndexStore, Snapshot
+from regard.search.index_store import IndexStore, LanceStore, Snapshot
 from regard.search.source import Source
 
 
@@ -40,6 +40,20 @@ def encoded_sentences(encoder: Encoder, links: Sequence[tuple[Link, ...]]) -> It
         encodings = pack(encoder.run.model.for_scoring(queries.encoding).to("cpu"))
     for sentence, own, summary, encoding in zip(sentences, links, queries.summaries, encodings, strict=True):
         yield Entry(_key(sentence), own, summary, encoding)
+
+
+def encode_sentences_again(encoder: Encoder, sentences: Snapshot, store: LanceStore) -> None:
+    """Make a store contain the sentences of another vector set, encoded by another encoder.
+
+    What an earlier, interrupted call encoded is kept; each batch is one transaction.
+    """
+    store.create(encoder.dim)
+    known = set(store.snapshot().keys)
+    if gone := sorted(known.difference(sentences.keys)):
+        store.put((), {}, gone)
+    new = [links for key, links in zip(sentences.keys, sentences.links(), strict=True) if key not in known]
+    for first in range(0, len(new), BATCH):
+        store.put(encoded_sentences(encoder, new[first : first + BATCH]), {})
 
 
 def remove_orphans(store: IndexStore, snapshot: Snapshot, pictures: set[str]) -> None:

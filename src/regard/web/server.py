@@ -232,6 +232,10 @@ def add_reading(app: FastAPI, service: Service) -> None:
         if not worker.is_alive:
             raise Problem(503, "The worker has ended.")
         await to_thread.run_sync(service.refresher.refresh, True)
+        try:
+            await to_thread.run_sync(service.index.ping)
+        except InputError as error:
+            raise Problem(503, str(error)) from None
         return schemas.HealthResponse(status="ok")
 
 
