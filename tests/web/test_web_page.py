@@ -158,6 +158,30 @@ def test_two_sentences_are_compared(open_page):
     assert page.locator(".pictures").nth(1).locator(f".twin[data-id='{both}']").count() == 1
 
 
+def test_another_sentence_is_compared_on_one_picture(open_page, server, tmp_path):
+    page = open_page(SEARCH)
+    card = page.locator(".picture").first
+    card.locator("summary").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("a horse rides a man")
+    page.keyboard.press("Enter")
+    sync_api.expect(card.locator(".against li").first).to_contain_text("in place of")
+    query = {"id": ids(page)[0], "sentence": "a man rides a horse", "against": "a horse rides a man"}
+    explanation = page.request.get(f"{server.url}/v1/explain", params=query).json()["explanation"]
+    against = explanation["against"]
+    signed = f"{against['margin']:+.3f}".replace("-", "−")
+    scores = [f"{score:.3f}".replace("-", "−") for score in (explanation["score"], against["score"])]
+    assert card.locator(".against p").first.inner_text() == f"{signed}: {scores[0]} against {scores[1]}"
+    lines = card.locator(".against li")
+    assert lines.count() >= len(against["decisive_words"]) >= 2
+    assert f"{against['decisive_words'][0]['effect']:+.3f}".replace("-", "−") in lines.first.inner_text()
+    page.screenshot(path=tmp_path / "against.png")
+    card.locator(".against input").fill("word " * 300)
+    card.locator(".against button").click()
+    sync_api.expect(card.locator(".against .problem")).to_contain_text("words")
+
+
 def test_more_like_this(open_page):
     page = open_page(SEARCH)
     id_ = ids(page)[0]
@@ -204,6 +228,10 @@ def test_the_page_is_accessible(open_page, path, scheme):
     if path == SEARCH:
         page.click("#filtering")
         page.click("#add-filter")
+        page.locator("summary").first.click()
+        page.locator(".against input").first.fill("a horse rides a man")
+        page.locator(".against button").first.click()
+        page.wait_for_selector(".against li")
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 

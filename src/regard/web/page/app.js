@@ -39,6 +39,7 @@ function fill(element, properties, children) {
 
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 const number = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
+const signed = (value) => `${value < 0 ? "" : "+"}${number(value, 3)}`;
 
 // The server --------------------------------------------------------------------------------------------------------
 
@@ -64,11 +65,12 @@ const explanations = new Map();
 let running = 0;
 const waiting = [];
 
-/** Return the explanation of a picture and a sentence. At most two are computed at a time. */
-function explain(id, sentence) {
-  const key = JSON.stringify([id, sentence]);
+/** Return the explanation of a picture and a sentence, or two. At most two are computed at a time. */
+function explain(id, sentence, against = "") {
+  const query = new URLSearchParams({ id, sentence, ...(against && { against }) });
+  const key = query.toString();
   if (!explanations.has(key)) {
-    const asked = new Promise((resolve, reject) => waiting.push({ id, sentence, resolve, reject }));
+    const asked = new Promise((resolve, reject) => waiting.push({ query, resolve, reject }));
     asked.catch(() => explanations.delete(key));
     explanations.set(key, asked);
     explainNext();
@@ -79,9 +81,9 @@ function explain(id, sentence) {
 async function explainNext() {
   if (running >= 2 || !waiting.length) return;
   running += 1;
-  const { id, sentence, resolve, reject } = waiting.shift();
+  const { query, resolve, reject } = waiting.shift();
   try {
-    resolve((await api(`/v1/explain?${new URLSearchParams({ id, sentence })}`)).explanation);
+    resolve((await api(`/v1/explain?${query}`)).explanation);
   } catch (error) {
     reject(error);
   }
@@ -346,6 +348,7 @@ function addCards(list, hits) {
         "More like this",
         h("span", { class: "hidden" }, `: ${hit.id}`),
       ),
+      list.sentence ? comparison(card) : null,
       hit.gap && !list.ranks ? h("span", { class: "gap" }, "after this picture the scores fall most") : null,
     );
     list.cards.push(card);
@@ -397,6 +400,47 @@ function writeEvidence(card) {
     h("li", { class: "relation" }, `${named(subject)} – ${predicate} – ${named(object)}`),
   );
   card.evidence.replaceChildren(...lines, ...relations);
+}
+
+// Another sentence for one picture ---------------------------------------------------------------------------------------
+
+/** A part of a picture's card that opens: what decides between its sentence and another one. */
+function comparison({ hit, list }) {
+  const other = lists.find((each) => each !== list)?.sentence ?? "";
+  const input = h("input", { type: "search", maxlength: 2000, required: true, spellcheck: "false", autocapitalize: "none", value: other, "aria-label": `Another sentence for ${hit.id}`, placeholder: "another sentence" });
+  const result = h("div", { role: "status" });
+  const compare = async (event) => {
+    event.preventDefault();
+    result.replaceChildren("comparing …");
+    try {
+      result.replaceChildren(...decisive(await explain(hit.id, list.sentence, input.value.trim())));
+    } catch (error) {
+      result.replaceChildren(h("p", { class: "problem" }, error.message));
+    }
+  };
+  return h(
+    "details",
+    { class: "against" },
+    h("summary", {}, "Compare with a sentence", h("span", { class: "hidden" }, `: ${hit.id}`)),
+    h("form", { onsubmit: compare }, input, h("button", { type: "submit", class: "quiet" }, "Compare")),
+    result,
+  );
+}
+
+/** Say what decides between two sentences: words in place of others, and relations, each with its effect. */
+function decisive({ score, against }) {
+  const { margin, decisive_words: words, decisive_relations: relations } = against;
+  const quoted = (some) => (some.length ? `“${some.join(" ")}”` : "nothing");
+  const notable = relations.filter((each) => each.notable).sort((one, other) => Math.abs(other.effect) - Math.abs(one.effect));
+  const lines = [
+    ...words.map(({ words, other, effect }) => [`${quoted(words)} in place of ${quoted(other)}`, effect]),
+    ...notable.slice(0, 3).map(({ subject, predicate, object, effect }) => [`${subject} – ${predicate} – ${object}`, effect]),
+  ];
+  return [
+    h("p", {}, h("b", {}, signed(margin)), `: ${number(score, 3)} against ${number(against.score, 3)}`),
+    h("ul", {}, ...lines.map(([text, effect]) => h("li", {}, text, h("span", {}, ` ${signed(effect)}`)))),
+    ...(relations.length && !notable.length ? [h("p", {}, "No relation of the picture decides more than noise.")] : []),
+  ];
 }
 
 // Regions and relations over a picture ----------------------------------------------------------------------------------
