@@ -86,6 +86,11 @@ def load_photograph(photograph: Image.Image | str | os.PathLike[str] | None) -> 
     return decode_photograph(f"The photograph {photograph}", data, DRAWN_SIDE)[0]
 
 
+def aspect_of(photograph: Image.Image | None, otherwise: float) -> float:
+    """Return the width of an image divided by its height, or `otherwise` if there is no image."""
+    return otherwise if photograph is None else photograph.width / photograph.height
+
+
 def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Image, tuple[int, int]]:
     """Decode the bytes of a file to an upright RGB image. Return the image, and its width and height before scaling.
 

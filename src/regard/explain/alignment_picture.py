@@ -26,7 +26,7 @@ from regard.explain.canvas import (
     tint,
 )
 from regard.explain.palette import INK, PAPER, PLAIN, MarkedRegion, MatchedRegion, matched_regions, region_tag
-from regard.photographs import load_photograph
+from regard.photographs import aspect_of, load_photograph
 
 HEAT = LinearSegmentedColormap.from_list("heat", ["#faf8f3", "#f6cf94", "#d0573c", "#4a1c40"])
 WORD_FONT = 15.0  # points
@@ -46,8 +46,7 @@ def draw_alignment(
     read.
     """
     photograph = load_photograph(photograph)
-    if photograph is not None:
-        aspect = photograph.width / photograph.height
+    aspect = aspect_of(photograph, aspect)
     matched = matched_regions(alignment)
 
     image_width, image_height = 0.0, 0.0

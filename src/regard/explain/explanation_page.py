@@ -24,7 +24,7 @@ from regard.explain.explanation_view import (
 )
 from regard.explain.tag_placement import Rect, place_tag
 from regard.files import replacing
-from regard.photographs import load_photograph
+from regard.photographs import aspect_of, load_photograph
 
 SIDE = 1000.0  # units of the longer side of the drawing, as of the next two
 TAG_LETTER, TAG_HEIGHT = 12.5, 28.0  # the mean width of a letter, at most
@@ -83,8 +83,7 @@ def write_explanation_page(
     InputError if the photograph cannot be read.
     """
     photograph = load_photograph(photograph)
-    if photograph is not None:
-        aspect = photograph.width / photograph.height
+    aspect = aspect_of(photograph, aspect)
     views = views_of(explanation)
     keys = "ab"[: len(views)]
     title = escape(explanation.image_id or "Explanation")

@@ -13,7 +13,7 @@ from regard.explain.explanation import Explanation
 from regard.explain.explanation_view import ExplanationView, decisive_charts, views_of
 from regard.explain.palette import INK
 from regard.explain.panels import TITLE_FONT, Bars, Line, MarkedPhotograph, Panel, PanelColumn, PanelRow, Sentence
-from regard.photographs import load_photograph
+from regard.photographs import aspect_of, load_photograph
 
 MIN_WIDTH = 6.0  # inches, of the panels of a sentence
 
@@ -30,8 +30,7 @@ def draw_explanation(
     InputError if the photograph cannot be read.
     """
     photograph = load_photograph(photograph)
-    if photograph is not None:
-        aspect = photograph.width / photograph.height
+    aspect = aspect_of(photograph, aspect)
     views = views_of(explanation)
     if len(views) == 1:
         page: Panel = _page_of_one(views[0], photograph, aspect)

@@ -14,7 +14,7 @@ from regard.explain.explanation import Explanation
 from regard.explain.explanation_view import BarChart, ExplanationView, RelationArrow
 from regard.explain.palette import COLOURS, INK, PAPER, MarkedRegion
 from regard.explain.panels import Bars, MarkedPhotograph, PanelColumn, PanelRow
-from regard.photographs import load_photograph
+from regard.photographs import aspect_of, load_photograph
 from regard.words.parser import OBJECT, SUBJECT, own_parser
 
 
@@ -91,7 +91,7 @@ def draw_twins(
             colour_of[predicate] = INK
             arrows.append(RelationArrow(*fact.regions, INK, alignment.words[predicate]))
         view = ExplanationView(explanation, (), tuple(boxes), tuple(arrows), ())
-        aspect = photograph.width / photograph.height if photograph else 4 / 3
+        aspect = aspect_of(photograph, 4 / 3)
         picture = MarkedPhotograph(view, photograph, aspect)
         columns.append(PanelColumn([Chips(alignment.words, colour_of), picture, Bars(chart)], 0.2))
     page = PanelRow(columns, 2 * GAP)
