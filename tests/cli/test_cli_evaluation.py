@@ -168,8 +168,8 @@ def test_an_ensemble_of_different_texts_is_refused(world, data):
         recipe.write_text(recipe.read_text().replace("[data]\n", f"[data]\ncaptions_per_image = {count}\n"))
         assert regard("evaluate", runs[-1], "--data", data).code == 0
     assert refused("evaluate", *runs, "--data", data) == (
-        f"{runs[1]} and {runs[0]} read different images or texts from {data} test: an ensemble requires the same data "
-        f"settings."
+        f"{runs[1]} and {runs[0]} read different images or texts from {data} test: an ensemble or a comparison "
+        f"requires the same data settings."
     )
 
 
@@ -198,3 +198,38 @@ def test_precision_may_follow_the_hardware(world, monkeypatch, tmp_path):
     assert "tf32 requires a CUDA device" in refused(
         "evaluate", world / "cmsei", "--device", "cpu", "--precision", "tf32"
     )
+
+
+def test_groups_of_sentences_have_recalls_of_their_own(world, tmp_path):
+    captions = (world / "data" / "test_caps.txt").read_text().splitlines()
+    ids = (world / "data" / "test_ids.txt").read_text().split()
+    rows = [f"{ids[text // 5]}\t{caption}\tkind {text % 2}" for text, caption in enumerate(captions)]
+    (tmp_path / "table.tsv").write_text("\n".join(["image\tsentence\tcategory", *rows]))
+    result = regard(
+        *("evaluate", world / "cmsei", "--by", "regions", "--by", "category", "--by-table", tmp_path / "table.tsv"),
+        *("--against", world / "scan", "--json", tmp_path / "found.json"),
+    )
+    assert (result.code, result.err) == (0, "")
+    found = json.loads((tmp_path / "found.json").read_text())
+    whole = found["strata"]["regions"]["strata"][-1]
+    assert whole["sum"] == pytest.approx(found["rsum"])
+    assert whole["difference"]["rsum"] == pytest.approx(found["rsum"] - found["against"]["rsum"])
+    assert whole["difference"]["p"] == pytest.approx(found["difference"]["p"])
+    assert [each["texts"] for each in found["strata"]["category"]["strata"]] == [25, 25, 50]
+    assert re.search(rf"From {world}/scan: rSum differs by [+-]\d+\.\d \(95 %", result.out)
+    assert "by category" in result.out
+
+
+def test_groups_that_cannot_be_made_are_refused(world, tmp_path):
+    run, table = world / "scan", tmp_path / "table.csv"
+    table.write_text("image,sentence,topic\nscene,a dog,home\n")
+    assert "There are no strata 'category'" in refused("evaluate", run, "--by", "category")
+    assert "requires --by COLUMN" in refused("evaluate", run, "--by", "words", "--by-table", table)
+    assert "has no column 'category'" in refused("evaluate", run, "--by", "category", "--by-table", table)
+    assert "--by requires the full protocol" in refused("evaluate", run, "--by", "words", "--protocol", "5fold")
+    assert "--by or --against" in refused("evaluate", run, "--by", "words", "--shortlist", 3)
+    assert "is not a run" in refused("evaluate", run, "--against", tmp_path)
+    result = regard("evaluate", run, "--against", world / "cmsei", "--protocol", "5fold", "--json", tmp_path / "5.json")
+    found = json.loads((tmp_path / "5.json").read_text())
+    assert found["difference"]["rsum"] == pytest.approx(found["rsum"] - found["against"]["rsum"])
+    assert "rSum differs by" in result.out

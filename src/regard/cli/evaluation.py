@@ -1,8 +1,9 @@
 """Verbs that measure: evaluate, metrics, twins."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ from regard.cli.common import (
 from regard.files import InputError, replacing
 
 if TYPE_CHECKING:
+    from regard.data import Split
+    from regard.evaluation.strata import Strata
     from regard.training.trained_run import TrainedRun
 
 Protocol = Annotated[
@@ -43,6 +46,9 @@ def evaluate(
     protocol: Protocol = "full",
     shortlist: str | None = None,
     embeddings: Annotated[str | None, Parameter(name="--embeddings")] = None,
+    by: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    by_table: Path | None = None,
+    against: Path | None = None,
     precision: Precision = "float32",
     encodings: Literal["float32", "float16"] = "float32",
     json_: Json = None,
@@ -63,6 +69,13 @@ def evaluate(
     embeddings
         In place of a run: measure an embedding model zero-shot, on the vectors of the photographs that
         `regard extract --embeddings` stored. A folder, or a name on the Hugging Face hub. Requires `--data`.
+    by
+        Also print the recalls for groups of sentences: relations (0, 1, 2, 3 or more, as parsed), words (length),
+        spatial (with words of place or without), regions (of the image), or a column of `--by-table`. May be repeated.
+    by_table
+        Table of images, sentences and other columns, such as category, for `--by`.
+    against
+        Another run, for a paired test of the difference: of rSum, and in each group of `--by`.
     encodings
         Precision in which the encodings of images are kept in memory. float16 halves their size.
     save_scores
@@ -71,8 +84,10 @@ def evaluate(
     """
     import numpy as np
 
+    from regard.evaluation.compare import difference
     from regard.evaluation.evaluate import scores_of
-    from regard.metrics import recalls, render
+    from regard.evaluation.stratum_report import measure_strata
+    from regard.metrics import galleries, render, summary
     from regard.runtime import device_named
     from regard.training.trained_run import EMBEDDINGS, EmbeddingRun, TrainedRun, open_run
 
@@ -91,23 +106,26 @@ def evaluate(
     if shortlist is not None:
         if not isinstance(first_run, TrainedRun):
             raise InputError("--embeddings takes no --shortlist: the vectors score all pairs at once.")
-        if len(trained) > 1 or protocol != "full" or save_scores or chosen != "float32" or encodings != "float32":
+        other_uses = save_scores or by or against
+        if len(trained) > 1 or protocol != "full" or other_uses or chosen != "float32" or encodings != "float32":
             raise InputError(
-                "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores: "
-                "it does not compute the whole matrix."
+                "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores, "
+                "--by or --against: it does not compute the whole matrix."
             )
         _evaluate_shortlist(first_run, data, split, shortlist, json_)
         return
-    splits = [run.open_split(split, data) for run in trained]
+    other_run = TrainedRun(against, device) if against else None
+    splits = [run.open_split(split, data) for run in (*trained, *([other_run] if other_run else []))]
     first = splits[0]
-    for folder, other in zip(named, splits, strict=True):
+    for folder, other in zip((*named, against), splits, strict=False):
         if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
             raise InputError(
-                f"{folder} and {named[0]} read different images or texts from {data} {split}: an ensemble requires the "
-                f"same data settings."
+                f"{folder} and {named[0]} read different images or texts from {data} {split}: an ensemble or a "
+                "comparison requires the same data settings."
             )
+    strata = _strata(first, by, by_table, protocol)
     with _score_matrix(save_scores, (first.num_images, first.num_texts)) as scores:
-        for run, opened in zip(trained, splits, strict=True):
+        for run, opened in zip(trained, splits, strict=False):
             with ProgressBar(f"scoring with {run.folder}", scores.size) as bar:
                 own = scores_of(
                     run.model,
@@ -120,13 +138,40 @@ def evaluate(
             if opened is not first:
                 scores += own.numpy()
         scores /= len(trained)
-        measured = recalls(scores, first.image_of_text, protocol)
+        ranks = galleries(scores, first.image_of_text, protocol)
+    measured = summary(ranks)
+    values: dict[str, Any] = {**measured.to_dict()}
     names = " + ".join(named)
     console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts")
     console.print(render(measured))
     if save_scores:
         _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
-    write_json(json_, measured.to_dict())
+    others = None
+    if other_run:
+        with ProgressBar(f"scoring with {against}", first.num_images * first.num_texts) as bar:
+            own = scores_of(other_run.model, splits[-1], progress=bar.advance, precision=chosen, encodings=encodings)
+        others = galleries(own, first.image_of_text, protocol)
+        tested = difference(ranks, others)
+        console.print(f"From {against}: {tested.render()}")
+        values |= {"against": summary(others).to_dict(), "difference": asdict(tested)}
+    for division in strata:
+        report = measure_strata(ranks[0], division, others[0] if others else None)
+        console.print(f"\n{report.render(str(against) if against else '')}")
+        values.setdefault("strata", {})[division.title] = report.to_dict()
+    write_json(json_, values)
+
+
+def _strata(split: "Split", by: Sequence[str], by_table: Path | None, protocol: str) -> "list[Strata]":
+    """The divisions of a split that are asked for."""
+    from regard.data.captions import Captions
+    from regard.evaluation.strata import KINDS, divide
+
+    if by and protocol != "full":
+        raise InputError("--by requires the full protocol: the folds are galleries of their own.")
+    if by_table and set(by) <= set(KINDS):
+        raise InputError(f"--by-table {by_table} requires --by COLUMN, with the name of one of its columns.")
+    table = Captions.read(by_table) if by_table else None
+    return [divide(split, each, table) for each in by]
 
 
 def _evaluate_shortlist(run: "TrainedRun", data: Path, split: str, shortlist: str, json_: Path | None) -> None:

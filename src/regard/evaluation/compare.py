@@ -48,6 +48,12 @@ class Difference:
     high: float
     p: float  # two-sided p-value: twice the share of resampled differences that are zero or have the other sign
 
+    def render(self) -> str:
+        """Return a line for the terminal."""
+        clear = "a clear difference" if self.p < 0.05 else "no clear difference"
+        interval = f"95 % {self.low:+.1f} to {self.high:+.1f}"
+        return f"rSum differs by {self.rsum:+.1f} ({interval}, p = {self.p:.3f}): {clear}."
+
 
 @dataclass(frozen=True)
 class MeasuredScores:
@@ -82,13 +88,8 @@ class Comparison:
         """Return the tables for the terminal."""
         parts = [_table(self.scores, self.resamples)]
         if self.against and self.difference:
-            parts += [_table(self.against, self.resamples), self._verdict(self.difference)]
+            parts += [_table(self.against, self.resamples), self.difference.render()]
         return "\n\n".join(parts)
-
-    def _verdict(self, tested: Difference) -> str:
-        clear = "a clear difference" if tested.p < 0.05 else "no clear difference"
-        interval = f"95 % {tested.low:+.1f} to {tested.high:+.1f}"
-        return f"rSum differs by {tested.rsum:+.1f} ({interval}, p = {tested.p:.3f}): {clear}."
 
 
 def measure(
@@ -135,9 +136,9 @@ def _with_direction(
 def intervals(parts: tuple[Ranks, ...], resamples: int = 2000, seed: int = 0) -> Intervals:
     """Return the percentile intervals of the recalls of one gallery, or of the mean over several (`galleries`)."""
     drawn = _resampled([parts], resamples, seed)[0]
-    by_name = dict(zip(RECALLS, (_interval(values) for values in drawn.T), strict=True))
+    by_name = dict(zip(RECALLS, (interval_of(values) for values in drawn.T), strict=True))
     i2t, t2i = ({level: by_name[way, level] for level in ("r1", "r5", "r10")} for way in ("i2t", "t2i"))
-    return Intervals(i2t, t2i, _interval(drawn.sum(1)))
+    return Intervals(i2t, t2i, interval_of(drawn.sum(1)))
 
 
 def difference(ours: tuple[Ranks, ...], theirs: tuple[Ranks, ...], resamples: int = 2000, seed: int = 0) -> Difference:
@@ -152,10 +153,21 @@ def difference(ours: tuple[Ranks, ...], theirs: tuple[Ranks, ...], resamples: in
         raise InputError("The two score matrices belong to different images or texts: a paired test needs the same.")
     first, second = _resampled([ours, theirs], resamples, seed).sum(2)
     drawn = np.round(first - second, 9)  # equal sums may differ in the last bit
-    sides = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    interval = _interval(drawn)
+    span = interval_of(drawn)
     rsum = summary(ours).rsum - summary(theirs).rsum
-    return Difference(rsum, interval.low, interval.high, min(1.0, float(2 * (1 + sides) / (1 + resamples))))
+    return Difference(rsum, span.low, span.high, p_value_of(drawn))
+
+
+def interval_of(drawn: Float[np.ndarray, " resample"], level: float = 0.95) -> Interval:
+    """Return the interval of the middle `level` of the resampled values."""
+    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+    return Interval(float(low), float(high))
+
+
+def p_value_of(drawn: Float[np.ndarray, " resample"]) -> float:
+    """Return the two-sided p-value of resampled differences: see Difference."""
+    sides = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return min(1.0, float(2 * (1 + sides) / (1 + len(drawn))))
 
 
 def read_matrix(path: Path) -> np.ndarray:
@@ -224,11 +236,6 @@ def _hits(part: Ranks) -> Int[np.ndarray, "image 8"]:
     of_image = [np.ones(size, int) * (part.i2t <= level) for level in levels]
     of_texts = [np.bincount(part.image_of_text[part.t2i <= level], minlength=size) for level in levels]
     return np.stack([*of_image[:3], *of_texts[:3], of_image[3], of_texts[3]], axis=1)
-
-
-def _interval(values: Float[np.ndarray, " resample"]) -> Interval:
-    low, high = np.percentile(values, (2.5, 97.5))
-    return Interval(float(low), float(high))
 
 
 def _table(measured: MeasuredScores, resamples: int) -> str:

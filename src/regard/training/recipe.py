@@ -42,7 +42,7 @@ class Recipe:
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{where} is not valid TOML: {error}.") from None
         model = values.pop("model", None)
-        kinds = {**MODELS, ENSEMBLE: Ensemble}
+        kinds: dict[str, Any] = {**MODELS, ENSEMBLE: Ensemble}
         if not isinstance(model, str) or model not in kinds:
             raise InputError(f"{where} names the model {model!r}. {nearest(str(model), MODELS)}")
         tables = {model, "words", "data", "train"}
