@@ -54,9 +54,20 @@ def check_fragments(encoder, captions):
         torch.testing.assert_close(encoder(texts[[at]]).vectors[0], alone, **made.EXACT)
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_gru_fragments(vocabulary, num_layers):
-    check_fragments(gru(vocabulary, num_layers=num_layers), CAPTIONS)
+def test_gru_fragments(vocabulary, num_layers, bidirectional):
+    check_fragments(gru(vocabulary, num_layers=num_layers, bidirectional=bidirectional), CAPTIONS)
+
+
+def test_a_gru_may_read_forwards_only(vocabulary):
+    config = WordsConfig(word_dim=6, bidirectional=False)
+    encoder = build_words(config, vocabulary, 8).double()
+    texts = vocabulary(CAPTIONS[:1])
+    torch.testing.assert_close(encoder(texts).vectors, encoder.gru(encoder.embedding(texts.tokens))[0])
+    longer = vocabulary([f"{CAPTIONS[0]} dog"])
+    same = encoder(longer).vectors[:, :7]  # <start> and six words: none reads what follows
+    torch.testing.assert_close(same, encoder(texts).vectors[:, :7])
 
 
 def test_gru_is_the_mean_of_two_directions(vocabulary):

@@ -101,3 +101,11 @@ def test_saving_is_whole_or_absent(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["resg", "tvrn"])
+def test_relations_between_words_need_regards_own_words(name):
+    recipe = made.recipe(f"{name}-f8k", "words.punctuation=true")
+    tokenizer = Vocabulary.build(CAPTIONS, 1, punctuation=True)
+    with pytest.raises(InputError, match=r"reads relations between words, .* expected words.punctuation=false"):
+        build_model(recipe, made.FEATURE_DIM, tokenizer)

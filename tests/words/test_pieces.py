@@ -3,9 +3,11 @@ import sys
 from functools import cache
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regard.data.augment import drop_words
 from regard.files import InputError
 from regard.words import Pieces, Vocabulary, WordsConfig, build_tokenizer, load_tokenizer, tokenize
 from regard.words import pieces as module
@@ -79,6 +81,23 @@ def test_words_that_are_cut_off_are_absent():
     short = Pieces(max_tokens=8)
     assert short.words("one two three four five six seven eight") == ["one", "two", "three", "four", "five", "six"]
     assert short(["one " * 20]).tokens.shape == (1, 8)
+
+
+def test_each_piece_may_be_a_fragment(tmp_path):
+    own = transformers.AutoTokenizer.from_pretrained(minilm.MODEL_DIR)
+    pieces = Pieces(fragments="pieces", max_tokens=None)
+    assert (pieces.max_tokens, pieces.offset) == (512, None)
+    caption = "Skateboarder's dog!"
+    texts = pieces([caption, "a"])
+    assert texts.tokens[0].tolist() == own(caption)["input_ids"]
+    assert texts.words.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 0, 0, 0, 0, 0, 0]]
+    assert pieces.words(caption) == ["[CLS]", "skate", "##board", "##er", "'", "s", "dog", "!", "[SEP]"]
+    assert pieces.words("") == ["[CLS]", "[SEP]"]
+    pieces.save(tmp_path)
+    assert load_tokenizer(tmp_path)([caption]).words.equal(pieces([caption]).words)
+    for ours, theirs in zip(texts.tokens, drop_words(texts, 1 - 1e-9, pieces).tokens, strict=True):
+        kept = torch.isin(ours, torch.tensor([own.cls_token_id, own.sep_token_id, own.pad_token_id]))
+        assert theirs.equal(torch.where(kept, ours, own.mask_token_id))
 
 
 def test_captions_do_not_touch_each_other(pieces):

@@ -41,6 +41,21 @@ def test_words_are_the_fragments(vocabulary):
     assert vocabulary.offset == 1
 
 
+def test_with_punctuation(tmp_path):
+    vocabulary = Vocabulary.build(CAPTIONS, min_count=1, punctuation=True)
+    assert vocabulary.entries[4:] == ("a", "dog", "'s", ".", "bone", "cat", "runs", "sits", "the")
+    assert vocabulary.words("The cat's bone.") == ["<start>", "the", "cat", "'s", "bone", ".", "<end>"]
+    assert vocabulary.number("'s") != vocabulary.unknown_number == vocabulary.number("bone's")
+    assert vocabulary.unknown(["a dog, a cat."]) == 1 / 6
+    assert vocabulary.offset is None
+    vocabulary.save(tmp_path)
+    assert Vocabulary.load(tmp_path) == vocabulary
+    saved = json.loads((tmp_path / "vocabulary.json").read_text())
+    del saved["punctuation"]  # as older runs
+    (tmp_path / "vocabulary.json").write_text(json.dumps(saved))
+    assert not Vocabulary.load(tmp_path).punctuation
+
+
 def test_without_boundaries():
     bare = Vocabulary.build(CAPTIONS, min_count=1, boundaries=False)
     assert bare.words("A dog") == ["a", "dog"]

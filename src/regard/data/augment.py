@@ -25,5 +25,5 @@ def drop_words(texts: Texts, part: float, tokenizer: Any) -> Texts:
         return texts
     drop = texts.mask & (torch.rand(texts.mask.shape, device=texts.mask.device) < part)
     if texts.words is not None:
-        drop &= texts.words > 0
+        drop &= (texts.words > 0) & ~torch.isin(texts.tokens, texts.tokens.new_tensor(tokenizer.special_numbers))
     return replace(texts, tokens=texts.tokens.masked_fill(drop, tokenizer.unknown_number))

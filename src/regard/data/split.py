@@ -239,7 +239,7 @@ class Split:
         """Return the sentences at `rows`, tokenized by `tokenizer`, with relations between words if the split has them.
 
         Files number words from 0. `tokenizer.offset` fragments precede the first word, and as many follow the last.
-        An offset of None is that of a tokenizer without words, whose texts have no relations.
+        The texts have no relations if it is None: the tokenizer has no words, or others than the files.
         """
         rows = np.asarray(rows, np.int64)
         texts = tokenizer([self.captions[row] for row in rows.tolist()])

@@ -1,4 +1,4 @@
-"""Text encoders, from sentences to one vector per word: a bidirectional GRU, or a pretrained encoder."""
+"""Text encoders, from sentences to one vector per word: a GRU, or a pretrained encoder."""
 
 from functools import partial
 from typing import Any, Literal
@@ -40,16 +40,18 @@ def build_words(config: WordsConfig, tokenizer: Vocabulary | Pieces, dim: int, *
             word_dim=config.word_dim,
             num_layers=config.num_layers,
             dropout=config.dropout,
+            bidirectional=config.bidirectional,
             vectors=vectors,
         )
     raise InputError(f"The {config.encoder} text encoder cannot use a {type(tokenizer).__name__}.")
 
 
 class GRUEncoder(nn.Module):
-    """Word vectors through a bidirectional GRU, averaged over its two directions (SCAN's text side; not normalised).
+    """Word vectors through a GRU, averaged over its two directions (SCAN's text side; not normalised).
 
     `dropout` applies to the word vectors. `vectors` [word, word_dim] are their initial values (see `word_vectors`); by
-    default they are uniform in +-0.1. They are trained in both cases.
+    default they are uniform in +-0.1. They are trained in both cases. If it is not `bidirectional`, the GRU reads
+    forwards only.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class GRUEncoder(nn.Module):
         word_dim: int = 300,
         num_layers: int = 1,
         dropout: float = 0.0,
+        bidirectional: bool = True,
         vectors: Float[Tensor, "word word_dim"] | None = None,
     ) -> None:
         super().__init__()
@@ -70,7 +73,7 @@ class GRUEncoder(nn.Module):
             if vectors is not None:
                 self.embedding.weight[1:] = vectors[1:]
         self.dropout = nn.Dropout(dropout)
-        self.gru = nn.GRU(word_dim, dim, num_layers, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(word_dim, dim, num_layers, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, texts: Texts) -> Fragments:
         """Encode [text word] numbers to [text word dim] vectors, as wide as the longest text; padding is zero."""
@@ -78,8 +81,8 @@ class GRUEncoder(nn.Module):
         mask, tokens = (on_both(lambda t: t[:, :width], field) for field in (texts.mask, texts.tokens))
         words = self.dropout(self.embedding(tokens))
         with torch.autocast("cpu", enabled=False):  # bfloat16 makes its many small products slower
-            both, _ = run_gru(self.gru, words, mask)
-        return Fragments(both.unflatten(2, (2, -1)).mean(2), mask)
+            outputs, _ = run_gru(self.gru, words, mask)
+        return Fragments(outputs.unflatten(2, (-1, self.gru.hidden_size)).mean(2), mask)
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
         """Return no parameters: see PretrainedEncoder."""

@@ -19,7 +19,8 @@ def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bo
     """Build the recipe's model for regions of `feature_dim` features, with new weights.
 
     With `pretrained=False`, the weights of a pretrained text encoder are not read: a checkpoint will bring them.
-    Raises InputError for an ensemble, and if torch cannot build a model from the settings, such as with a size of 0.
+    Raises InputError for an ensemble, if torch cannot build a model from the settings, such as with a size of 0, and if
+    the model reads relations between words that are not the tokenizer's.
     """
     if recipe.model == ENSEMBLE:
         raise InputError(
@@ -27,11 +28,17 @@ def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bo
         )
     try:
         words = build_words(recipe.words, tokenizer, recipe.options.dim, weights=pretrained)
-        return MODELS[recipe.model](recipe.options, feature_dim, words)
+        model = MODELS[recipe.model](recipe.options, feature_dim, words)
     except InputError:
         raise
     except (ValueError, RuntimeError, ArithmeticError) as error:  # torch's layers check their arguments
         raise InputError(f"Cannot build a {recipe.model} model from these settings: {error}.") from None
+    if tokenizer.offset is None and model.needs() & {"text_relations", "roles"}:
+        raise InputError(
+            f"{recipe.model} as configured reads relations between words, which are those of Regard's own tokenizer: "
+            'expected words.punctuation=false and words.fragments="words".'
+        )
+    return model
 
 
 def save_model(

@@ -11,6 +11,7 @@ from regard.words import pieces, vocabulary
 from regard.words.parser import ROLES, Parse, parser
 from regard.words.pieces import Pieces
 from regard.words.tokens import tokenize
+from regard.words.treebank import tokenize_treebank
 from regard.words.vocabulary import Vocabulary, word_vectors
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "load_tokenizer",
     "parser",
     "tokenize",
+    "tokenize_treebank",
     "word_vectors",
 ]
 
@@ -39,12 +41,15 @@ class WordsConfig:
     path: str = "minilm"  # the folder of a model, a name on the Hugging Face hub, or minilm
     frozen: bool = True
     head: Literal["linear", "conv"] = "linear"
+    fragments: Literal["words", "pieces"] = "words"  # pieces: each one, [CLS], [SEP] and punctuation included
 
     word_dim: int = 300
     num_layers: int = 1
+    bidirectional: bool = True  # the mean of both directions; otherwise the GRU reads forwards only
     dropout: float = 0.0  # of the word vectors
     min_count: int = 4  # a word needs this many occurrences in the training captions
     boundaries: bool = True  # <start> and <end> around each caption
+    punctuation: bool = False  # split captions as NLTK does, so that punctuation marks are words
     vectors: str | None = None  # a text file of word vectors (GloVe, word2vec)
 
 
@@ -52,8 +57,8 @@ def build_tokenizer(config: WordsConfig, captions: Iterable) -> Vocabulary | Pie
     """Build the tokenizer of `config`. A vocabulary is built from `captions` (str), those of the training split."""
     # `Iterable`, not `Iterable[str]`: a run-time type checker would read a line of the file and hide its InputError.
     if config.encoder == "pretrained":
-        return Pieces(config.path)
-    return Vocabulary.build(captions, config.min_count, config.boundaries)
+        return Pieces(config.path, fragments=config.fragments)
+    return Vocabulary.build(captions, config.min_count, config.boundaries, config.punctuation)
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Vocabulary | Pieces:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,12 +28,17 @@ class Pieces:
     wheel. A caption is cut after `max_tokens` pieces, [CLS] and [SEP] included; a word without any piece left is
     dropped. A caption without words becomes a full stop, so that each text has a fragment. `model` is the model's
     configuration, from which an encoder can be built without its weights.
+
+    With `fragments="pieces"`, captions are not split into words first: each piece is a fragment, those of punctuation
+    and the model's own ([CLS] and [SEP]) included, as in VSE-infinity's code.
     """
 
-    offset = 0  # no fragment comes before a caption's first word
+    def __init__(
+        self, path: str = "minilm", max_tokens: int | None = 64, fragments: Literal["words", "pieces"] = "words"
+    ) -> None:
+        """`max_tokens` of None is as many as the model has positions.
 
-    def __init__(self, path: str = "minilm", max_tokens: int = 64) -> None:
-        """Raises InputError if transformers is missing, or if the folder or the files of the hub cannot be read."""
+        Raises InputError if transformers is missing, or if the folder or the files of the hub cannot be read."""
         with transformers_for(path) as transformers:
             source = model_source(path)
             model = transformers.AutoConfig.from_pretrained(source)
@@ -46,15 +51,39 @@ class Pieces:
                 f"{path} has only a slow tokenizer, which cannot assign pieces to words: expected a tokenizer.json."
             )
         configuration = json.loads(model.to_json_string(use_diff=False))
-        self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer)
+        self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer, fragments)
 
-    def _set(self, path: str, max_tokens: int, model: dict[str, Any], tokenizer: Any) -> None:
+    def _set(self, path: str, max_tokens: int | None, model: dict[str, Any], tokenizer: Any, fragments: str) -> None:
         most = model.get("max_position_embeddings") or 512
+        max_tokens = most if max_tokens is None else max_tokens
         if not 8 <= max_tokens <= most:
             raise InputError(f"max_tokens is {max_tokens}: expected 8 to {most}, the longest that {path} was made for.")
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens)
         self.path, self.max_tokens, self.model, self._tokenizer = path, max_tokens, model, tokenizer
+        self.fragments = fragments
+
+    @classmethod
+    def of_word_pieces(cls, file: Path, model: dict[str, Any]) -> "Pieces":
+        """Create the tokenizer of a BERT model in lower case from its list of pieces, one a line (vocab.txt).
+
+        `model` is the model's configuration. Each piece is a fragment, as many as the model has positions.
+        """
+        vocabulary = {piece: number for number, piece in enumerate(file.read_text("utf-8", "replace").splitlines())}
+        if absent := [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in vocabulary]:
+            raise InputError(
+                f"{file} lacks the pieces {', '.join(absent)}: expected BERT's vocab.txt, one piece a line."
+            )
+        with transformers_for(str(file)) as transformers:
+            tokenizer = transformers.BertTokenizerFast(vocab=vocabulary, do_lower_case=True).backend_tokenizer
+        pieces = cls.__new__(cls)
+        pieces._set(str(file), None, model, tokenizer, "pieces")
+        return pieces
+
+    @property
+    def offset(self) -> int | None:
+        """The number of fragments before a caption's first word; None if fragments are not the words of `tokenize`."""
+        return 0 if self.fragments == "words" else None
 
     def __len__(self) -> int:
         return int(self._tokenizer.get_vocab_size())
@@ -71,22 +100,35 @@ class Pieces:
                 return int(number)
         raise InputError(f"{self.path} has no token for hidden or unknown words: train with train.word_drop=0.")
 
+    @property
+    def special_numbers(self) -> list[int]:
+        """The numbers of the model's own tokens, such as [CLS] and [SEP]."""
+        return [number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special]
+
     def words(self, caption: str) -> list[str]:
-        """Return the words that become the caption's fragments."""
-        numbers = _numbers(self._encode([caption])[0])
+        """Return the words, or the pieces, that become the caption's fragments."""
+        encoded = self._encode([caption])[0]
+        if self.fragments == "pieces":
+            return list(encoded.tokens)
+        numbers = _numbers(encoded)
         return (tokenize(caption) or ["."])[: max(numbers)]
 
     def __call__(self, captions: Sequence[str]) -> Texts:
-        """Return the pieces of captions as numbers [text token], padded with zero, and the word of each, from 1."""
+        """Return the pieces of captions as numbers [text token], padded with zero, and the fragment of each, from 1."""
         encoded = self._encode(captions)
         lengths = np.array([len(caption.ids) for caption in encoded], dtype=np.int64)
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
         tokens, words = np.zeros((2, *mask.shape), dtype=np.int64)
         tokens[mask] = [number for caption in encoded for number in caption.ids]
-        words[mask] = [number for caption in encoded for number in _numbers(caption)]
+        words[mask] = [number for caption in encoded for number in self._fragments(caption)]
         return Texts(torch.from_numpy(tokens), torch.from_numpy(mask), torch.from_numpy(words))
 
+    def _fragments(self, encoded: Any) -> Sequence[int]:
+        return range(1, len(encoded.ids) + 1) if self.fragments == "pieces" else _numbers(encoded)
+
     def _encode(self, captions: Sequence[str]) -> Any:
+        if self.fragments == "pieces":
+            return self._tokenizer.encode_batch(list(captions))
         words = [tokenize(caption) or ["."] for caption in captions]
         return self._tokenizer.encode_batch(words, is_pretokenized=True)
 
@@ -95,6 +137,7 @@ class Pieces:
         saved = {
             "path": self.path,
             "max_tokens": self.max_tokens,
+            "fragments": self.fragments,
             "model": self.model,
             "tokenizer": json.loads(self._tokenizer.to_str()),
         }
@@ -111,7 +154,10 @@ class Pieces:
 
             saved = json.loads(file.read_text(encoding="utf-8"))
             tokenizer = Tokenizer.from_str(json.dumps(saved["tokenizer"]))
-            pieces._set(saved["path"], saved["max_tokens"], saved["model"], tokenizer)
+            fragments = saved.get("fragments", "words")  # absent from older runs
+            if fragments not in ("words", "pieces"):
+                raise ValueError(f"fragments are {fragments!r}")
+            pieces._set(saved["path"], saved["max_tokens"], saved["model"], tokenizer, fragments)
         except ModuleNotFoundError:
             raise InputError(f'{file} needs transformers: pip install "regard[text]".') from None
         except InputError:

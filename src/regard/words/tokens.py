@@ -1,8 +1,9 @@
-"""Captions to words. This is the only tokenization: of fragments, of relations between words, and of pictures.
+"""Captions to words: of fragments, of relations between words, and of pictures.
 
 A word is a run of letters, digits and their accents in lower case, with apostrophes and hyphens inside it (`t-shirt`,
 `man's`). Everything else is dropped: punctuation, symbols, emoji. Common loaders keep punctuation as words, so that a
-full stop takes part in matching; here, a fragment is always something that a region can match.
+full stop takes part in matching; here, a fragment is always something that a region can match. Vocabularies of such
+loaders need their words, which treebank.py splits.
 """
 
 import re

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from regard.batch import Texts
 from regard.files import InputError, replacing
 from regard.words.scripts import SOME, UNSPACED, are_unspaced
 from regard.words.tokens import tokenize
+from regard.words.treebank import tokenize_treebank
 
 PAD, START, END, UNKNOWN = SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 FILE_NAME = "vocabulary.json"
@@ -33,11 +34,14 @@ class Vocabulary:
 
     `boundaries` puts `<start>` and `<end>` around every caption, as SCAN and its successors do. A caption is cut after
     `max_words` words. A caption without words becomes its boundaries, or one `<unk>`, so that each text has a fragment.
+    With `punctuation`, words are those of NLTK, and punctuation marks are words: published vocabularies need it. The
+    words of relations between words are others, so that `offset` is then None.
     """
 
     entries: tuple[str, ...] = field(repr=False)
     boundaries: bool = True
     max_words: int = 64
+    punctuation: bool = False
 
     def __post_init__(self) -> None:
         missing = [special for special in SPECIALS if special not in self.entries]
@@ -48,7 +52,9 @@ class Vocabulary:
             )
 
     @classmethod
-    def build(cls, captions: Iterable, min_count: int = 4, boundaries: bool = True) -> "Vocabulary":
+    def build(
+        cls, captions: Iterable, min_count: int = 4, boundaries: bool = True, punctuation: bool = False
+    ) -> "Vocabulary":
         """Build from the words that occur at least `min_count` times in the captions; the most frequent come first.
 
         The captions are read once. Raises InputError if no word occurs often enough, and if words are not separated.
@@ -57,26 +63,33 @@ class Vocabulary:
         first = list(islice(iterator, SOME))
         if are_unspaced(first):
             raise InputError(f"No vocabulary can be built: {UNSPACED}.")
-        counts = Counter(word for caption in chain(first, iterator) for word in tokenize(caption))
+        split = tokenize_treebank if punctuation else tokenize
+        counts = Counter(word for caption in chain(first, iterator) for word in split(caption))
         kept = [word for word, count in counts.items() if count >= min_count]
         if not kept:
             raise InputError(
                 f"None of the captions' {len(counts)} words occurs {min_count} times: give more captions, "
                 "or a smaller min_count."
             )
-        return cls((*SPECIALS, *sorted(kept, key=lambda word: (-counts[word], word))), boundaries)
+        words = sorted(kept, key=lambda word: (-counts[word], word))
+        return cls((*SPECIALS, *words), boundaries, punctuation=punctuation)
 
     def __len__(self) -> int:
         return len(self.entries)
 
     @property
-    def offset(self) -> int:
-        """The number of fragments before a caption's first word."""
-        return int(self.boundaries)
+    def offset(self) -> int | None:
+        """The number of fragments before a caption's first word; None if fragments are not the words of `tokenize`."""
+        return None if self.punctuation else int(self.boundaries)
 
     @cached_property
     def number_of(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.entries)}
+
+    @property
+    def special_numbers(self) -> list[int]:
+        """The numbers of tokens that training must not hide: none, as `<start>` and `<end>` are like words."""
+        return []
 
     @property
     def unknown_number(self) -> int:
@@ -86,11 +99,13 @@ class Vocabulary:
     def number(self, word: str) -> int:
         """Return the number of a word, otherwise that of its stem before 's, otherwise that of `<unk>`."""
         numbers = self.number_of
+        if self.punctuation:  # 's is a word of its own
+            return numbers.get(word, self.unknown_number)
         return numbers.get(word) or numbers.get(word.removesuffix("'s")) or self.unknown_number
 
     def words(self, caption: str) -> list[str]:
         """Return the words that become the caption's fragments, boundaries included."""
-        words = tokenize(caption)[: self.max_words]
+        words = self._split(caption)[: self.max_words]
         if self.boundaries:
             return [START, *words, END]
         return words or [UNKNOWN]
@@ -106,13 +121,21 @@ class Vocabulary:
 
     def unknown(self, captions: Iterable[str]) -> float:
         """Return the fraction of words in captions that become `<unk>` (0 if there are no words)."""
-        known = Counter(self.number(word) != self.unknown_number for text in captions for word in tokenize(text))
+        known = Counter(self.number(word) != self.unknown_number for text in captions for word in self._split(text))
         return known[False] / max(known.total(), 1)
+
+    def _split(self, caption: str) -> list[str]:
+        return tokenize_treebank(caption) if self.punctuation else tokenize(caption)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a `.json` file, or to `vocabulary.json` in a folder, whole or not at all."""
         with replacing(_file(path)) as temporary:
             temporary.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def of_numbers(cls, number_of: dict[str, int], path: Path) -> "Vocabulary":
+        """Create a vocabulary from the number of each word. Raises InputError, with `path`, for gaps and repeats."""
+        return cls(_in_order(number_of, path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Vocabulary":
@@ -138,7 +161,7 @@ class Vocabulary:
             raise InputError(f"{path} is not JSON ({error}): expected the {FILE_NAME} of a run, or SCAN's.") from None
         try:
             if isinstance(saved, dict) and "word2idx" in saved:
-                return cls(_in_order(TypeAdapter(dict[str, int]).validate_python(saved["word2idx"], strict=True), path))
+                return cls.of_numbers(TypeAdapter(dict[str, int]).validate_python(saved["word2idx"], strict=True), path)
             if isinstance(saved, dict) and "entries" in saved:
                 return cls(**TypeAdapter(_Saved).validate_python(saved))
         except ValidationError as error:
@@ -156,11 +179,12 @@ class _Saved(TypedDict):
     entries: tuple[str, ...]
     boundaries: bool
     max_words: Annotated[int, Field(ge=1)]
+    punctuation: NotRequired[bool]  # absent from older runs
 
 
 def _file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
-    return path if path.suffix in (".json", ".pkl", ".pickle") else path / FILE_NAME
+    return path if path.suffix in (".json", ".pkl", ".pickle") or path.is_file() else path / FILE_NAME
 
 
 def _in_order(number_of: dict[str, int], path: Path) -> tuple[str, ...]:
