@@ -20,8 +20,10 @@ from regard.batch import Images, Texts
 from regard.cli import main
 from regard.data import Split
 from regard.layers.encoders import GRUEncoder
+from regard.layers.similarity import AffineByPlace
 from regard.matcher import Matcher
 from regard.models import MODELS
+from regard.models.tvrn import SpatialAttention
 from regard.relations.annotations import Annotations
 from regard.training.config import build, override
 from regard.training.recipe import Recipe
@@ -83,6 +85,12 @@ def model(name: str, seed: int = 0, **options: Any) -> Matcher:
                 module.bias.normal_(0, 0.1)
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
+            if isinstance(module, AffineByPlace):
+                module.scale.uniform_(0.5, 1.5)
+                module.shift.normal_(0, 0.1)
+            if isinstance(module, SpatialAttention) and module.released:
+                module.query.bias.normal_(0, 0.1)
+                module.key.bias.normal_(0, 0.1)
         for parameter in built.parameters():
             if parameter.ndim == 2 and parameter.abs().max() < 1:
                 parameter.mul_(2)  # strong enough that a missing term shows

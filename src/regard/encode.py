@@ -67,6 +67,14 @@ def check_inputs(model: Matcher, split: Split, present: Collection[str] = ()) ->
             f"{split.folder} {split.name} has {split.feature_dim} features per region, and the model was trained with "
             f"{model.feature_dim}: use features of the same detector."
         )
+    most = split.num_regions
+    least = most if split.region_counts is None else int(split.region_counts[:].min(initial=most))
+    if model.num_regions and (least, most) != (model.num_regions,) * 2:
+        raise InputError(
+            f"{split.folder} {split.name} has {least if least == most else f'{least} to {most}'} regions per image, "
+            f"and the model was made for {model.num_regions}, with numbers of its own for each: use features of "
+            f"{model.num_regions} regions per image."
+        )
     absent = sorted(model.needs() - split.fields - set(present))
     if absent:
         how = "; ".join(REMEDIES[name].format(folder=split.folder) for name in absent)

@@ -140,6 +140,11 @@ class Matcher(nn.Module, ABC):
         """Whether the order of an image's regions matters, because the paper's model reads them one after another."""
         return False
 
+    @property
+    def num_regions(self) -> int | None:
+        """The number of regions that each image must have; None if it may differ."""
+        return None
+
     def start_from(self, source: "Matcher") -> list[str]:
         """Copy the encoders of both sides from a trained model, and return the names of the copied parts.
 

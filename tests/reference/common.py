@@ -37,12 +37,19 @@ def attention_weights(
     for q, query in enumerate(queries):
         for c, item in enumerate(context):
             s = float(np.dot(query, item))
-            if normalisation in ("clipped_l2norm", "clipped"):
+            if normalisation.startswith("clipped"):
                 s = s if s > 0 else 0.1 * s
             similarity[q, c] = s
     if normalisation in ("clipped_l2norm", "l2norm"):
         for c in range(len(context)):
             similarity[:, c] = unit(similarity[:, c])
+    elif normalisation in ("clipped_l1norm", "l1norm"):
+        for c in range(len(context)):
+            similarity[:, c] /= sum(abs(s) for s in similarity[:, c])
+    elif normalisation == "softmax":
+        for c in range(len(context)):
+            exponents = [math.exp(s) for s in similarity[:, c]]
+            similarity[:, c] = [e / sum(exponents) for e in exponents]
     alpha = np.zeros_like(similarity)
     for q in range(len(queries)):
         exponents = [math.exp(temperature * s) for s in similarity[q]]

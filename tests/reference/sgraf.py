@@ -19,13 +19,18 @@ VARIANTS: list[dict[str, Any]] = [
     {"steps": 1},
     {"similarity_dim": 8},
     {"normalisation": "none"},
+    {"normalisation": "softmax"},
+    {"unit_regions": False},
+    {"unit_words": False},
+    {"places": 6},
     {"temperature": 4.0, "dropout": 0.1},  # dropout alone changes no score
 ]
 
 
 def score(model, image: Item, text: Item) -> float:
     config = model.config
-    regions, words = [unit(v) for v in image.vectors], [unit(v) for v in text.vectors]  # eq. 1
+    regions = [unit(v) if config.unit_regions else v for v in image.vectors]  # eq. 1
+    words = [unit(v) if config.unit_words else v for v in text.vectors]
     nodes = []
     if config.nodes != "local":
         whole = [pooled(pool, some) for pool, some in ((model.image_pool, regions), (model.text_pool, words))]  # eq. 2

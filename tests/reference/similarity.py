@@ -18,12 +18,15 @@ def softmax(logits: list[float]) -> list[float]:
 
 
 def global_attention(layer, fragments: list[Vector]) -> Vector:
-    def embed(linear, norm, vector: Vector) -> Vector:
+    def embed(linear, norm, vector: Vector, place: int = 0) -> Vector:
         vector = affine(linear, vector)
+        if hasattr(norm, "shift"):  # of places
+            return np.tanh(vector * float(norm.scale[place]) + float(norm.shift[place]))
         return np.tanh(vector if norm is None else batch_norm(norm, vector))
 
     whole = embed(layer.whole, layer.whole_norm, sum(fragments) / len(fragments))
-    logits = [float(affine(layer.weigh, embed(layer.local, layer.local_norm, x) * whole)[0]) for x in fragments]
+    local = [embed(layer.local, layer.local_norm, x, place) for place, x in enumerate(fragments)]
+    logits = [float(affine(layer.weigh, x * whole)[0]) for x in local]
     return unit(sum(weight * x for weight, x in zip(softmax(logits), fragments, strict=True)))
 
 

@@ -10,6 +10,11 @@ from reference.similarity import affine, filtration, global_attention, reasoning
 
 VARIANTS: list[dict[str, Any]] = [
     {},
+    {"unit_regions": False},
+    {"unit_words": False},
+    {"spatial": "released"},
+    {"places": 6},
+    {"places": 6, "context": "none"},
     {"context": "self"},
     {"context": "spatial"},
     {"context": "none"},
@@ -37,7 +42,8 @@ VARIANTS: list[dict[str, Any]] = [
 
 def score(model, image: Item, text: Item) -> float:
     config, many = model.config, {"both": ("sgr", "saf")}
-    content, words = [unit(v) for v in image.vectors], [unit(v) for v in text.vectors]  # eq. 1
+    content = [unit(v) if config.unit_regions else v for v in image.vectors]  # eq. 1
+    words = [unit(v) if config.unit_words else v for v in text.vectors]
 
     # The image on its own
     parts = []
@@ -46,7 +52,8 @@ def score(model, image: Item, text: Item) -> float:
     if config.context in ("both", "spatial"):
         near = [[i == j or box_iou(a, b) >= config.iou_threshold for j, b in enumerate(image.boxes)]
                 for i, a in enumerate(image.boxes)]  # fmt: skip
-        parts.append(neighbours(model.region_graph, content, near, config.temperature))  # eq. 3
+        released = config.spatial == "released"
+        parts.append(neighbours(model.region_graph, content, near, config.temperature, released))  # eq. 3
     context = [unit(sum(each) / len(parts)) for each in zip(*parts, strict=True)] if parts else content  # eq. 4
     joint = [unit(leaky(v * c)) for v, c in zip(content, context, strict=True)] if parts else []  # eq. 5
     unified = refined(model.read_regions, config.unify, content + joint, content)  # eq. 6
@@ -66,7 +73,7 @@ def score(model, image: Item, text: Item) -> float:
     # The two global vectors, and what each word attends to in the image
     nodes, guide = [], None
     if config.nodes != "local" or config.enhancement in ("weighted", "regions"):
-        guide = global_attention(model.image_pool, unified)  # eq. 9
+        guide = global_attention(model.image_pool, in_places(unified, len(content)))  # eq. 9
     if config.nodes != "local":
         nodes.append(similarity_vector(model.whole, guide, global_attention(model.text_pool, expanded)))  # eq. 13
     if config.nodes != "global":
@@ -85,6 +92,11 @@ def score(model, image: Item, text: Item) -> float:
         scores.append(1 / (1 + math.exp(-float(affine(head.weigh, vector)[0]))))  # eq. 15
     assert len(scores) == len(model.heads)
     return sum(scores) / len(scores)
+
+
+def in_places(unified: list[Vector], regions: int) -> list[Vector]:
+    """The content and the context of the first region, those of the second, and so on."""
+    return [part for region in range(regions) for part in unified[region::regions]]
 
 
 GATHER = {"sgr": reasoning, "saf": filtration}
@@ -110,12 +122,14 @@ def attended(layer, queries: list[Vector], context: list[Vector], temperature: f
     return [unit(sum(weights[i, j] * k for i, k in enumerate(context))) for j in range(len(queries))]
 
 
-def neighbours(layer, items: list[Vector], near: list[list[bool]], temperature: float) -> list[Vector]:
+def neighbours(layer, items: list[Vector], near: list[list[bool]], temperature: float, released=False) -> list[Vector]:
     similarity = np.zeros((len(items), len(items)))
-    for i, key in enumerate(items):
-        for j, query in enumerate(items):
+    keys, queries = [affine(layer.key, item) for item in items], [affine(layer.query, item) for item in items]
+    for i, key in enumerate(keys):
+        for j, query in enumerate(queries):
             if near[i][j]:
-                similarity[i, j] = float(np.dot(unit(affine(layer.key, key)), unit(affine(layer.query, query))))
+                length = np.linalg.norm(keys[j] if released else key) * np.linalg.norm(query)
+                similarity[i, j] = float(np.dot(key, query)) / length
     weights = weights_of(similarity, temperature)
     return [unit(sum(weights[i, j] * k for i, k in enumerate(items))) for j in range(len(items))]
 

@@ -11,6 +11,8 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"pooling": "mean"},
     {"region_mlp": False},
+    {"unit_images": False},
+    {"unit_texts": False},
 ]
 
 
@@ -20,11 +22,16 @@ def score(model, image: Item, text: Item) -> float:
         for r, feature in enumerate(image.features):
             regions[r] = regions[r] + perceptron(model.mlp, feature)
     pooled = []
-    for pool, fragments in ((model.pool_images, regions), (model.pool_texts, text.vectors)):
+    sides = (
+        (model.pool_images, regions, model.config.unit_images),
+        (model.pool_texts, text.vectors, model.config.unit_texts),
+    )
+    for pool, fragments, is_unit in sides:
         count = len(fragments)
         learnt = model.config.pooling == "gpo"
         weights = pool.weights(torch.tensor([count]), count)[0].numpy() if learnt else np.full(count, 1 / count)
-        pooled.append(unit(generalized_pooling(weights, fragments)))
+        vector = generalized_pooling(weights, fragments)
+        pooled.append(unit(vector) if is_unit else vector)
     return float(np.dot(*pooled))
 
 

@@ -46,7 +46,7 @@ class SwappedSentences:
     def texts(self, sentences: list[str], tokenizer: Any) -> Texts:
         """Return the sentences, tokenized; parsed if the split has relations between words."""
         texts, names = tokenizer(sentences), self.split.text_labels
-        if not names:
+        if not names or tokenizer.offset is None:
             return texts
         edges = [(row, *edge) for row, parse in enumerate(own_parser()(sentences)) for edge in parse.edges]
         text, head, dependent, role = np.array(edges, np.int32).reshape(-1, 4).T

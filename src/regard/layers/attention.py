@@ -36,7 +36,7 @@ class GramFragments(Fragments):
         return cls(fragments.vectors, fragments.mask, fragments.vectors @ fragments.vectors.mT)
 
 
-Normalisation = Literal["clipped_l2norm", "l2norm", "clipped", "none"]
+Normalisation = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "none"]
 
 
 def of_context(mask: Bool[Tensor, "context fragment"]) -> Bool[Tensor, "context fragment 1 1"]:
@@ -63,21 +63,29 @@ def attention(
     context: Fragments,
     temperature: float,
     normalisation: Normalisation = "clipped_l2norm",
+    queries: Bool[Tensor, "query query_fragment"] | None = None,
 ) -> Float[Tensor, "context context_fragment query_fragment query"]:
     """Return the weight of each context fragment for each query fragment: a softmax over the context without padding.
 
     Source: SCAN (Lee et al. 2018; eq. 1-2 in docs/models/scan.md). The similarity is clipped below zero (leaky, 0.1, in
     the released code) and scaled to unit length over the *queries* of the pair. Then it is multiplied by `temperature`
-    (SCAN's lambda; larger is sharper) before the softmax.
+    (SCAN's lambda; larger is sharper) before the softmax. The released code also has l1norm, which divides by the sum
+    of absolute values instead of the length, and softmax, one over the queries, for which their mask is needed.
     """
-    clipped, scaled = normalisation in ("clipped_l2norm", "clipped"), normalisation in ("clipped_l2norm", "l2norm")
-    if kernels := fused(similarity):
+    clipped, scaled = normalisation.startswith("clipped"), normalisation.endswith("l2norm")
+    others = normalisation in ("clipped_l1norm", "l1norm", "softmax")
+    if not others and (kernels := fused(similarity)):
         return kernels.attention(similarity, context.mask.contiguous(), temperature, clipped, scaled)
     if clipped:
         similarity = F.leaky_relu(similarity, 0.1)
     if scaled:
         squares = (similarity * similarity).sum(2, keepdim=True)
         logits = similarity * (temperature * torch.rsqrt(squares + 1e-16))
+    elif normalisation.endswith("l1norm"):
+        logits = similarity * (temperature / (similarity.abs().sum(2, keepdim=True) + 1e-8))
+    elif normalisation == "softmax":
+        assert queries is not None
+        logits = temperature * fill(similarity, on_both(of_queries, queries), float("-inf")).softmax(2)
     else:
         logits = temperature * similarity
     return fill(logits, on_both(of_context, context.mask), float("-inf")).softmax(1)

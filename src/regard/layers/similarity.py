@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from regard.batch import host, on_both
 from regard.files import InputError
 from regard.kernels import fused
 from regard.layers.normalisation import MaskedBatchNorm
@@ -53,20 +54,43 @@ class Noise(NamedTuple):
     whole: Float[Tensor, "item dim"]
 
 
+class AffineByPlace(nn.Module):
+    """A scale and a shift of each fragment by its place among the real fragments of its item.
+
+    This is what SGRAF's batch normalisation of places is in eval mode. There is none in training mode.
+    """
+
+    def __init__(self, places: int) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(places)), nn.Parameter(torch.zeros(places))
+
+    def forward(
+        self, vectors: Float[Tensor, "item fragment dim"], mask: Bool[Tensor, "item fragment"]
+    ) -> Float[Tensor, "item fragment dim"]:
+        """Raises InputError if an item has more real fragments than there are places."""
+        if (most := max(host(mask).sum(1).tolist(), default=0)) > len(self.scale):
+            raise InputError(f"An image has {most} fragments, and the model was made for {len(self.scale)}.")
+        place = on_both(lambda t: (t.long().cumsum(1) - 1).clamp(min=0), mask)
+        return vectors * self.scale[place][..., None] + self.shift[place][..., None]
+
+
 class GlobalAttention(nn.Module):
     """One vector per item: its fragments, weighted by their agreement with their mean.
 
     `normalise` adds batch normalisation before each tanh. The authors normalise each *position* of a region over the
     batch. Positions have no meaning and their number varies, so here each feature is normalised over the real
-    fragments.
+    fragments. `places` is for checkpoints of the authors: the fragments of each place have an affine map instead.
     """
 
-    def __init__(self, dim: int, dropout: float, normalise: bool) -> None:
+    def __init__(self, dim: int, dropout: float, normalise: bool, places: int = 0) -> None:
         super().__init__()
         self.dropout = dropout
-        self.local = nn.Linear(dim, dim, bias=not normalise)  # a bias would have no effect before the normalisation
+        # A bias would have no effect before the normalisation of features.
+        self.local = nn.Linear(dim, dim, bias=not normalise or places > 0)
         self.whole = nn.Linear(dim, dim, bias=not normalise)
-        self.local_norm = MaskedBatchNorm(dim) if normalise else None
+        self.local_norm: MaskedBatchNorm | AffineByPlace | None = None
+        if normalise:
+            self.local_norm = AffineByPlace(places) if places else MaskedBatchNorm(dim)
         self.whole_norm = MaskedBatchNorm(dim) if normalise else None
         self.weigh = nn.Linear(dim, 1, bias=False)  # a bias would have no effect in the softmax
         xavier(self)

@@ -42,6 +42,9 @@ class SGRAF(Matcher):
         dropout: float = 0.4  # of the global attention
         temperature: float = 9.0
         normalisation: Normalisation = "clipped_l2norm"
+        unit_regions: bool = True  # scale regions to unit length
+        unit_words: bool = True
+        places: int = 0  # regions per image if each place has an affine map in the global attention; 0: BN of features
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
@@ -50,7 +53,7 @@ class SGRAF(Matcher):
         similarity_dim = config.similarity_dim or config.dim // 4
         has_global, has_local = config.nodes != "local", config.nodes != "global"
         attends = has_global and config.global_pooling == "attention"
-        self.image_pool = GlobalAttention(config.dim, config.dropout, normalise=True) if attends else None
+        self.image_pool = GlobalAttention(config.dim, config.dropout, True, config.places) if attends else None
         self.text_pool = GlobalAttention(config.dim, config.dropout, normalise=False) if attends else None
         self.whole = SimilarityVector(config.dim, similarity_dim) if has_global else None
         self.local = SimilarityVector(config.dim, similarity_dim) if has_local else None
@@ -60,12 +63,14 @@ class SGRAF(Matcher):
         )
 
     def encode_images(self, images: Images) -> Pooled:
-        regions = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
+        vectors = self.project(images.features)  # eq. 1
+        regions = (unit(vectors) if self.config.unit_regions else vectors).masked_fill(~images.mask[..., None], 0)
         return self._pooled(Fragments(regions, images.mask), self.image_pool)
 
     def encode_texts(self, texts: Texts) -> Pooled:
-        words = self.words(texts)
-        return self._pooled(Fragments(unit(words.vectors), words.mask), self.text_pool)  # eq. 1
+        words = self.words(texts)  # eq. 1
+        vectors = unit(words.vectors) if self.config.unit_words else words.vectors
+        return self._pooled(Fragments(vectors, words.mask), self.text_pool)
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.heads(*self._nodes(images, texts))  # eq. 10
@@ -85,6 +90,14 @@ class SGRAF(Matcher):
         return self._weights(images, texts).masked_fill(~texts.mask.T, 0).permute(0, 3, 1, 2)
 
     @property
+    def ordered(self) -> bool:
+        return self.config.places > 0
+
+    @property
+    def num_regions(self) -> int | None:
+        return self.config.places or None
+
+    @property
     def pair_norm(self) -> MaskedBatchNorm | None:
         return self.heads.norm
 
@@ -97,7 +110,8 @@ class SGRAF(Matcher):
         return Pooled(vectors, mask, pooled)
 
     def _weights(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image region word text"]:
-        return attention(similarities(images, texts), images, self.config.temperature, self.config.normalisation)
+        similarity = similarities(images, texts)
+        return attention(similarity, images, self.config.temperature, self.config.normalisation, texts.mask)
 
     def _nodes(
         self, images: Pooled, texts: Pooled

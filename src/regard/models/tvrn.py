@@ -90,7 +90,10 @@ class TVRN(Matcher):
     class Config:
         dim: int = 1024
         # Each side on its own
+        unit_regions: bool = True  # scale regions to unit length
+        unit_words: bool = True
         context: Literal["both", "self", "spatial", "none"] = "both"  # of regions
+        spatial: Literal["cosine", "released"] = "cosine"  # eq. 3; released: of regions as in the authors' code
         iou_threshold: float = 0.5
         text_spatial: Literal["dep", "none"] = "dep"  # a graph of words, beside their self-attention
         unify: Literal["gru", "gru_plain", "none"] = "gru"  # gru_plain: without the residual
@@ -105,6 +108,7 @@ class TVRN(Matcher):
         steps: int = 3  # of SGR
         similarity_dim: int = 256
         dropout: float = 0.4  # of the global attention
+        places: int = 0  # regions per image if each place has an affine map in the global attention; 0: BN of features
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
@@ -114,11 +118,14 @@ class TVRN(Matcher):
         self.project = nn.Linear(feature_dim, dim)
         xavier(self.project)
         self.attend = Attention(dim, config.temperature) if config.expand or self.has_self_attention else None
-        self.region_graph = SpatialAttention(dim, config.temperature) if "boxes" in self.needs() else None
-        self.word_graph = SpatialAttention(dim, config.temperature) if "text_relations" in self.needs() else None
+        by_boxes, by_words = "boxes" in self.needs(), "text_relations" in self.needs()
+        released = config.spatial == "released"
+        self.region_graph = SpatialAttention(dim, config.temperature, released) if by_boxes else None
+        self.word_graph = SpatialAttention(dim, config.temperature) if by_words else None
         self.read_regions = Reader(dim, config.unify)
         self.read_words = Reader(dim, config.refine)
-        self.image_pool = GlobalAttention(dim, config.dropout, normalise=True) if guides else None
+        places = config.places * (1 if config.context == "none" else 2)  # of the fragments of TVRNImages.parts
+        self.image_pool = GlobalAttention(dim, config.dropout, True, places) if guides else None
         self.text_pool = GlobalAttention(dim, config.dropout, normalise=False) if config.nodes != "local" else None
         self.whole = SimilarityVector(dim, similarity_dim) if config.nodes != "local" else None
         self.local = SimilarityVector(dim, similarity_dim) if config.nodes != "global" else None
@@ -133,10 +140,15 @@ class TVRN(Matcher):
 
     @property
     def ordered(self) -> bool:
-        return self.config.unify != "none"
+        return self.config.unify != "none" or self.config.places > 0
+
+    @property
+    def num_regions(self) -> int | None:
+        return self.config.places or None
 
     def encode_images(self, images: Images) -> TVRNImages:
-        vectors = unit(self.project(images.features)).masked_fill(~images.mask[..., None], 0)  # eq. 1
+        vectors = self.project(images.features)  # eq. 1
+        vectors = (unit(vectors) if self.config.unit_regions else vectors).masked_fill(~images.mask[..., None], 0)
         content, contexts = Fragments(vectors, images.mask), []
         if self.attend is not None and self.has_self_attention:
             contexts.append(self.attend.within(content))  # eq. 2
@@ -158,7 +170,7 @@ class TVRN(Matcher):
 
     def encode_texts(self, texts: Texts) -> TVRNTexts:
         words = self.words(texts)
-        content = Fragments(unit(words.vectors), words.mask)  # eq. 1
+        content = Fragments(unit(words.vectors) if self.config.unit_words else words.vectors, words.mask)  # eq. 1
         refined, state = self.read_words(content.vectors, content)  # eq. 8
         refined = None if refined is content.vectors else refined
         expands = self.config.expand and self.attend is not None
@@ -310,19 +322,26 @@ class Attention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """SPA (eq. 3): fragments attend to each other by cosine. The cosine of two that are not near is set to 0."""
+    """SPA (eq. 3): fragments attend to each other by cosine. The cosine of two that are not near is set to 0.
 
-    def __init__(self, dim: int, temperature: float) -> None:
+    If `released`, it is as in the authors' code, whose maps have biases. There, the inner product of the key of i and
+    the query of j is divided by the length of the key of j.
+    """
+
+    def __init__(self, dim: int, temperature: float, released: bool = False) -> None:
         super().__init__()
-        self.temperature = temperature
-        self.query, self.key = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.temperature, self.released = temperature, released
+        self.query, self.key = nn.Linear(dim, dim, bias=released), nn.Linear(dim, dim, bias=released)
         xavier(self)
 
     def forward(
         self, items: Fragments, near: Bool[Tensor, "item fragment fragment"]
     ) -> Float[Tensor, "item fragment dim"]:
         near = near | torch.eye(near.shape[1], dtype=torch.bool, device=near.device)
-        cosine = unit(self.key(items.vectors)) @ unit(self.query(items.vectors)).mT
+        keys, queries = self.key(items.vectors), unit(self.query(items.vectors))
+        if self.released:
+            queries = queries / keys.norm(dim=2, keepdim=True).clamp(min=1e-8)
+        cosine = (keys if self.released else unit(keys)) @ queries.mT
         return _attended_within(cosine * near, items, self.temperature)
 
 

@@ -30,6 +30,8 @@ class VSEInfinity(Matcher):
         dim: int = 1024
         pooling: Literal["gpo", "mean"] = "gpo"
         region_mlp: bool = True  # add a perceptron to the linear map of regions
+        unit_images: bool = True  # scale the vectors of images to unit length
+        unit_texts: bool = True
 
     def __init__(self, config: Config, feature_dim: int, words: nn.Module) -> None:
         super().__init__(config, feature_dim, words)
@@ -43,11 +45,13 @@ class VSEInfinity(Matcher):
         if self.mlp is not None:
             vectors = vectors + self.mlp(images.features, images.mask)
         regions = Fragments(vectors.masked_fill(~images.mask[..., None], 0), images.mask)
-        return Pooled(regions.vectors, regions.mask, unit(self.pool_images(regions)))  # eq. 2-3
+        pooled = self.pool_images(regions)  # eq. 2-3
+        return Pooled(regions.vectors, regions.mask, unit(pooled) if self.config.unit_images else pooled)
 
     def encode_texts(self, texts: Texts) -> Pooled:
         words = self.words(texts)
-        return Pooled(words.vectors, words.mask, unit(self.pool_texts(words)))  # eq. 2-3
+        pooled = self.pool_texts(words)  # eq. 2-3
+        return Pooled(words.vectors, words.mask, unit(pooled) if self.config.unit_texts else pooled)
 
     def for_scoring(self, encoding: Pooled | Vectors) -> Vectors:
         """Return the summary vectors, which are all that `score` reads: Vectors instead of Pooled."""
