@@ -35,6 +35,7 @@ VERBS = {
         "ensemble:ensemble",
         "training:ablate",
         "training:verify",
+        "importing:import_",
     ),
     "Search and explain": ("index:app", "search:search", "serve:serve", "explain:explain", "explain:look"),
     "Share": ("sharing:card", "sharing:push"),

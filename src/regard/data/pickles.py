@@ -7,6 +7,7 @@ stand-ins below, which know the stored form. Everything else is refused.
 import os
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,12 +22,26 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
 
     Raises InputError if it contains anything but containers, strings, numbers and arrays of them.
     """
-    path = Path(path)
+    return _read(Path(path), _KNOWN)
+
+
+def read_instance(path: str | os.PathLike[str], name: str) -> dict[str, Any]:
+    """Return the attributes of the pickled instance of a class called `name`, of any module; or a pickled dictionary.
+
+    Neither the class nor its module is imported. Raises InputError if it contains anything that `read_pickle` refuses.
+    """
+    found = _read(Path(path), _StandIns(name))
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is the pickle of a {type(found).__name__}: expected that of a {name}.")
+    return found
+
+
+def _read(path: Path, known: Mapping[tuple[str, str], Any]) -> Any:
     try:
         with open(path, "rb") as file:
             if path.suffix == ".npy":
                 read_header(file)
-            return _plain(_Reader(file).load())
+            return _plain(_Reader(file, known).load())
     except FileNotFoundError:
         raise InputError(f"{path} is not there.") from None
     except _Refused as error:
@@ -34,12 +49,26 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
             f"{path} is a pickle that names {error}, which could run code, so it is not read. "
             f"Save it again as plain numbers (.npy) or as JSON."
         ) from None
-    except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError) as error:
+    except (
+        pickle.UnpicklingError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        RecursionError,
+    ) as error:
         raise InputError(f"{path} is not a complete pickle ({error}). Copy it again.") from None
 
 
 class _Refused(Exception):
     pass
+
+
+_DAMAGED = (
+    pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RecursionError,
+)  # fmt: skip
 
 
 class _Dtype:
@@ -96,20 +125,45 @@ _KNOWN["numpy", "ndarray"] = _Array
 _KNOWN["numpy", "dtype"] = _Dtype
 
 
+class _Instance:
+    """Stands for an instance of any class: its attributes."""
+
+
+class _StandIns(dict[tuple[str, str], Any]):
+    """What is known, and a class called `name` in any module, whose instances become `_Instance`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_KNOWN)
+        self.name = name
+        for module in ("copy_reg", "copyreg"):  # of Python 2 and 3
+            self[module, "_reconstructor"] = lambda instance, *_: instance()
+        for module in ("__builtin__", "builtins"):
+            self[module, "object"] = object
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or (isinstance(key, tuple) and key[1] == self.name)
+
+    def __missing__(self, key: tuple[str, str]) -> Any:
+        return _Instance
+
+
 class _Reader(pickle.Unpickler):
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, known: Mapping[tuple[str, str], Any]) -> None:
         super().__init__(file, encoding="latin1")
+        self.known = known
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _KNOWN:
+        if (module, name) not in self.known:
             raise _Refused(f"{module}.{name}")
-        return _KNOWN[module, name]
+        return self.known[module, name]
 
 
 def _plain(value: Any) -> Any:
     """The value with its stand-ins replaced by the values that they stand for."""
     if isinstance(value, _Array):
         return _plain(value.value)
+    if isinstance(value, _Instance):
+        return _plain(vars(value))
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):

@@ -76,6 +76,10 @@ class Ensemble(Matcher):
     def ordered(self) -> bool:
         return any(self._of_members("ordered"))
 
+    @property
+    def num_regions(self) -> int | None:
+        return max(filter(None, self._of_members("num_regions")), default=None)
+
     def train(self, mode: bool = True) -> "Ensemble":
         """Stay in eval mode: an ensemble is not trained."""
         super().train(False)
