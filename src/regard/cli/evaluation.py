@@ -75,7 +75,7 @@ def evaluate(
     by_table
         Table of images, sentences and other columns, such as category, for `--by`.
     against
-        Another run, for a paired test of the difference: of rSum, and in each group of `--by`.
+        Another run or embeddings:NAME, for a paired test of the difference: of rSum, and in each group of `--by`.
     encodings
         Precision in which the encodings of images are kept in memory. float16 halves their size.
     save_scores
@@ -114,7 +114,7 @@ def evaluate(
             )
         _evaluate_shortlist(first_run, data, split, shortlist, json_)
         return
-    other_run = TrainedRun(against, device) if against else None
+    other_run = open_run(against, device) if against else None
     splits = [run.open_split(split, data) for run in (*trained, *([other_run] if other_run else []))]
     first = splits[0]
     for folder, other in zip((*named, against), splits, strict=False):
