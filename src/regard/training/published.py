@@ -13,7 +13,7 @@ from regard.files import InputError, nearest, replacing
 from regard.models import MODELS
 from regard.training.config import build, override
 from regard.training.published_files import PublishedCheckpoint, read_checkpoint, read_vocabulary
-from regard.training.published_models import SOURCES, ImportedModel, Source
+from regard.training.published_models import SOURCES, ImportedModel, PublishedLayout
 from regard.training.recipe import Recipe
 from regard.training.trained_run import RECIPE, write_data_folder
 from regard.training.weights import build_model, save_model
@@ -88,7 +88,9 @@ def _tokenizer(imported: ImportedModel, vocab: Path) -> Vocabulary | Pieces:
     return tokenizer
 
 
-def _load(model: torch.nn.Module, weights: dict[str, Tensor], checkpoint: PublishedCheckpoint, source: Source) -> None:
+def _load(
+    model: torch.nn.Module, weights: dict[str, Tensor], checkpoint: PublishedCheckpoint, source: PublishedLayout
+) -> None:
     """Load the weights into our model. Raises InputError if one is missing, of another shape, or not finite."""
     own, reason = model.state_dict(), None
     for name, tensor in own.items():
