@@ -27,6 +27,7 @@ from regard.files import InputError, replacing
 
 if TYPE_CHECKING:
     from regard.data import Split
+    from regard.evaluation.relevance import Relevance
     from regard.evaluation.strata import Strata
     from regard.training.trained_run import TrainedRun
 
@@ -39,11 +40,28 @@ Protocol = Annotated[
 ]
 
 
+RelevanceTable = Annotated[
+    Path | None,
+    Parameter(
+        help="Table with the columns image, text[, relevance]: also print R-precision, mAP@R and nDCG for these right "
+        "answers. Pairs that are not in the table are wrong."
+    ),
+]
+
+
 def evaluate(
     *runs: RunOfSeveral,
     data: RunData = None,
     split: SplitName = "test",
-    protocol: Protocol = "full",
+    protocol: Annotated[
+        Literal["full", "5fold", "cxc", "eccv"],
+        Parameter(
+            help="full: rank all images and all texts of the split. 5fold: the mean over five consecutive folds of "
+            "images (COCO 1K). cxc, eccv: the right answers of Crisscrossed Captions or ECCV Caption, on the 5,000 "
+            "test images of MS-COCO."
+        ),
+    ] = "full",
+    relevance: RelevanceTable = None,
     shortlist: str | None = None,
     embeddings: Annotated[str | None, Parameter(name="--embeddings")] = None,
     by: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
@@ -86,6 +104,7 @@ def evaluate(
 
     from regard.evaluation.compare import difference
     from regard.evaluation.evaluate import scores_of
+    from regard.evaluation.relevance import measure_relevance
     from regard.evaluation.stratum_report import measure_strata
     from regard.metrics import galleries, render, summary
     from regard.runtime import device_named
@@ -123,7 +142,9 @@ def evaluate(
                 f"{folder} and {named[0]} read different images or texts from {data} {split}: an ensemble or a "
                 "comparison requires the same data settings."
             )
+    folds: Protocol = "5fold" if protocol == "5fold" else "full"
     strata = _strata(first, by, by_table, protocol)
+    answers = _right_answers(first, relevance, protocol)
     with _score_matrix(save_scores, (first.num_images, first.num_texts)) as scores:
         for run, opened in zip(trained, splits, strict=False):
             with ProgressBar(f"scoring with {run.folder}", scores.size) as bar:
@@ -138,26 +159,29 @@ def evaluate(
             if opened is not first:
                 scores += own.numpy()
         scores /= len(trained)
-        ranks = galleries(scores, first.image_of_text, protocol)
+        ranks = galleries(scores, first.image_of_text, folds)
+        report = measure_relevance(scores, answers) if answers else None
     measured = summary(ranks)
-    values: dict[str, Any] = {**measured.to_dict()}
+    values: dict[str, Any] = measured.to_dict() | ({"relevance": report.to_dict()} if report else {})
     names = " + ".join(named)
     console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts")
     console.print(render(measured))
+    if report:
+        console.print(f"\nWith the right answers of {relevance or protocol}:\n{report.render()}")
     if save_scores:
         _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
     others = None
     if other_run:
         with ProgressBar(f"scoring with {against}", first.num_images * first.num_texts) as bar:
             own = scores_of(other_run.model, splits[-1], progress=bar.advance, precision=chosen, encodings=encodings)
-        others = galleries(own, first.image_of_text, protocol)
+        others = galleries(own, first.image_of_text, folds)
         tested = difference(ranks, others)
         console.print(f"From {against}: {tested.render()}")
         values |= {"against": summary(others).to_dict(), "difference": asdict(tested)}
     for division in strata:
-        report = measure_strata(ranks[0], division, others[0] if others else None)
-        console.print(f"\n{report.render(str(against) if against else '')}")
-        values.setdefault("strata", {})[division.title] = report.to_dict()
+        groups = measure_strata(ranks[0], division, others[0] if others else None)
+        console.print(f"\n{groups.render(str(against) if against else '')}")
+        values.setdefault("strata", {})[division.title] = groups.to_dict()
     write_json(json_, values)
 
 
@@ -172,6 +196,19 @@ def _strata(split: "Split", by: Sequence[str], by_table: Path | None, protocol: 
         raise InputError(f"--by-table {by_table} requires --by COLUMN, with the name of one of its columns.")
     table = Captions.read(by_table) if by_table else None
     return [divide(split, each, table) for each in by]
+
+
+def _right_answers(split: "Split", table: Path | None, protocol: str) -> "Relevance | None":
+    """The right answers of a protocol or of a table, if there is either."""
+    from regard.evaluation.relevance import Relevance
+
+    if protocol == "cxc" or protocol == "eccv":  # noqa: PLR1714  # mypy narrows the type by each comparison
+        if table is not None:
+            raise InputError(f"--protocol {protocol} has right answers of its own: leave out --relevance.")
+        return Relevance.of_coco(protocol, split)
+    if table is None:
+        return None
+    return Relevance.read(table, (split.num_images, split.num_texts), split.ids, split.captions)
 
 
 def _evaluate_shortlist(run: "TrainedRun", data: Path, split: str, shortlist: str, json_: Path | None) -> None:
@@ -201,6 +238,7 @@ def metrics(
     text_to_image: Path | None = None,
     against: Path | None = None,
     protocol: Protocol = "full",
+    relevance: RelevanceTable = None,
     json_: Json = None,
 ) -> None:
     """Compute the retrieval metrics of any score matrix.
@@ -219,11 +257,21 @@ def metrics(
     against
         Another score matrix of the same images and texts, for a paired test of the difference in rSum.
     """
-    from regard.evaluation.compare import measure
+    from regard.evaluation.compare import measure, read_matrix
+    from regard.evaluation.relevance import Relevance, measure_relevance
 
+    if relevance and text_to_image:
+        raise InputError("--relevance takes one matrix: leave out --text-to-image.")
+    matrix = read_matrix(scores)  # memory-mapped
+    answers = Relevance.read(relevance, matrix.shape) if relevance else None
     report = measure(scores, image_of_text, against, protocol, text_to_image=text_to_image)
     console.print(report.render())
-    write_json(json_, report.to_dict())
+    values = report.to_dict()
+    if answers:
+        graded = measure_relevance(matrix, answers)
+        console.print(f"\nWith the right answers of {relevance}:\n{graded.render()}")
+        values |= {"relevance": graded.to_dict()}
+    write_json(json_, values)
 
 
 def twins(

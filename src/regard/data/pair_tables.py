@@ -43,7 +43,7 @@ class PairTable:
         """
         probes: list[Probe] = []
         skipped: list[SkippedRow] = []
-        for place, record in _records(path):
+        for place, record in read_table(path):
             if probe := _probe(record):
                 probes.append(probe)
             else:
@@ -59,8 +59,11 @@ class PairTable:
         return cls(path, probes, tuple(skipped))
 
 
-def _records(path: Path) -> list[tuple[str, Any]]:
-    """The rows as dictionaries, with their places."""
+def read_table(path: Path) -> list[tuple[str, Any]]:
+    """Return the rows of a table with a header, or of JSON records, as dictionaries with their places.
+
+    Raises InputError if the file cannot be read.
+    """
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
