@@ -14,6 +14,7 @@ from reference import published
 from regard.boxes import iou
 from regard.data.pickles import read_instance
 from regard.files import InputError
+from regard.training.checkpoint import load_state
 from regard.training.trained_run import TrainedRun
 
 DIM, WORD_DIM, FEATURES, REGIONS, SIMILARITY = 8, 6, 7, 5, 4
@@ -299,6 +300,9 @@ def test_the_run_is_a_run(tmp_path, data):
     explained = regard("explain", run, "image1", "a red dog .", "--out", tmp_path / "why.png")
     assert explained.code == 0, explained.err
     assert regard("verify", run).code == 0
+    for resume in (True, False):
+        with pytest.raises(InputError, match=r"was imported, so it cannot be continued: .* --set train.init="):
+            load_state(run, trained.recipe, resume)
 
 
 def test_arguments_replace_those_of_the_file(tmp_path, data):

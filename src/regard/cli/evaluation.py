@@ -198,11 +198,13 @@ def _strata(split: "Split", by: Sequence[str], by_table: Path | None, protocol: 
     return [divide(split, each, table) for each in by]
 
 
-def _right_answers(split: "Split", table: Path | None, protocol: str) -> "Relevance | None":
+def _right_answers(
+    split: "Split", table: Path | None, protocol: Literal["full", "5fold", "cxc", "eccv"]
+) -> "Relevance | None":
     """The right answers of a protocol or of a table, if there is either."""
     from regard.evaluation.relevance import Relevance
 
-    if protocol == "cxc" or protocol == "eccv":  # noqa: PLR1714  # mypy narrows the type by each comparison
+    if protocol in ("cxc", "eccv"):
         if table is not None:
             raise InputError(f"--protocol {protocol} has right answers of its own: leave out --relevance.")
         return Relevance.of_coco(protocol, split)

@@ -16,7 +16,7 @@ from regard.files import InputError, locked, replacing
 from regard.matcher import Matcher
 from regard.training.config import Natural
 from regard.training.recipe import Recipe
-from regard.training.trained_run import RECIPE
+from regard.training.trained_run import ORIGIN, RECIPE
 
 STATE = "last.pt"
 ZIP_END = 22  # bytes at the end of a zip archive, which a checkpoint is
@@ -67,13 +67,19 @@ def own_folder(out: Path) -> Iterator[None]:
 def load_state(out: Path, recipe: Recipe, resume: bool) -> "State | None":
     """Return the state to resume from, or None for a new run.
 
-    Raises InputError if `out` contains anything but a run of this recipe, or a run while `resume` is False.
+    Raises InputError if `out` contains anything but a run of this recipe, a run while `resume` is False, or a run that
+    was imported, which has no such state.
     """
     if not (out / RECIPE).is_file():
         # Temporary files of a killed process are hidden files.
         if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
             raise InputError(f"{out} already exists and is not a run: name another --out.")
         return None
+    if (out / ORIGIN).is_file():
+        raise InputError(
+            f"{out} was imported, so it cannot be continued: name another --out, and start from it with --set "
+            f"train.init={out}."
+        )
     if not resume:
         raise InputError(f"{out} already contains a run: continue it with --resume, or name another --out.")
     _check_same_settings(out, recipe)

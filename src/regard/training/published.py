@@ -13,13 +13,11 @@ from regard.files import InputError, nearest, replacing
 from regard.models import MODELS
 from regard.training.config import build, override
 from regard.training.published_files import PublishedCheckpoint, read_checkpoint, read_vocabulary
-from regard.training.published_models import SOURCES, ImportedModel, PublishedLayout
+from regard.training.published_models import SOURCES, ImportedModel, PublishedSource
 from regard.training.recipe import Recipe
-from regard.training.trained_run import RECIPE, write_data_folder
+from regard.training.trained_run import ORIGIN, RECIPE, write_data_folder
 from regard.training.weights import build_model, save_model
 from regard.words import Pieces, Vocabulary, WordsConfig
-
-ORIGIN = "imported.json"  # in the run's folder: the source, the file, and the arguments that were read
 
 
 def import_checkpoint(
@@ -89,7 +87,7 @@ def _tokenizer(imported: ImportedModel, vocab: Path) -> Vocabulary | Pieces:
 
 
 def _load(
-    model: torch.nn.Module, weights: dict[str, Tensor], checkpoint: PublishedCheckpoint, source: PublishedLayout
+    model: torch.nn.Module, weights: dict[str, Tensor], checkpoint: PublishedCheckpoint, source: PublishedSource
 ) -> None:
     """Load the weights into our model. Raises InputError if one is missing, of another shape, or not finite."""
     own, reason = model.state_dict(), None

@@ -108,7 +108,7 @@ class ImportedModel:
 
 
 @dataclass(frozen=True)
-class PublishedLayout:
+class PublishedSource:
     """A repository whose checkpoints can be imported: our model, its tensors for error messages, and the mapping."""
 
     title: str
@@ -213,24 +213,24 @@ def _tvrn(found: PublishedModel) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 SOURCES = {
-    "scan": PublishedLayout(
+    "scan": PublishedSource(
         "SCAN", "scan", "images: fc.weight, fc.bias (or fc.weight_g, fc.weight_v); texts: embed.weight, rnn.*", _scan
     ),
-    "sgraf": PublishedLayout(
+    "sgraf": PublishedSource(
         "SGRAF",
         "sgraf",
         "images: fc.*; texts: embed.weight, cap_rnn.*; pairs: v_global_w.*, t_global_w.*, sim_tranloc_w.*, "
         "sim_tranglo_w.*, sim_eval_w.*, SGR_module.* or SAF_module.*",
         _sgraf,
     ),
-    "vse-infinity": PublishedLayout(
+    "vse-infinity": PublishedSource(
         "VSE-infinity",
         "vse_infinity",
         "images: fc.*, mlp.layers.*, mlp.bns.*, gpool.*; texts: gpool.*, and embed.weight, rnn.* or bert.*, linear.*",
         _vse_infinity,
         ("<mask>",),
     ),
-    "tvrn": PublishedLayout(
+    "tvrn": PublishedSource(
         "TVRN",
         "tvrn",
         "those of SGRAF, and pairs: scan_attention.*, fcq.*, fck.*, img_rnn.*, cap_rnn.*",

@@ -36,6 +36,7 @@ from regard.words import Vocabulary, load_tokenizer, pieces, vocabulary
 
 RECIPE = "recipe.toml"
 DATA = "data.json"
+ORIGIN = "imported.json"  # of a run that `regard import` made: the source, the file, and the arguments that were read
 CARD = "README.md"
 # The files of a run that others can use: those of any machine. data.json and last.pt are not among them.
 SHARED = (RECIPE, vocabulary.FILE_NAME, pieces.FILE_NAME, WEIGHTS, "metrics.jsonl", "curves.png", CARD)
