@@ -34,7 +34,7 @@ def test_spoilt_sentences_are_described(sentences, what):
 
 
 def test_a_vocabulary_needs_separate_words():
-    with pytest.raises(InputError, match=r"script without spaces.* Separate the words by spaces"):
+    with pytest.raises(InputError, match=r"script without spaces.* separate the words by spaces"):
         Vocabulary.build(CHINESE, min_count=1)
     assert Vocabulary.build(iter(SPACED), min_count=10).number("男人") > 3
 

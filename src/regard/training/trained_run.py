@@ -159,7 +159,8 @@ class TrainedRun:
         if self.members:
             settings = {key: value for key, value in asdict(recipe.options).items() if key != "members"}
             return hashlib.sha256(json.dumps([ENSEMBLE, settings], sort_keys=True).encode()).hexdigest()[:32]
-        words = {key: value for key, value in asdict(recipe.words).items() if key not in WORDS_PATHS}
+        elsewhere = (*WORDS_PATHS, "segmenter")  # which the tokenizer records
+        words = {key: value for key, value in asdict(recipe.words).items() if key not in elsewhere}
         parts = [recipe.model, asdict(recipe.options), words, self.names, self._tokenizer_content()]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode())
 

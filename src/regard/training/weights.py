@@ -36,7 +36,7 @@ def build_model(recipe: Recipe, feature_dim: int, tokenizer: Any, pretrained: bo
     if tokenizer.offset is None and model.needs() & {"text_relations", "roles"}:
         raise InputError(
             f"{recipe.model} as configured reads relations between words, which are those of Regard's own tokenizer: "
-            'expected words.punctuation=false and words.fragments="words".'
+            'expected words.punctuation=false, words.segmenter="none" and words.fragments="words".'
         )
     return model
 

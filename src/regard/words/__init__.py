@@ -10,6 +10,7 @@ from regard.files import InputError
 from regard.words import pieces, vocabulary
 from regard.words.parser import ROLES, Parse, parser
 from regard.words.pieces import Pieces
+from regard.words.segmenter import Segmenter
 from regard.words.tokens import tokenize
 from regard.words.treebank import tokenize_treebank
 from regard.words.vocabulary import Vocabulary, word_vectors
@@ -37,6 +38,7 @@ class WordsConfig:
     """
 
     encoder: Literal["gru", "pretrained"] = "gru"
+    segmenter: Segmenter = "none"  # icu: cut scripts without spaces into words
 
     path: str = "minilm"  # the folder of a model, a name on the Hugging Face hub, or minilm
     frozen: bool = True
@@ -57,8 +59,8 @@ def build_tokenizer(config: WordsConfig, captions: Iterable) -> Vocabulary | Pie
     """Build the tokenizer of `config`. A vocabulary is built from `captions` (str), those of the training split."""
     # `Iterable`, not `Iterable[str]`: a run-time type checker would read a line of the file and hide its InputError.
     if config.encoder == "pretrained":
-        return Pieces(config.path, fragments=config.fragments)
-    return Vocabulary.build(captions, config.min_count, config.boundaries, config.punctuation)
+        return Pieces(config.path, fragments=config.fragments, segmenter=config.segmenter)
+    return Vocabulary.build(captions, config.min_count, config.boundaries, config.punctuation, config.segmenter)
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Vocabulary | Pieces:

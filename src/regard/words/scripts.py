@@ -10,8 +10,9 @@ SOME = 2000  # sentences that are examined
 ENOUGH = 20  # words from which a language can be judged
 
 UNSPACED = (
-    "the sentences are in a script without spaces, so that most of them are one word. Separate the words by spaces, or "
-    "use a pretrained multilingual encoder (words.encoder=pretrained, words.path=FOLDER)"
+    "the sentences are in a script without spaces, so that most of them are one word. Cut them into words "
+    "(words.segmenter=icu), or separate the words by spaces. A pretrained encoder must be multilingual "
+    "(words.encoder=pretrained, words.path=FOLDER)"
 )
 
 # Han, Hiragana, Katakana, Thai, Lao, Myanmar and Khmer are written without spaces between words.
@@ -43,6 +44,11 @@ def are_unspaced(sentences: Sequence[str]) -> bool:
     text = " ".join(sentences)
     unspaced = len(_UNSPACED.findall(text))
     return unspaced > sum(map(str.isalpha, text)) / 2 and unspaced > _LONGEST_WORD * len(tokenize(text))
+
+
+def is_unspaced(word: str) -> bool:
+    """Return whether a word contains letters of a script without spaces."""
+    return _UNSPACED.search(word) is not None
 
 
 def is_english(sentences: Sequence[str]) -> bool:

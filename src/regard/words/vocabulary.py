@@ -21,7 +21,7 @@ from typing_extensions import TypedDict  # pydantic requires this one before Pyt
 from regard.batch import Texts
 from regard.files import InputError, replacing
 from regard.words.scripts import SOME, UNSPACED, are_unspaced
-from regard.words.tokens import tokenize
+from regard.words.segmenter import Segmenter, segmenter_named
 from regard.words.treebank import tokenize_treebank
 
 PAD, START, END, UNKNOWN = SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -35,13 +35,15 @@ class Vocabulary:
     `boundaries` puts `<start>` and `<end>` around every caption, as SCAN and its successors do. A caption is cut after
     `max_words` words. A caption without words becomes its boundaries, or one `<unk>`, so that each text has a fragment.
     With `punctuation`, words are those of NLTK, and punctuation marks are words: published vocabularies need it. The
-    words of relations between words are others, so that `offset` is then None.
+    words of relations between words are others, so that `offset` is then None. Otherwise `segmenter` cuts captions into
+    words (`segmenter_named`).
     """
 
     entries: tuple[str, ...] = field(repr=False)
     boundaries: bool = True
     max_words: int = 64
     punctuation: bool = False
+    segmenter: Segmenter = "none"
 
     def __post_init__(self) -> None:
         missing = [special for special in SPECIALS if special not in self.entries]
@@ -53,7 +55,12 @@ class Vocabulary:
 
     @classmethod
     def build(
-        cls, captions: Iterable, min_count: int = 4, boundaries: bool = True, punctuation: bool = False
+        cls,
+        captions: Iterable,
+        min_count: int = 4,
+        boundaries: bool = True,
+        punctuation: bool = False,
+        segmenter: Segmenter = "none",
     ) -> "Vocabulary":
         """Build from the words that occur at least `min_count` times in the captions; the most frequent come first.
 
@@ -61,9 +68,9 @@ class Vocabulary:
         """
         iterator = iter(captions)
         first = list(islice(iterator, SOME))
-        if are_unspaced(first):
+        if segmenter == "none" and are_unspaced(first):
             raise InputError(f"No vocabulary can be built: {UNSPACED}.")
-        split = tokenize_treebank if punctuation else tokenize
+        split = tokenize_treebank if punctuation else segmenter_named(segmenter)
         counts = Counter(word for caption in chain(first, iterator) for word in split(caption))
         kept = [word for word, count in counts.items() if count >= min_count]
         if not kept:
@@ -72,7 +79,7 @@ class Vocabulary:
                 "or a smaller min_count."
             )
         words = sorted(kept, key=lambda word: (-counts[word], word))
-        return cls((*SPECIALS, *words), boundaries, punctuation=punctuation)
+        return cls((*SPECIALS, *words), boundaries, punctuation=punctuation, segmenter=segmenter)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -80,7 +87,7 @@ class Vocabulary:
     @property
     def offset(self) -> int | None:
         """The number of fragments before a caption's first word; None if fragments are not the words of `tokenize`."""
-        return None if self.punctuation else int(self.boundaries)
+        return None if self.punctuation or self.segmenter != "none" else int(self.boundaries)
 
     @cached_property
     def number_of(self) -> dict[str, int]:
@@ -125,7 +132,7 @@ class Vocabulary:
         return known[False] / max(known.total(), 1)
 
     def _split(self, caption: str) -> list[str]:
-        return tokenize_treebank(caption) if self.punctuation else tokenize(caption)
+        return tokenize_treebank(caption) if self.punctuation else segmenter_named(self.segmenter)(caption)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a `.json` file, or to `vocabulary.json` in a folder, whole or not at all."""
@@ -180,6 +187,7 @@ class _Saved(TypedDict):
     boundaries: bool
     max_words: Annotated[int, Field(ge=1)]
     punctuation: NotRequired[bool]  # absent from older runs
+    segmenter: NotRequired[Segmenter]
 
 
 def _file(path: str | os.PathLike[str]) -> Path:
