@@ -130,7 +130,10 @@ def test_graphs_are_found_by_the_form_of_their_ids(tmp_path):
     ("change", "message"),
     [
         ({"labels": ["man", 2, "hat"]}, "label 1 is 2: expected the name of a class"),
-        ({"labels": [{"name": "man"}]}, "label 0 is {'name': 'man'}: expected the name of a class"),
+        (
+            {"labels": [{"name": "man"}]},
+            "label 0 is {'name': 'man'}: expected the name of a class, or a number of labels.txt beside",
+        ),
         ({"labels": "man"}, "its labels are 'man': expected a list"),
         ({"relations": [[0, "riding", 1, 0.9, 0.8]]}, "is not subject, predicate, object and perhaps a confidence"),
         ({"relations": [[0, 1, "riding"]]}, "has the predicate 1: expected a name in the middle"),
@@ -183,3 +186,21 @@ def test_sentences_without_triples(tmp_path):
     texts, image_of_text = SceneGraphs.load([tmp_path / "g.json"]).captions(["x", "7"])
     assert texts == ["a man", "b"]
     assert np.array_equal(image_of_text, [1, 1])
+
+
+def test_numbers_of_our_form_are_named_by_files_beside_it(tmp_path):
+    (tmp_path / "labels.txt").write_text("hat\nman\nhorse\n")
+    (tmp_path / "predicates.txt").write_text("on\nriding\n")
+    record = {"id": "7", "labels": [2, 3, 0, "hat"], "relations": [[0, 2, 1, 0.5], [3, "on", 0]]}
+    (tmp_path / "g.json").write_text(json.dumps([record]))
+    graph = read_scene_graphs(tmp_path / "g.json")["7"]
+    assert graph.labels == ["man", "horse", "none", "hat"]
+    assert graph.relations == [(0, "riding", 1, 0.5), (3, "on", 0, 1.0)]
+    for changes, message in (
+        ({"labels": [4]}, "label 0 is 4: .* labels.txt beside the file, which has 3 names"),
+        ({"labels": [True]}, "label 0 is True"),
+        ({"relations": [[0, 0, 1]]}, "the predicate 0: .* predicates.txt beside the file, which has 2 names"),
+    ):
+        (tmp_path / "g.json").write_text(json.dumps([record | changes]))
+        with pytest.raises(InputError, match=message):
+            read_scene_graphs(tmp_path / "g.json")

@@ -11,11 +11,14 @@ import numpy as np
 from regard.data.graph_forms import read_graphs
 from regard.data.ids import match_ids, show_ids
 from regard.data.layout import Files, read_json
+from regard.data.lines import Lines
 from regard.data.relation_files import Triples
 from regard.data.rows import ArrayColumn
 from regard.data.split import Split
 from regard.files import InputError
 from regard.words import tokenize
+
+VOCABULARIES = ("labels.txt", "predicates.txt")  # beside a file: the names of its classes and predicates, if numbers
 
 
 @dataclass(frozen=True)
@@ -109,17 +112,18 @@ class SceneGraph:
     size: tuple[float, float] | None = None  # width and height, if the boxes are in pixels
 
     @classmethod
-    def of(cls, record: Any) -> "SceneGraph":
+    def of(cls, record: Any, classes: Sequence[str] = (), predicates: Sequence[str] = ()) -> "SceneGraph":
         """Read a record under any of the key names that published files use. Raises ValueError that says what is wrong.
 
+        A class or predicate may be a number, which counts `classes` or `predicates` from 1; class 0 is no object.
         Relations of a region with itself are left out.
         """
         if not isinstance(record, dict):
             raise ValueError(f"it is {record!r:.40}: expected a scene graph with labels and relations")
         inner = record.get("bbox")  # of LGSGM's files
-        labels = [_label(*item) for item in enumerate(_list(record, inner, "labels"))]
+        labels = [_label(*item, classes) for item in enumerate(_list(record, inner, "labels"))]
         listed = next((_list(record, None, key) for key in ("relations", "rels", "sgg") if record.get(key)), [])
-        relations = [_relation(each, len(labels)) for each in listed]
+        relations = [_relation(each, len(labels), predicates) for each in listed]
         captions = [_caption(each) for each in _list(record, None, "captions")]
         boxes = np.array(record.get("boxes") or (isinstance(inner, dict) and inner.get("bboxes")) or (), np.float32)
         if boxes.size and (boxes.shape != (len(labels), 4) or not np.isfinite(boxes).all()):
@@ -141,8 +145,10 @@ def read_scene_graphs(path: Path) -> dict[str, SceneGraph]:
     graphs: dict[str, SceneGraph] = {}
     name = None
     try:
+        beside = (path.with_name(other) for other in VOCABULARIES)
+        names = [list(Lines(other)) if other.exists() else [] for other in beside]
         for name, record in read_graphs(path):
-            graphs[name] = SceneGraph.of(record)
+            graphs[name] = SceneGraph.of(record, *names)
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
@@ -159,13 +165,26 @@ def _list(record: dict[str, Any], inner: Any, key: str) -> list[Any]:
     return value
 
 
-def _label(region: int, name: Any) -> str:
+def _label(region: int, value: Any, classes: Sequence[str]) -> str:
+    name = "none" if classes and value == 0 else _named(value, classes)
     if not isinstance(name, str):
-        raise ValueError(f"label {region} is {name!r:.40}: expected the name of a class")
+        raise ValueError(
+            f"label {region} is {value!r:.40}: expected the name of a class, or a number of {VOCABULARIES[0]} beside "
+            f"the file{_length(classes)}"
+        )
     return name or "none"
 
 
-def _relation(listed: Any, num_regions: int) -> tuple[int, str, int, float]:
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Return the name of a number, which counts lines from 1; any other value as it is."""
+    return names[value - 1] if type(value) is int and 1 <= value <= len(names) else value
+
+
+def _length(names: Sequence[str]) -> str:
+    return f", which has {len(names)} names" if names else ""
+
+
+def _relation(listed: Any, num_regions: int, predicates: Sequence[str]) -> tuple[int, str, int, float]:
     """Subject, predicate, object and confidence of a relation that is a list or a dictionary."""
     values = listed
     if isinstance(listed, dict):
@@ -173,9 +192,12 @@ def _relation(listed: Any, num_regions: int) -> tuple[int, str, int, float]:
         values = [listed.get(key) for key in keys[: 3 + ("confidence" in listed)]]
     if not isinstance(values, list | tuple) or not 3 <= len(values) <= 4:
         raise ValueError(f"the relation {listed!r:.60} is not subject, predicate, object and perhaps a confidence")
-    subject, predicate, other = values[:3]
+    subject, predicate, other = values[0], _named(values[1], predicates), values[2]
     if not isinstance(predicate, str) or not predicate.strip():
-        raise ValueError(f"the relation {listed!r:.60} has the predicate {predicate!r}: expected a name in the middle")
+        raise ValueError(
+            f"the relation {listed!r:.60} has the predicate {predicate!r}: expected a name in the middle, or a number "
+            f"of {VOCABULARIES[1]} beside the file{_length(predicates)}"
+        )
     confidence = values[3] if len(values) == 4 else 1.0
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise ValueError(f"the relation {listed!r:.60} has the confidence {confidence!r}: expected 0 to 1")
