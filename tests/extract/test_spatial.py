@@ -185,6 +185,10 @@ def test_the_command_says_what_twins_test_and_refuses_what_it_cannot_use(source,
     assert "--sure is 2.0" in refused(*new, "--sure", 2)
     assert "--sentences is 0" in refused(*new, "--sentences", 0)
     assert "no picture has a thing clearly left or right" in refused(*new, "--sure", 0.95)
+    (source / "train_ims.npy").rename(source / "other_ims.npy")
+    for name in ("boxes.npy", "labels.json", "ids.txt", "caps.txt"):
+        (source / f"train_{name}").rename(source / f"other_{name}")
+    assert "has no split train, to which --captions adds" in refused(*new, "--captions")
     (source / "dev_labels.json").write_text('[[[1, "dog", null]], [], [], []]')
     assert "dev_labels.json, image 0: the confidence of 'dog' is None" in refused(*new)
     (source / "dev_boxes.npy").unlink()

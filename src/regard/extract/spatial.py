@@ -99,6 +99,8 @@ def make_spatial(
     if sentences < 1:
         raise InputError(f"--sentences is {sentences}: expected 1 or more per picture.")
     splits, report = [Split.open(source, name) for name in check_splits(source)], SpatialReport()
+    if captions and not any(split.name == "train" for split in splits):
+        raise InputError(f"{source} has no split train, to which --captions adds sentences of place. Leave it out.")
     for split in splits:
         if missing := {"boxes", "labels"} - split.fields:
             raise InputError(
