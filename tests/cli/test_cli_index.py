@@ -72,6 +72,8 @@ def test_an_index_is_kept(index, world, tmp_path):
     assert "10 pictures encoded for again" in built.out
     assert "now uses the vector set again" in regard("index", "use", index, "again").out
     assert "vector set again (in use): cmsei" in regard("index", "info", index).out
+    assert "shortlists approximately. Next: regard index check" in regard("index", "approximate", index).out
+    assert "shortlists exactly" in regard("index", "approximate", index, "--off").out
     assert "MiB after" in regard("index", "compact", index).out
     assert regard("index", "backup", index, tmp_path / "backup").code == 0
     assert regard("index", "restore", tmp_path / "restored", tmp_path / "backup").code == 0

@@ -16,6 +16,7 @@ from regard.relations.from_sentences import parse_split
 from regard.score import score_all
 from regard.search.encoder import Encoder, RunShortlist
 from regard.search.index import Index, restore
+from regard.search.index_store import LanceSnapshot
 from regard.search.query import Query
 from regard.training.trained_run import TrainedRun
 
@@ -300,6 +301,28 @@ def test_recall_of_shortlists_is_measured_and_reported(index, collection):
     answer = Index(index.folder).search(["w1"], k=3, shortlist=20)[0]
     assert answer.recall == recall[20]
     assert f"shortlist 20: {recall[20]:.1f} % of the exact top 10" in answer.note
+
+
+def test_an_approximate_index_chooses_shortlists(index, collection, monkeypatch):
+    sentences = sentences_of(collection / "data")[:6]
+    expected = [[hit.id for hit in answer.hits] for answer in index.search(sentences, k=4, shortlist=6)]
+    index.check(sentences)
+    index.approximate()
+    assert index.search(sentences)[0].recall is None
+    asked, nearest = [], LanceSnapshot.nearest
+    monkeypatch.setattr(LanceSnapshot, "nearest", lambda *given: asked.append(given[2]) or nearest(*given))
+    answers = Index(index.folder).search(sentences, k=4, shortlist=6)
+    assert asked == [6] * 6
+    assert [[hit.id for hit in answer.hits] for answer in answers] == expected  # few enough for one partition
+    index.add(made.folder(index.folder.parent / "more", seed=3), prefix="more/")  # rows beside the index
+    index.compact()
+    assert index.check(sentences)[48] == 100
+    assert len(index.search(sentences, k=40, shortlist=40)[0].hits) == 40
+    assert index.verify() == []
+    asked.clear()
+    index.approximate(False)
+    index.search(sentences, k=4, shortlist=6)
+    assert asked == []
 
 
 def test_the_second_writer_is_told(index):

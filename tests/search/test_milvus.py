@@ -11,9 +11,7 @@ import pytest
 
 from regard.files import InputError
 from regard.search.index import Index
-from web_servers import serving
 
-httpx = pytest.importorskip("httpx", reason="the server requires httpx")
 pytest.importorskip("pymilvus", reason="Milvus requires pymilvus")
 pytest.importorskip("milvus_lite", reason="the tests use the server of milvus-lite")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # pymilvus itself uses what it deprecates
@@ -67,10 +65,15 @@ def test_milvus_chooses_the_same_shortlists_while_it_is_current(index, server, m
     assert answers(opened) == expected
 
     opened.ping()
-    with serving(opened.folder) as web:
-        assert httpx.get(f"{web.url}/v1/health").json() == {"status": "ok"}
+    from fastapi.testclient import TestClient  # absent without the packages of the server
+
+    from regard.web.server import build_app
+    from regard.web.settings import Settings
+
+    with TestClient(build_app(opened, Settings()), "http://127.0.0.1:8000") as client:
+        assert client.get("/v1/health").json() == {"status": "ok"}
         stop()
-        health = httpx.get(f"{web.url}/v1/health", timeout=30)
+        health = client.get("/v1/health")
         assert health.status_code == 503
         assert re.match(r"Milvus at .* cannot be used", health.json()["detail"])
     with pytest.raises(InputError, match=r"Milvus at .* cannot be used"):

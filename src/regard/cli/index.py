@@ -256,6 +256,19 @@ def mirror(
 
 
 @app.command
+def approximate(
+    index: IndexFolder, *, off: Annotated[bool, Parameter(negative="", help="End it.")] = False, run: Moved = None
+) -> None:
+    """Let an approximate index of LanceDB choose the shortlists. It pays beyond some million pictures.
+
+    By default, one exact product chooses them. What the shortlists of either find is measured by `regard index check`.
+    """
+    _open(index, run).approximate(not off)
+    how = "exactly" if off else "approximately"
+    console.print(f"{index} chooses its shortlists {how}. Next: regard index check {index}")
+
+
+@app.command
 def compact(index: IndexFolder, *, run: Moved = None) -> None:
     """Rewrite small files as larger ones, and delete versions older than an hour."""
     opened = _open(index, run)

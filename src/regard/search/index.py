@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,25 +22,24 @@ from typing import Any
 import numpy as np
 
 from regard.explain.explanation import Explanation
+from regard.extract.extraction import Progress
 from regard.files import InputError, nearest, replacing
 from regard.search.encoder import Encoder, Shortlist
 from regard.search.entries import Entry
 from regard.search.index_store import LanceStore, Snapshot, row_of
 from regard.search.item import Item, encode_file, explain_entry, item_of
 from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
-from regard.search.milvus import MilvusShortlist, nearest_of
+from regard.search.milvus import MilvusShortlist
 from regard.search.plan import ChangeReport, Plan, encode_again
 from regard.search.query import DEFAULT_SHORTLIST, Answer, Nearest, Query, SearchOptions, answer_queries, measure_recall
 from regard.search.sentences import encode_sentences_again, rank_sentences, remove_orphans, sentence_entries
 from regard.search.source import Payload, Source, check_extraction, extract_like, is_data_folder, sources_of
-from regard.search.stages import encoder_of, settings_of
+from regard.search.stages import encoder_of, nearest_of, settings_of
 from regard.training.trained_run import TrainedRun
 
 STORE, EXTRACTED = "store", "extracted"
 TEXTS = "-texts"  # after the name of a vector set: its sentences
 FIRST = "main"  # name of the first vector set
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class Index:
         all. Raises InputError if the index has no sentences.
         """
         state = self._state
-        if state.sentences is None:
+        if not state.sentences:
             raise InputError("This index has no sentences: add them with `regard index add INDEX SOURCE --texts`.")
         if image not in state.snapshot.row_of and Path(image).is_file():
             stored = encode_file(state.encoder, image, self.device)
@@ -233,16 +232,14 @@ class Index:
 
     def info(self) -> dict[str, Any]:
         """Return what the index contains: pictures, version, vector sets, columns and size on disk."""
-        manifest = read_manifest(self.folder)
-        size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
         return {
             "folder": str(self.folder),
             "pictures": len(self),
             "version": self.version,
             "using": self.name,
-            "sets": manifest["sets"],
+            "sets": read_manifest(self.folder)["sets"],
             "columns": self.columns(),
-            "bytes": size,
+            "bytes": sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()),
         }
 
     def _record(self, id_: str) -> Entry:
@@ -312,9 +309,7 @@ class Index:
             if texts and not dry_run:
                 store = self._store(state.name, TEXTS)
                 store.create(state.encoder.dim)
-                manifest = read_manifest(self.folder)
-                manifest["sets"][state.name]["texts"] = True
-                write_manifest(self.folder, manifest)  # names what exists
+                self._record_settings(state.name, texts=True)  # of what exists
                 known = set(store.snapshot().keys)
                 store.put(sentence_entries(state.encoder, sources, plan.keys, known), {})
             self._reopen()
@@ -429,17 +424,13 @@ class Index:
         """
         state = self._state
         if state.encoder.run is None:
-            raise InputError(
-                "This index has no run: it is ranked by its summary vectors, so that there is no shortlist."
-            )
+            raise InputError("This index has no run: it is ranked by its summary vectors, without a shortlist.")
         if not sentences:
             raise InputError("There is no sentence to measure with: expected at least one.")
         recall = measure_recall(state.snapshot, state.encoder, sentences, k, state.nearest, progress)
         with self.locked():
-            manifest = read_manifest(self.folder)
             found = {str(length): value for length, value in recall.items()}
-            manifest["sets"][state.name] |= {"recall": found, "measured_on": len(state.snapshot)}
-            write_manifest(self.folder, manifest)
+            self._record_settings(state.name, recall=found, measured_on=len(state.snapshot))
         self.refresh()
         return recall
 
@@ -450,17 +441,30 @@ class Index:
         the next call. An `address` of "" ends it. Raises InputError if the server does not answer.
         """
         with self.locked():
-            state, manifest = self._load(), read_manifest(self.folder)
-            entry = manifest["sets"][state.name]
-            entry.pop("milvus", None)
-            changed = 0
+            state, changed, settings = self._load(), 0, None
             if address:
                 changed = MilvusShortlist(address, collection).mirror(state.snapshot, progress)
-                entry["milvus"] = {"address": address, "collection": collection, "version": state.snapshot.version}
-            entry.pop("recall", None)  # of other shortlists
-            write_manifest(self.folder, manifest)
+                settings = {"address": address, "collection": collection, "version": state.snapshot.version}
+            self._record_settings(state.name, milvus=settings, ann=None, recall=None)  # which was of other shortlists
         self.refresh()
         return changed
+
+    def approximate(self, is_wanted: bool = True) -> None:
+        """Let LanceDB's approximate index choose the shortlists from now on; see `LanceStore.approximate`."""
+        with self.locked():
+            name = self._load().name
+            self._store(name).approximate(is_wanted)
+            self._record_settings(name, ann=is_wanted or None, milvus=None, recall=None)
+        self.refresh()
+
+    def _record_settings(self, name: str, **settings: Any) -> None:
+        """Record settings of a vector set in the manifest, and remove those that are None."""
+        manifest = read_manifest(self.folder)
+        entry = manifest["sets"][name] | settings
+        manifest["sets"][name] = {
+            key: value for key, value in entry.items() if key not in settings or value is not None
+        }
+        write_manifest(self.folder, manifest)
 
     def backup(self, target: str | os.PathLike[str]) -> None:
         """Copy the index to the new folder `target`, as it is now. Raises InputError if `target` exists."""

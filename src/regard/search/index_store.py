@@ -33,6 +33,7 @@ from regard.search.entries import (
 
 KEEP, NEVER = timedelta(hours=1), timedelta(days=36_500)
 MARGIN = 0.25  # of KEEP, by which LanceDB may read the clock later
+ANN = "summary_ann"  # name of the approximate index
 BATCH = 512  # rows that are written or read at a time
 KEY = {"lance-schema:unenforced-primary-key": "true"}  # without it, two writers could both insert a key
 
@@ -103,6 +104,15 @@ def row_of(snapshot: Snapshot, id_: str) -> int:
     if row is None:
         raise InputError(f"The index has no picture {id_!r}. {nearest(id_, snapshot.row_of)}")
     return row
+
+
+class LanceNearest:
+    """Shortlists by the approximate index that `LanceStore.approximate` builds. See regard.search.query.Nearest."""
+
+    def nearest(
+        self, snapshot: Any, vectors: Float[np.ndarray, "query dim"], count: int
+    ) -> list[Int[np.ndarray, " best"]]:
+        return [snapshot.nearest(vector, count) for vector in vectors]
 
 
 class LanceStore:
@@ -180,6 +190,17 @@ class LanceStore:
             # As there is no other writer, files that belong to no version were left by one that was killed.
             table.optimize(cleanup_older_than=now - oldest + MARGIN * KEEP, delete_unverified=True)
 
+    def approximate(self, is_wanted: bool) -> None:
+        """Build LanceDB's approximate index of the summaries, or remove it. Later rows are searched beside it."""
+        from lancedb.index import IvfFlat
+
+        table = self._open()
+        with _errors_named(self.path):
+            if is_wanted:
+                table.create_index("summary", config=IvfFlat(distance_type="dot"), name=ANN)
+            elif any(index.name == ANN for index in table.list_indices()):
+                table.drop_index(ANN)
+
 
 class LanceSnapshot:
     """One version of a LanceDB table. See Snapshot."""
@@ -232,7 +253,17 @@ class LanceSnapshot:
                 found = self._all(["key"]).where(condition).to_arrow()["_rowid"].to_numpy()
             except ValueError as error:
                 raise InputError(f"The condition {condition!r} is wrong: {self._explained(error)}") from None
-        return np.sort(self._order[np.searchsorted(self._row_ids, found, sorter=self._order)])
+        return self._rows(found)
+
+    def nearest(self, vector: Float[np.ndarray, " dim"], count: int) -> Int[np.ndarray, " best"]:
+        """Return about `count` rows with the largest inner products, sorted, by LanceDB's search of vectors."""
+        with _errors_named(self._path):
+            search = self._table.search(vector, vector_column_name="summary").distance_type("dot").with_row_id(True)
+            found = search.select(["key", "_distance"]).limit(count).to_arrow()
+        return self._rows(found["_rowid"].to_numpy())
+
+    def _rows(self, row_ids: np.ndarray) -> Int[np.ndarray, " row"]:
+        return np.sort(self._order[np.searchsorted(self._row_ids, row_ids, sorter=self._order)])
 
     def payload_types(self) -> dict[str, str]:
         return _payload_types(self._table.schema)

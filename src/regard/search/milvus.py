@@ -9,7 +9,6 @@ finds.
 import os
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -121,11 +120,3 @@ class MilvusShortlist:
             f"Milvus at {self.address} cannot be used ({reason}): start it, or end its use with `regard index mirror "
             f"INDEX none`."
         )
-
-
-def nearest_of(settings: dict[str, Any], snapshot: Snapshot) -> MilvusShortlist | None:
-    """Return the collection that mirrors a vector set, from its settings in the manifest; None if it is not current."""
-    mirror = settings.get("milvus")
-    if not mirror or mirror["version"] != snapshot.version:
-        return None
-    return MilvusShortlist(mirror["address"], mirror["collection"])

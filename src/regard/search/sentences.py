@@ -7,7 +7,6 @@ from itertools import islice
 import numpy as np
 
 from regard.encode import BATCH
-from regard.files import InputError
 from regard.search.encoder import Encoder, Queries, Stored, nearness
 from regard.search.entries import Entry, Link, pack, unpack
 from regard.search.index_store import IndexStore, LanceStore, Snapshot
@@ -71,8 +70,6 @@ def rank_sentences(
     snapshot: Snapshot, encoder: Encoder, image: Stored, k: int, shortlist: int
 ) -> list[tuple[str, float]]:
     """Return the `k` best sentences of one picture and their scores: exact ones of a shortlist by summary vectors."""
-    if not len(snapshot):
-        raise InputError("This index has no sentences: add them with `regard index add INDEX SOURCE --texts`.")
     near = nearness(snapshot.summaries, image.summaries[0])
     count = min(max(shortlist, k), len(snapshot)) if shortlist else len(snapshot)
     rows = np.sort(np.argpartition(-near, count - 1)[:count])

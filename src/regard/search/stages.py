@@ -14,6 +14,9 @@ from regard.files import InputError
 from regard.hub import is_address
 from regard.search.embedding import Embedding
 from regard.search.encoder import Encoder, RunShortlist, Shortlist
+from regard.search.index_store import LanceNearest, Snapshot
+from regard.search.milvus import MilvusShortlist
+from regard.search.query import Nearest
 from regard.search.source import Source
 from regard.training.trained_run import RECIPE, TrainedRun
 
@@ -86,6 +89,16 @@ def encoder_named(
         raise InputError(f"--first {' '.join(first)}: expected runs, or one embedding model.")
     source = Source(Path(validate_on or run.data), "dev", run)
     return Encoder(run, stage, fit_fusion(stage, run, source))
+
+
+def nearest_of(settings: dict[str, Any], snapshot: Snapshot) -> Nearest | None:
+    """Return what chooses shortlists in place of the product in memory; None if nothing does, or it is not current."""
+    if settings.get("ann"):
+        return LanceNearest()
+    mirror = settings.get("milvus")
+    if not mirror or mirror["version"] != snapshot.version:
+        return None
+    return MilvusShortlist(mirror["address"], mirror["collection"])
 
 
 def fit_fusion(first: Shortlist, run: TrainedRun, source: Source) -> Fusion:
