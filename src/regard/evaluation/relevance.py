@@ -36,7 +36,7 @@ COLUMNS = 256  # texts whose scores are read at a time
 
 
 @dataclass(frozen=True)
-class Answers:
+class RightAnswers:
     """The right answers of the queries of one direction, by row, with grades above 0. Each pair occurs once.
 
     An answer that the gallery does not have is ABSENT. It counts in R, and no ranking finds it.
@@ -57,8 +57,8 @@ class Answers:
 class Relevance:
     """The right answers of images among texts, and of texts among images. Queries without answers are not measured."""
 
-    i2t: Answers
-    t2i: Answers
+    i2t: RightAnswers
+    t2i: RightAnswers
 
     @classmethod
     def of(
@@ -179,7 +179,7 @@ def measure_relevance(scores: Float[np.ndarray, "image text"], relevance: Releva
     )
 
 
-def _direction(row_of: Callable[[int], np.ndarray], answers: Answers) -> DirectionRelevance:
+def _direction(row_of: Callable[[int], np.ndarray], answers: RightAnswers) -> DirectionRelevance:
     measured = []
     for query, own in answers.by_query():
         ranks, grades = _ranks(row_of(query), answers.item[own], answers.grade[own])
@@ -214,11 +214,11 @@ def _ranks(
     return ranks, np.concatenate([of_own[order], absent])
 
 
-def _answers(triples: Sequence[tuple[int, int, float]]) -> Answers:
+def _answers(triples: Sequence[tuple[int, int, float]]) -> RightAnswers:
     """The answers (query, item, grade), sorted by query."""
     query, item, grade = np.array(triples, np.float64).reshape(-1, 3).T
     order = np.lexsort((item, query))
-    return Answers(query[order].astype(np.int64), item[order].astype(np.int64), grade[order])
+    return RightAnswers(query[order].astype(np.int64), item[order].astype(np.int64), grade[order])
 
 
 def _values(place: str, record: Any, path: Path) -> tuple[str, str, float]:
