@@ -182,6 +182,9 @@ def test_a_photograph_is_found_where_the_data_folder_says(data, tmp_path):
     (data / "photographs" / "settings.json").write_text("{")
     with pytest.raises(InputError, match=r"settings.json is not JSON"):
         find_photograph(split, 0)
+    (data / "photographs" / "settings.json").write_text('{"photographs": 5, "of a later version": 1}')
+    with pytest.raises(InputError, match=r"settings.json, photographs: Input should be a valid string"):
+        find_photograph(split, 0)
 
 
 def test_a_photograph_outside_of_its_folder_is_not_found(data, tmp_path):

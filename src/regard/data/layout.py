@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from regard.data.ids import sentence_number
 from regard.data.lines import Lines, NamedLines
@@ -311,10 +312,27 @@ def stamp_of(folder: Path, split: str) -> str:
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:32]
 
 
+class _Extraction(TypedDict, total=False):
+    """The types of the settings of an extraction that are read."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]  # pydantic's way for a TypedDict
+
+    photographs: str
+    captions: str | None
+    split: str | None
+    relations: str | None
+    options: dict[str, Any]
+    classes: list[str]
+    models: dict[str, str]
+
+
 def extraction_of(folder: Path) -> dict[str, Any]:
     """Return the settings of the extraction that made a data folder; empty if it was not made by `regard extract`."""
     path = folder / PHOTOGRAPHS / SETTINGS
-    settings: dict[str, Any] = read_json(path, dict[str, Any]) if path.exists() else {}
+    if not path.exists():
+        return {}
+    read_json(path, _Extraction)  # checks the types; pydantic would change the order
+    settings: dict[str, Any] = read_json(path, dict[str, Any])
     return settings
 
 
