@@ -12,7 +12,7 @@ import made
 from regard.checksums import save_tensors
 from regard.files import InputError
 from regard.training.recipe import Recipe
-from regard.training.trained_run import TrainedRun, write_data_folder
+from regard.training.trained_run import TrainedRun, changed_settings, write_data_folder
 from regard.training.weights import WEIGHTS, save_model
 from regard.words import Vocabulary
 from training.test_weights import saved
@@ -113,3 +113,15 @@ def test_the_fingerprint_does_not_depend_on_training_paths_or_devices(tmp_path):
         changed(moved, "train.epochs=7", "train.learning_rate=1.0", "words.vectors=elsewhere.txt").fingerprint == first
     )
     assert TrainedRun(moved, "meta").fingerprint == first
+
+
+def test_the_fingerprint_leaves_out_settings_that_have_their_defaults():
+    """A run of an older version lacks an option that is new; its default is what the older version did."""
+    recipe = made.recipe("cmsei-f8k", "cmsei.graph.spatial=none", "words.dropout=0.25")
+    assert changed_settings(recipe.options) == {
+        "dim": made.DIM,
+        "graph": {"spatial": "none"},
+        "interaction": {"global_weight": 1.0},
+    }
+    assert changed_settings(recipe.words)["dropout"] == 0.25
+    assert changed_settings(type(recipe.words)()) == {}

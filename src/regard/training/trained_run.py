@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,7 @@ class TrainedRun:
     def fingerprint(self) -> str:
         """A hash of everything that decides the model's encodings and scores, as 32 hexadecimal digits.
 
+        Settings that have their defaults are left out: an option that is new does not change the fingerprint of a run.
         It covers the weights, the settings of the model and of its words, the names of classes and relations, and the
         tokenizer. It does not depend on the training settings, on paths or on the device.
         """
@@ -160,8 +161,8 @@ class TrainedRun:
             settings = {key: value for key, value in asdict(recipe.options).items() if key != "members"}
             return hashlib.sha256(json.dumps([ENSEMBLE, settings], sort_keys=True).encode()).hexdigest()[:32]
         elsewhere = (*WORDS_PATHS, "segmenter")  # which the tokenizer records
-        words = {key: value for key, value in asdict(recipe.words).items() if key not in elsewhere}
-        parts = [recipe.model, asdict(recipe.options), words, self.names, self._tokenizer_content()]
+        words = {key: value for key, value in changed_settings(recipe.words).items() if key not in elsewhere}
+        parts = [recipe.model, changed_settings(recipe.options), words, self.names, self._tokenizer_content()]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode())
 
         def add_weights(file: Any) -> None:
@@ -305,6 +306,16 @@ def write_data_folder(run: Path, data: Path) -> None:
     """Record in a run's folder where its data folder is, in a file of its own: it is true on this machine only."""
     with replacing(run / DATA) as temporary:
         temporary.write_text(json.dumps({"folder": str(data.resolve())}) + "\n", "utf-8")
+
+
+def changed_settings(config: Any) -> dict[str, Any]:
+    """Return the settings that differ from their defaults."""
+    default, changed = type(config)(), {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != getattr(default, field.name):
+            changed[field.name] = changed_settings(value) if is_dataclass(value) else value
+    return changed
 
 
 def _parse(kind: Any, value: Any, path: Path) -> Any:
