@@ -79,6 +79,10 @@ def rows_of(size: str) -> Iterator[Row]:
     yield Row("real", "scan", "scan-f8k", six)
     for model in ("hire", "tvrn", "resg"):
         yield Row("real", model, f"{model}-f8k", six)
+    pooled = ("cmsei.summary.pooling=gpo", "train.summary_weight=1")
+    yield Row("real", "cmsei-summary", "cmsei-f8k", (*six, "train.summary_weight=1"))
+    yield Row("real", "cmsei-gpo", "cmsei-f8k", (*six, *pooled))
+    yield Row("real", "cmsei-joint", "cmsei-f8k", (*six, *start))
     swapped = ("train.swapped=true",)
     yield Row("swapped", "vse-infinity-swapped", "vse-infinity-f8k", (*six, *swapped))
     yield Row("swapped", "vse-infinity-blind", "vse-infinity-f8k", ("train.epochs=1", *swapped, "data.blind=true"))
@@ -107,6 +111,7 @@ def main() -> None:
     run.add_argument("--results", type=Path, required=True)
     run.add_argument("--size", choices=("full", "small"), default="full")
     run.add_argument("--only", nargs="+", default=[], help="names of rows")
+    run.add_argument("--seeds", type=int, default=3, help="at most so many of each row")
     run.add_argument("--jobs", type=int, default=1)
     run.add_argument("--device", default="auto")
     measure = verbs.add_parser("measure", help="measure one run, and print its line")
@@ -150,7 +155,9 @@ def run_all(given: argparse.Namespace) -> None:
             file.write(json.dumps(line | {"pictures": row.pictures} | json.loads(found)) + "\n")
         print(f"{datetime.now():%H:%M} {row.run(seed)}", flush=True)
 
-    pairs = [(row, seed) for row in wanted for seed in range(row.seeds) if (row.name, seed) not in done]
+    pairs = [
+        (row, seed) for row in wanted for seed in range(min(row.seeds, given.seeds)) if (row.name, seed) not in done
+    ]
     for pictures in sorted({row.pictures for row, _ in pairs if row.pictures}):
         data_of(next(row for row, _ in pairs if row.pictures == pictures), given)
     # A row that another one starts from is submitted first, so that no worker waits for one that has no worker.
