@@ -12,6 +12,7 @@ from PIL import Image
 from regard.extract.extractor import ComposedExtractor
 from regard.extract.huggingface import HubBackbone, HubDetector, HubModel, pool_regions
 from regard.files import InputError
+from regard.runtime import default_precision
 
 CLASSES = ["man", "red hat", "dog"]
 SIZE = {"height": 64, "width": 64}

@@ -25,20 +25,36 @@ Loop = Callable[[Any, Any, Any], Float[Tensor, "image text"]]
 
 
 def attended(
-    queries: Tensor, context: Tensor, mask: Tensor, temperature: float, kind: Normalisation = "clipped_l2norm"
+    queries: Tensor,
+    context: Tensor,
+    mask: Tensor,
+    temperature: float,
+    kind: Normalisation = "clipped_l2norm",
+    real: Tensor | None = None,
 ) -> Float[Tensor, "image query dim"]:
     """Return the attended vector of each query, as `func_attention` in SCAN's code does."""
-    return _weights(queries, context, mask, temperature, kind).mT @ context
+    return _weights(queries, context, mask, temperature, kind, real).mT @ context
 
 
 def _weights(
-    queries: Tensor, context: Tensor, mask: Tensor, temperature: float, kind: Normalisation = "clipped_l2norm"
+    queries: Tensor,
+    context: Tensor,
+    mask: Tensor,
+    temperature: float,
+    kind: Normalisation = "clipped_l2norm",
+    real: Tensor | None = None,
 ) -> Float[Tensor, "image context query"]:
+    """The weights of the context for each query; `real` marks the queries that are no padding, by default all."""
     similarity = context @ queries.mT
     if kind.startswith("clipped"):
         similarity = F.leaky_relu(similarity, 0.1)
     if kind.endswith("l2norm"):
         similarity = F.normalize(similarity, dim=2)
+    elif kind.endswith("l1norm"):
+        similarity = similarity / (similarity.abs().sum(2, keepdim=True) + 1e-8)
+    elif kind == "softmax":
+        padding = torch.zeros_like(mask[:, :1]) if real is None else ~real
+        similarity = similarity.masked_fill(padding[:, None], float("-inf")).softmax(2)
     return (temperature * similarity).masked_fill(~mask[..., None], float("-inf")).softmax(1)
 
 
@@ -49,10 +65,13 @@ def scan(model: SCAN, images: Fragments, texts: Fragments) -> Float[Tensor, "ima
         context, mask, real = images.vectors, images.mask, queries.new_ones(queries.shape[:2], dtype=torch.bool)
         if config.direction == "i2t":
             queries, context, mask, real = context, queries, real, mask
-        vectors = attended(queries, context, mask, config.temperature, config.normalisation)
+        vectors = attended(queries, context, mask, config.temperature, config.normalisation, real)
         cosine = F.cosine_similarity(queries, vectors, dim=2)
-        if config.aggregation == "mean":
-            columns.append(cosine.masked_fill(~real, 0).sum(1) / real.sum(1))
+        if config.aggregation in ("mean", "sum"):
+            total = cosine.masked_fill(~real, 0).sum(1)
+            columns.append(total / real.sum(1) if config.aggregation == "mean" else total)
+        elif config.aggregation == "max":
+            columns.append(cosine.masked_fill(~real, float("-inf")).amax(1))
         else:
             logits = (config.lse_temperature * cosine).masked_fill(~real, float("-inf"))
             columns.append(logits.logsumexp(1) / config.lse_temperature)
@@ -87,8 +106,10 @@ def cmsei(model: CMSEI | Hire, images: Pooled, texts: Pooled) -> Float[Tensor, "
             scores.append(_branch(interaction.regions, images, text))
         if interaction.sentences is not None:
             scores.append(_branch(interaction.sentences, text, images))
-        whole = interaction.options.global_weight * (images.pooled @ words.pooled[0])
-        columns.append(sum(scores) / len(scores) + whole)
+        options = interaction.options
+        learnt = interaction.weights
+        local, whole = (options.local_weight, options.global_weight) if learnt is None else learnt
+        columns.append(local * sum(scores) / len(scores) + whole * (images.pooled @ words.pooled[0]))
     return torch.stack(columns, 1)
 
 
