@@ -43,7 +43,8 @@ def fault_of(kind: str, folder: Path, out: Path) -> str:
     """Repeat a killed command, check what it wrote, and return what is wrong; empty if nothing."""
     command, check = command_of(kind, folder, out)
     code, errors = call(*command, *(["--resume"] if kind == "train" else []))
-    if "is not empty" in errors or "already exists" in errors:  # it had ended before the kill
+    # It had ended before the kill, or, for an index, had committed all pictures at once.
+    if any(words in errors for words in ("is not empty", "already exists", "is an index already")):
         code = 0
     if code == 0:
         code, errors = call(*check)
