@@ -54,6 +54,12 @@ def locked(path: Path, message: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_new_folder(out: Path) -> None:
+    """Raise InputError if `out` exists, unless it is an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty. Give a new folder, or remove it first.")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` if the block succeeds and is removed if it fails.

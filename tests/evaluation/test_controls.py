@@ -8,8 +8,8 @@ import pytest
 import made
 from regard.data import Split
 from regard.data.relation_files import Triples
+from regard.data.sentence_relations import parse_sentences
 from regard.evaluation.controls import CONTROLS
-from regard.relations.from_sentences import parse_sentences
 from regard.words import tokenize
 
 ALL = np.arange(12)

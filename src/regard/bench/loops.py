@@ -24,18 +24,6 @@ from regard.models.tvrn import TVRNImages, TVRNTexts
 Loop = Callable[[Any, Any, Any], Float[Tensor, "image text"]]
 
 
-def attended(
-    queries: Tensor,
-    context: Tensor,
-    mask: Tensor,
-    temperature: float,
-    kind: Normalisation = "clipped_l2norm",
-    real: Tensor | None = None,
-) -> Float[Tensor, "image query dim"]:
-    """Return the attended vector of each query, as `func_attention` in SCAN's code does."""
-    return _weights(queries, context, mask, temperature, kind, real).mT @ context
-
-
 def _weights(
     queries: Tensor,
     context: Tensor,
@@ -44,7 +32,10 @@ def _weights(
     kind: Normalisation = "clipped_l2norm",
     real: Tensor | None = None,
 ) -> Float[Tensor, "image context query"]:
-    """The weights of the context for each query; `real` marks the queries that are no padding, by default all."""
+    """The weights of the context for each query, as `func_attention` in SCAN's code computes them.
+
+    `real` marks the queries that are no padding, by default all.
+    """
     similarity = context @ queries.mT
     if kind.startswith("clipped"):
         similarity = F.leaky_relu(similarity, 0.1)
@@ -65,7 +56,8 @@ def scan(model: SCAN, images: Fragments, texts: Fragments) -> Float[Tensor, "ima
         context, mask, real = images.vectors, images.mask, queries.new_ones(queries.shape[:2], dtype=torch.bool)
         if config.direction == "i2t":
             queries, context, mask, real = context, queries, real, mask
-        vectors = attended(queries, context, mask, config.temperature, config.normalisation, real)
+        weights = _weights(queries, context, mask, config.temperature, config.normalisation, real)
+        vectors = weights.mT @ context
         cosine = F.cosine_similarity(queries, vectors, dim=2)
         if config.aggregation in ("mean", "sum"):
             total = cosine.masked_fill(~real, 0).sum(1)
@@ -87,8 +79,8 @@ def sgraf(model: SGRAF, images: Pooled, texts: Pooled) -> Float[Tensor, "image t
         if model.local is not None:
             queries = words.vectors.expand(len(images), -1, -1)
             config = model.config
-            regions = attended(queries, images.vectors, images.mask, config.temperature, config.normalisation)
-            nodes.append(model.local(unit(regions), queries))
+            weights = _weights(queries, images.vectors, images.mask, config.temperature, config.normalisation)
+            nodes.append(model.local(unit(weights.mT @ images.vectors), queries))
         vectors = torch.cat(nodes, 1)
         real = vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
         columns.append(model.heads(vectors, real))
@@ -118,7 +110,7 @@ def _branch(branch: Branch, queries: Pooled, context: Pooled) -> Float[Tensor, "
     fragments, real = queries.vectors, queries.mask[..., None]
     if branch.attend is not None:
         refine, zero_padded = branch.attend, fragments.masked_fill(~real, 0)
-        vectors = attended(zero_padded, context.vectors, context.mask, branch.temperature)
+        vectors = _weights(zero_padded, context.vectors, context.mask, branch.temperature).mT @ context.vectors
         scale, shift = refine.modulation(vectors).chunk(2, -1)
         fragments = fragments + refine.second(refine.first(fragments * scale.tanh() + shift).relu())
     if branch.guide is not None:

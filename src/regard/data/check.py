@@ -325,7 +325,7 @@ def _check_boxes(split: Split) -> Iterator[Fault]:
     broken: list[int] = []
     outside: list[tuple[int, np.ndarray]] = []  # the first thousand
     num_outside = 0
-    counts = np.full(split.num_images, split.num_regions) if split.region_counts is None else split.region_counts
+    counts = split.counts
     for rows in split.boxes.blocks():
         boxes = split.boxes.read(rows).astype(np.float32)
         real = np.arange(split.num_regions) < counts[rows][:, None]

@@ -17,7 +17,7 @@ from regard.data.rows import NpyWriter, save_array
 from regard.data.scene_graphs import SceneGraphs, with_dependencies
 from regard.data.sources import open_records, records_of
 from regard.data.split import Split
-from regard.files import InputError, replacing
+from regard.files import InputError, check_new_folder, replacing
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -38,8 +38,7 @@ def convert(
     InputError for data that cannot be read, and if `out` exists and is not empty.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty. Give a new folder, or remove it first.")
+    check_new_folder(out)
     graphs = SceneGraphs.load([Path(path) for path in scene_graphs]) if scene_graphs else None
     splits, notes = open_splits(source, captions_per_image, graphs)
     total, done = sum(split.num_images for split in splits), 0

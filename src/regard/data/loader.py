@@ -111,8 +111,7 @@ class Loader:
 def _partners(split: Split) -> np.ndarray:
     """For each text, the text of the twin image that follows it; -1 for none."""
     twins = Twins.of(split)
-    by_image = np.argsort(split.image_of_text, kind="stable")
-    bounds = np.searchsorted(split.image_of_text[by_image], np.arange(split.num_images + 1))
+    by_image, bounds = split.texts_by_image()
     partner = np.full(split.num_texts, -1)
     for one, other in zip(twins.first, twins.second, strict=True):
         count = min(bounds[one + 1] - bounds[one], bounds[other + 1] - bounds[other])

@@ -92,14 +92,20 @@ def _probe(record: Any) -> Probe | None:
     """The probe in a row; None if values are missing, or if the row has more cells than the header (key None)."""
     if not isinstance(record, dict) or None in record:
         return None
-    values = {str(key).strip().lower(): str(value).strip() for key, value in record.items() if value is not None}
-    category = _first(values, CATEGORY) or ALL
+    values = cells_of(record)
+    category = first_of(values, CATEGORY) or ALL
     two = [values.get(name, "") for name in ("image_0", "image_1", "caption_0", "caption_1")]
     if all(two):
         return Probe((two[0], two[1]), (two[2], two[3]), category)
-    image, caption, negative = (_first(values, names) for names in (FILE, CAPTION, NEGATIVE))
+    image, caption, negative = (first_of(values, names) for names in (FILE, CAPTION, NEGATIVE))
     return Probe((image,), (caption, negative), category) if image and caption and negative else None
 
 
-def _first(values: Mapping[str, str], names: tuple[str, ...]) -> str:
+def cells_of(record: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the cells of a row as text, by their columns in lower case."""
+    return {str(key).strip().lower(): str(value).strip() for key, value in record.items() if value is not None}
+
+
+def first_of(values: Mapping[str, str], names: tuple[str, ...]) -> str:
+    """Return the first cell that is not empty of the columns `names`; empty if there is none."""
     return next((values[name] for name in names if values.get(name)), "")

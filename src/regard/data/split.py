@@ -68,6 +68,16 @@ class Split:
         return self.features.shape[1]
 
     @property
+    def counts(self) -> np.ndarray:
+        """The number of real regions of each image, int [image]."""
+        return np.full(self.num_images, self.num_regions) if self.region_counts is None else self.region_counts
+
+    def texts_by_image(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return all texts in the order of their images, and bounds: image i has texts[bounds[i] : bounds[i + 1]]."""
+        texts = np.argsort(self.image_of_text, kind="stable")
+        return texts, np.searchsorted(self.image_of_text[texts], np.arange(self.num_images + 1))
+
+    @property
     def feature_dim(self) -> int:
         """The number of features per region."""
         return self.features.shape[2]

@@ -7,7 +7,7 @@ import numpy as np
 from regard.batch import Texts
 from regard.data.names import renumbering
 from regard.data.pair_tables import PairTable, Probe
-from regard.data.relation_files import Triples
+from regard.data.sentence_relations import parse_sentences
 from regard.data.split import Split, with_relations
 from regard.files import InputError
 from regard.words.parser import ROLES, own_parser
@@ -22,8 +22,7 @@ class SwappedSentences:
 
     def __init__(self, split: Split) -> None:
         self.split = split
-        self.by_image = np.argsort(split.image_of_text, kind="stable")
-        self.bounds = np.searchsorted(split.image_of_text[self.by_image], np.arange(split.num_images + 1))
+        self.by_image, self.bounds = split.texts_by_image()
 
     def of(self, rows: np.ndarray) -> list[list[tuple[str, str]]]:
         """Return the swaps of each sentence, (kind, sentence), without those that are sentences of its image too."""
@@ -48,9 +47,7 @@ class SwappedSentences:
         texts, names = tokenizer(sentences), self.split.text_labels
         if not names or tokenizer.offset is None:
             return texts
-        edges = [(row, *edge) for row, parse in enumerate(own_parser()(sentences)) for edge in parse.edges]
-        text, head, dependent, role = np.array(edges, np.int32).reshape(-1, 4).T
-        relations = Triples.of(text, head, dependent, role, ROLES, len(sentences))
+        relations = parse_sentences(sentences)
         if names != ROLES:
             relations = relations.renumbered(renumbering(ROLES, names, normalize=str), names)
         return with_relations(texts, relations, np.arange(len(sentences)), tokenizer.offset)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from regard.files import InputError
 from regard.metrics import Protocol, Ranks, Recalls, check_image_of_text, galleries, render, summary
@@ -220,7 +220,7 @@ def _resampled(
     rng = np.random.default_rng(seed)
     folds = []
     for parts in zip(*matrices, strict=True):
-        hits = np.stack([_hits(part) for part in parts])
+        hits = np.stack([hits_of(part) for part in parts])
         size = hits.shape[1]
         draws = (np.bincount(rng.integers(size, size=size), minlength=size) for _ in range(resamples))
         sums = np.stack([draw @ hits for draw in draws], axis=1)
@@ -229,12 +229,19 @@ def _resampled(
     return np.mean(folds, axis=0)
 
 
-def _hits(part: Ranks) -> Int[np.ndarray, "image 8"]:
-    """For each image: its hits at 1, 5 and 10, those of its texts, the number 1, and its number of texts."""
+def hits_of(
+    part: Ranks,
+    images: Bool[np.ndarray, " image"] | np.bool = np.True_,
+    texts: Bool[np.ndarray, " text"] | np.bool = np.True_,
+) -> Int[np.ndarray, "image 8"]:
+    """Return for each image: its hits at 1, 5 and 10, those of its texts, and the numbers of queries of both.
+
+    The queries are all images and texts, or those that `images` and `texts` mark.
+    """
     size = len(part.i2t)
     levels = (1, 5, 10, np.inf)
-    of_image = [np.ones(size, int) * (part.i2t <= level) for level in levels]
-    of_texts = [np.bincount(part.image_of_text[part.t2i <= level], minlength=size) for level in levels]
+    of_image = [(images & (part.i2t <= level)).astype(int) for level in levels]
+    of_texts = [np.bincount(part.image_of_text[texts & (part.t2i <= level)], minlength=size) for level in levels]
     return np.stack([*of_image[:3], *of_texts[:3], of_image[3], of_texts[3]], axis=1)
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Int
 from regard.data import Split
 from regard.data.relation_files import Triples
 from regard.data.rows import ArrayColumn, Column
+from regard.data.sentence_relations import parse_sentences
 from regard.encode import batch_rows
-from regard.relations.from_sentences import CHUNK, parse_sentences
 from regard.words import ROLES, tokenize
-from regard.words.parser import MAX_WORDS, own_parser
+from regard.words.parser import MAX_WORDS, parse_all
 from regard.words.swaps import RELATION, swaps
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def _moved(split: Split, seed: int) -> Split:
     Two relations do not move to one pair. A relation of a region with itself stays.
     """
     parts = [np.zeros((0, 4), np.int64)]
-    counts, relations = _region_counts(split), _required(split.relations)
+    counts, relations = split.counts, _required(split.relations)
     for rows in batch_rows(split.num_images):
         dense = relations.dense(rows, split.num_regions, split.relation_threshold, lengths=counts[rows])
         for row, predicates in zip(rows, dense, strict=True):
@@ -100,7 +100,7 @@ def _with_permuted_labels(split: Split, seed: int) -> Split:
 
 def _permuted(split: Split, column: Column, seed: int, name: str) -> ArrayColumn:
     values = column.all()
-    for row, count in enumerate(_region_counts(split).tolist()):
+    for row, count in enumerate(split.counts.tolist()):
         values[row, :count] = values[row, _cycle(count, _random(seed, name, split.ids[row]))]
     return ArrayColumn(values)
 
@@ -143,11 +143,10 @@ def _exchanged(split: Split, seed: int) -> Split:
     Relations between words, if they are those of `regard data parse`, are parsed again from the new sentences; others
     stay at their places.
     """
-    captions: list[str] = []
-    for first in range(0, split.num_texts, CHUNK):
-        chunk = [split.captions[row] for row in range(first, min(first + CHUNK, split.num_texts))]
-        for caption, parse in zip(chunk, own_parser()(chunk), strict=True):
-            captions.append(next((sentence for kind, sentence in swaps(parse) if kind == RELATION), caption))
+    captions = [
+        next((sentence for kind, sentence in swaps(parse) if kind == RELATION), caption)
+        for caption, parse in zip(split.captions, parse_all(split.captions), strict=True)
+    ]
     relations = parse_sentences(captions) if split.text_labels == ROLES else split.text_relations
     return replace(split, captions=captions, text_relations=relations)
 
@@ -163,10 +162,6 @@ def _with_reversed_roles(split: Split, seed: int) -> Split:
 def _required(field: T | None) -> T:
     assert field is not None  # Control.absence
     return field
-
-
-def _region_counts(split: Split) -> Int[np.ndarray, " image"]:
-    return np.full(split.num_images, split.num_regions) if split.region_counts is None else split.region_counts
 
 
 def _cycle(size: int, random: np.random.Generator) -> Int[np.ndarray, " place"]:

@@ -24,7 +24,7 @@ from regard.data.caption_tables import FILE, SENTENCE
 from regard.data.ids import match_ids, show_ids
 from regard.data.layout import Files, read_json
 from regard.data.lines import Lines
-from regard.data.pair_tables import read_table
+from regard.data.pair_tables import cells_of, first_of, read_table
 from regard.files import InputError
 from regard.metrics import refuse_nan
 
@@ -223,9 +223,9 @@ def _answers(triples: Sequence[tuple[int, int, float]]) -> RightAnswers:
 
 def _values(place: str, record: Any, path: Path) -> tuple[str, str, float]:
     """The image, the text and the relevance of a row."""
-    values = {str(key).strip().lower(): str(value).strip() for key, value in dict(record).items() if value is not None}
-    image, text = (next((values[name] for name in names if values.get(name)), "") for names in (FILE, SENTENCE))
-    grade = next((values[name] for name in GRADE if values.get(name)), "1")
+    values = cells_of(dict(record))
+    image, text = (first_of(values, names) for names in (FILE, SENTENCE))
+    grade = first_of(values, GRADE) or "1"
     try:
         number = float(grade)
     except ValueError:
@@ -289,10 +289,9 @@ def _coco_rows(folder: Path, split: Split) -> tuple[dict[int, int], dict[int, in
             )
         return images, numbers
     texts: dict[int, int] = {}
-    by_image = np.argsort(split.image_of_text, kind="stable")
-    first = np.searchsorted(split.image_of_text[by_image], np.arange(split.num_images + 1))
+    by_image, bounds = split.texts_by_image()
     for image, row in images.items():
-        own = by_image[first[row] : first[row + 1]].tolist()
+        own = by_image[bounds[row] : bounds[row + 1]].tolist()
         if len(own) != len(texts_of[image]):
             raise InputError(
                 f"{where} has {len(own)} sentences of image {image}, and MS-COCO's test split {len(texts_of[image])}: "

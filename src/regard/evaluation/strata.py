@@ -11,9 +11,8 @@ from regard.data import Split
 from regard.data.captions import Captions
 from regard.files import InputError, nearest
 from regard.words import tokenize
-from regard.words.parser import own_parser
+from regard.words.parser import parse_all
 
-CHUNK = 4096  # sentences parsed at a time
 LENGTHS = (7, 10, 14)  # the longest sentences of all strata of lengths but the last, in words
 MOST_VALUES = 20  # of a column that have strata of their own; numbers with more values are divided into thirds
 
@@ -60,10 +59,7 @@ def divide(split: Split, by: str, table: Captions | None = None) -> Strata:
 
 def _by_relations(split: Split) -> Strata:
     """By the number of (subject, predicate, object) that Regard's parser finds in the sentence."""
-    counts: list[int] = []
-    for first in range(0, split.num_texts, CHUNK):
-        chunk = [split.captions[row] for row in range(first, min(first + CHUNK, split.num_texts))]
-        counts += [len(parse.links) for parse in own_parser()(chunk)]
+    counts = [len(parse.links) for parse in parse_all(split.captions)]
     return _occurring("relations", ("0", "1", "2", "3 or more"), np.minimum(counts, 3))
 
 
@@ -83,8 +79,7 @@ def _by_spatial_words(split: Split) -> Strata:
 
 def _by_regions(split: Split) -> Strata:
     """By the number of regions of the image, in thirds of the images."""
-    counts = np.full(split.num_images, split.num_regions) if split.region_counts is None else split.region_counts
-    names, of_image = _thirds(counts)
+    names, of_image = _thirds(split.counts)
     return _occurring("regions", names, of_image[split.image_of_text])
 
 

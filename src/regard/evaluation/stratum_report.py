@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from regard.evaluation.compare import RECALLS, Difference, Interval, interval_of, p_value_of
+from regard.evaluation.compare import RECALLS, Difference, Interval, hits_of, interval_of, p_value_of
 from regard.evaluation.multiple_tests import holm
 from regard.evaluation.strata import Strata
 from regard.metrics import Ranks
@@ -103,7 +103,11 @@ def measure_strata(
     images = np.ones((count + 1, len(ranks.i2t)), bool)
     if of_image is not None:
         images[:count] = of_image == np.arange(count)[:, None]
-    models = [_hits(each, images, texts) for each in (ranks, against) if each is not None]
+    models = [
+        np.stack([hits_of(each, *queries) for queries in zip(images, texts, strict=True)], 1)  # [image, stratum, 8]
+        for each in (ranks, against)
+        if each is not None
+    ]
     whole = [_recalls(hits.sum(0))[:, -len(used) :] for hits in models]
     drawn = [values[..., -len(used) :] for values in _resampled(models, resamples, seed)]
 
@@ -135,19 +139,6 @@ def measure_strata(
     )
     left_out = int((strata.of_text < 0).sum())
     return StratumReport(strata.title, results, 100 * level, resamples, left_out)
-
-
-def _hits(
-    ranks: Ranks, images: Bool[np.ndarray, "stratum image"], texts: Bool[np.ndarray, "stratum text"]
-) -> Int[np.ndarray, "image stratum 8"]:
-    """For each image and stratum: its hits at 1, 5 and 10, those of its texts, and the numbers of queries of both."""
-    size, found = len(ranks.i2t), []
-    for image, text in zip(images, texts, strict=True):
-        levels = (1, 5, 10, np.inf)
-        of_image = [(image & (ranks.i2t <= level)).astype(int) for level in levels]
-        of_texts = [np.bincount(ranks.image_of_text[text & (ranks.t2i <= at)], minlength=size) for at in levels]
-        found.append(np.stack([*of_image[:3], *of_texts[:3], of_image[3], of_texts[3]], 1))
-    return np.stack(found, 1)
 
 
 def _recalls(hits: Int[np.ndarray, "*draw 8"]) -> Float[np.ndarray, "*draw 6"]:

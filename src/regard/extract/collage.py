@@ -22,10 +22,10 @@ from regard.data.rows import NpyWriter, save_array
 from regard.data.twins import save_twins
 from regard.extract.extractor import ComposedExtractor, Detections
 from regard.extract.options import Options
-from regard.files import InputError, replacing
+from regard.files import InputError, check_new_folder, replacing
 from regard.photographs import decode_photograph, list_photographs
 from regard.relations.from_sentences import parse_split
-from regard.relations.places import CONVERSE, PREDICATES, Fact, places, relations, state
+from regard.relations.places import CONVERSE, PREDICATES, Fact, intersections, places, state, triples_of
 
 KIND = "exchange"
 SIDE = 640  # pixels of the longer side of a picture
@@ -100,8 +100,7 @@ def make_collages(
     Raises InputError for unusable input, and if the photographs of a split have too few things.
     """
     sizes = {name: count - count % 2 for name, count in {"train": train, "dev": dev, "test": test}.items()}
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty. Give a new folder, or remove it first.")
+    check_new_folder(out)
     if min(sizes.values()) < 0 or not any(sizes.values()):
         raise InputError(f"Expected two pictures or more, got {train} for train, {dev} for dev and {test} for test.")
     stored = extraction_of(like) if like else {}
@@ -189,9 +188,7 @@ def _look(
         ]
     boxes = np.array([box for _, box, _ in things], np.float64).reshape(-1, 4)
     size = boxes[:, 2:] - boxes[:, :2]
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    covered = (high - low).clip(0).prod(-1) / size.prod(1)[:, None]
+    covered = intersections(boxes) / size.prod(1)[:, None]
     np.fill_diagonal(covered, 0)
     usable = np.array([can for _, _, can in things], bool)
     usable &= ((size * image.size).min(1) >= MIN_SIDE) & (size.max(1) < 0.95) & (covered.max(1, initial=0) < 0.3)
@@ -239,14 +236,12 @@ def _read(folder: Path, name: str) -> Image.Image:
         raise InputError(f"{folder / name} cannot be read: {error.strerror}. Remove it, or copy it again.") from None
 
 
-def _compose(folder: Path, collage: Collage) -> tuple[Image.Image, Collage]:
+def _compose(collage: Collage, background: Image.Image, sources: Sequence[Image.Image]) -> tuple[Image.Image, Collage]:
     """Paste the things of a collage on its background. Their boxes shrink to the shapes of the cut-outs."""
-    background = _read(folder, collage.background)
     scale = SIDE / max(background.size)
     picture = background.resize((round(background.width * scale), round(background.height * scale)))
     boxes = np.empty((2, 4))
-    for place, (source, cut, box) in enumerate(zip(collage.sources, collage.cuts, collage.boxes, strict=True)):
-        photograph = _read(folder, source)
+    for place, (photograph, cut, box) in enumerate(zip(sources, collage.cuts, collage.boxes, strict=True)):
         size = np.array(photograph.size * 2)
         left, top, right, bottom = (cut * size).round().astype(int).tolist()
         thing = photograph.crop((left, top, right, bottom))
@@ -269,7 +264,8 @@ def _pairs(
         chance = Random(f"{seed} {split} {number}")
         while True:
             collage = _choose(photographs, split, chance)
-            both = [_compose(folder, each) for each in (collage, collage.exchanged())]
+            background, *sources = (_read(folder, name) for name in (collage.background, *collage.sources))
+            both = [_compose(each, background, sources) for each in (collage, collage.exchanged())]
             found = [int(places(own.boxes)[0, 1]) for _, own in both]
             if found[0] and found[1] == CONVERSE[found[0]]:
                 yield both
@@ -311,7 +307,7 @@ def _write_split(
                 things = Detections(own.boxes.astype(np.float32), labels, np.ones(2, np.float32))
                 regions = extractor.select_regions(things)
                 counts.append(len(regions.boxes))
-                triples.append(_triples(row, regions))
+                triples.append(triples_of(row, regions.boxes.astype(np.float64), regions.labels > 0))
                 waiting.append((picture, regions))
             if len(waiting) >= BATCH or len(ids) == size:
                 vectors = extractor.backbone([picture for picture, _ in waiting], [own.boxes for _, own in waiting])
@@ -343,12 +339,3 @@ def _sentences(collage: Collage, seed: str) -> tuple[list[str], list[str]]:
     facts: list[Fact] = [(0, int(found[0, 1]), 1), (1, int(found[1, 0]), 0)]
     stated = state(facts, collage.names, SENTENCES, seed, CONVERSE)
     return [own for own, _ in stated], [other for _, other in stated]
-
-
-def _triples(row: int, regions: Detections) -> np.ndarray:
-    """(image, subject, object, predicate) between the things of a picture."""
-    things = np.flatnonzero(regions.labels > 0)
-    label = relations(regions.boxes[things].astype(np.float64))
-    subject, other = label.nonzero()
-    columns = [np.full(len(subject), row), things[subject], things[other], label[subject, other]]
-    return np.stack(columns, 1).astype(np.int32)

@@ -22,10 +22,10 @@ from regard.data.rows import NpyWriter, Rows, Shards, read_numbers, save_array
 from regard.data.split import Split
 from regard.data.twins import save_twins
 from regard.extract.options import Options
-from regard.files import InputError, replacing
+from regard.files import InputError, check_new_folder, replacing
 from regard.photographs import decode_photograph
 from regard.relations.from_sentences import parse_split
-from regard.relations.places import PREDICATES, facts_of, mirrored, relations, state
+from regard.relations.places import PREDICATES, facts_of, mirrored, state, triples_of
 
 MIRROR = " (mirrored)"  # ends the id of a mirror image
 MIRROR_FILE = "mirrored.npy"  # features of mirrored photographs: sorted after the links, whose names are numbers
@@ -92,8 +92,7 @@ def make_spatial(
 
     Raises InputError if `out` exists and is not empty, if a split has no boxes or labels, or if nothing can be said.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty. Give a new folder, or remove it first.")
+    check_new_folder(out)
     if not 0 < sure <= 1:
         raise InputError(f"--sure is {sure}: expected a confidence above 0 and at most 1.")
     if sentences < 1:
@@ -159,8 +158,7 @@ def _plan(
 ) -> Pictures:
     """Decide which images a split gets, and with which sentences."""
     out = Pictures()
-    of_image = np.argsort(split.image_of_text, kind="stable")
-    bounds = np.searchsorted(split.image_of_text[of_image], np.arange(split.num_images + 1))
+    of_image, bounds = split.texts_by_image()
     add_places = not captions or split.name == "train"
     for start in range(0, split.num_images, BLOCK):
         rows = np.arange(start, min(start + BLOCK, split.num_images))
@@ -279,7 +277,7 @@ def _write(
             boxes_file.write_rows(boxes)
             labels_file.write_rows(labels)
             things = (labels > 0) & (scores[part] >= sure / 2)
-            triples += [_triples(start + place, *each) for place, each in enumerate(zip(boxes, things, strict=True))]
+            triples += [triples_of(start + place, *each) for place, each in enumerate(zip(boxes, things, strict=True))]
     counts = [len(own) for own in pictures.sentences]
     ids = [split.ids[row] + MIRROR * flag for row, flag in zip(pictures.row, pictures.is_mirror, strict=True)]
     write_lines(files.path("ids.txt"), ids)
@@ -298,15 +296,6 @@ def _write(
     for place in np.flatnonzero(is_mirror):
         stored[place] = anew.get((split, int(rows[place])), stored[place])
     save_array(files.path("rows.npy"), stored.astype(np.int64))
-
-
-def _triples(image: int, boxes: np.ndarray, is_thing: np.ndarray) -> np.ndarray:
-    """(image, subject, object, predicate) of all things of an image."""
-    things = np.flatnonzero(is_thing)
-    label = relations(boxes[things])
-    subject, other = label.nonzero()
-    columns = [np.full(len(subject), image), things[subject], things[other], label[subject, other]]
-    return np.stack(columns, 1).astype(np.int32)
 
 
 # Photographs ----------------------------------------------------------------------------------------------------------

@@ -9,13 +9,12 @@ import numpy as np
 from regard.data.layout import Files, data_folder
 from regard.data.lines import Lines
 from regard.data.relation_files import TEXT_FILE, Triples
+from regard.data.sentence_relations import parse_sentences
 from regard.data.split import with_relations
 from regard.files import InputError
 from regard.joint import JointTokenizer
 from regard.matcher import Matcher
-from regard.words.parser import ROLES, Parser, own_parser
-
-CHUNK = 4096  # sentences parsed at a time
+from regard.words.parser import Parser
 
 
 def parse_split(
@@ -50,21 +49,3 @@ def _texts(tokenizer: Any, sentences: Sequence[str], relations: Triples | None) 
     if relations is None or tokenizer.offset is None:
         return texts
     return with_relations(texts, relations, np.arange(len(sentences)), tokenizer.offset)
-
-
-def parse_sentences(
-    captions: Sequence[str], parser: Parser | None = None, progress: Callable[[int], None] | None = None
-) -> Triples:
-    """Return the relations between words that `parser` (by default the one of Regard) finds in sentences.
-
-    `progress(n)` is called after every `n` sentences.
-    """
-    parse, columns = parser or own_parser(), [np.zeros((0, 4), np.int32)]
-    for start in range(0, len(captions), CHUNK):
-        chunk = [captions[row] for row in range(start, min(start + CHUNK, len(captions)))]
-        edges = [(start + row, *edge) for row, sentence in enumerate(parse(chunk)) for edge in sentence.edges]
-        columns.append(np.array(edges, np.int32).reshape(-1, 4))
-        if progress:
-            progress(len(chunk))
-    text, head, dependent, role = np.concatenate(columns).T
-    return Triples.of(text, head, dependent, role, ROLES, len(captions))

@@ -45,13 +45,10 @@ def places(boxes: Float[np.ndarray, "region 4"]) -> Int[np.ndarray, "region regi
     of the object's, and at most MAX_SHARED of the smaller box is covered. The others likewise. A box without area has
     no relations.
     """
-    size = (boxes[:, 2:] - boxes[:, :2]).clip(0)
-    area = size.prod(1)
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    area = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)
     smaller = np.minimum(area[:, None], area)
     real = smaller > 0
-    shared = (high - low).clip(0).prod(-1) / np.where(real, smaller, 1)
+    shared = intersections(boxes) / np.where(real, smaller, 1)
     offset = (boxes[None, :, :2] + boxes[None, :, 2:] - boxes[:, None, :2] - boxes[:, None, 2:]) / 2
     # Both edges of the object are beyond those of the subject, along x and along y.
     beyond = (boxes[None, :, :2] > boxes[:, None, :2]) & (boxes[None, :, 2:] > boxes[:, None, 2:])
@@ -67,11 +64,29 @@ def places(boxes: Float[np.ndarray, "region 4"]) -> Int[np.ndarray, "region regi
     return out
 
 
+def intersections(boxes: Float[np.ndarray, "region 4"]) -> Float[np.ndarray, "region region"]:
+    """Return the area that each two boxes share."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    return (high - low).clip(0).prod(-1)
+
+
 def relations(boxes: Float[np.ndarray, "region 4"]) -> Int[np.ndarray, "region region"]:
     """Return `places`, and larger than or smaller than for pairs that have no relation of place."""
     out = places(boxes)
     sizes = compared(boxes)
     return np.where(out > 0, out, sizes)
+
+
+def triples_of(
+    image: int, boxes: Float[np.ndarray, "region 4"], is_thing: Bool[np.ndarray, " region"]
+) -> Int[np.ndarray, "relation 4"]:
+    """Return the `relations` between the things of an image as rows (image, subject, object, predicate)."""
+    things = np.flatnonzero(is_thing)
+    label = relations(boxes[things])
+    subject, other = label.nonzero()
+    columns = [np.full(len(subject), image), things[subject], things[other], label[subject, other]]
+    return np.stack(columns, 1).astype(np.int32)
 
 
 def compared(boxes: Float[np.ndarray, "region 4"]) -> Int[np.ndarray, "region region"]:

@@ -164,9 +164,8 @@ def contents_of(split: Split, rows: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _texts_of(split: Split, rows: np.ndarray) -> list[list[int]]:
-    order = np.argsort(split.image_of_text, kind="stable")
-    bounds = np.searchsorted(split.image_of_text[order], np.stack([rows, rows + 1]))
-    return [order[first:last].tolist() for first, last in bounds.T]
+    texts, bounds = split.texts_by_image()
+    return [texts[bounds[row] : bounds[row + 1]].tolist() for row in rows.tolist()]
 
 
 class Payload:

@@ -10,7 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, NotRequired
 
@@ -27,6 +27,7 @@ from regard.evaluation.evaluate import scores_of
 from regard.files import InputError, replacing
 from regard.hub import hub_package
 from regard.metrics import Recalls, galleries, summary
+from regard.training.config import changed_settings
 from regard.training.precision import recorded_start
 from regard.training.recipe import Recipe
 from regard.training.run_folder import METRICS
@@ -350,7 +351,9 @@ def _recipe(run: TrainedRun) -> str:
         ("data", recipe.data),
         ("train", recipe.train),
     ):
-        rows += [(f"`{name}.{key}`", _cell(value), _cell(default)) for key, value, default in _changes(settings)]
+        for key, value, default in changed_settings(settings):
+            shown = "" if default is MISSING else _cell(without_paths(default))
+            rows.append((f"`{name}.{key}`", _cell(without_paths(value)), shown))
     text = _table(rows) if len(rows) > 1 else "All settings are the defaults."
     return (
         f"What differs from the defaults; those of `{recipe.model}` are the paper's, as far as they are known.\n\n"
@@ -358,21 +361,6 @@ def _recipe(run: TrainedRun) -> str:
         f"<details><summary>The whole recipe</summary>\n\n```toml\n{shared_recipe(run)}```\n\n</details>\n\n"
         "`regard train RECIPE.toml --data DATA --out RUN` trains it again."
     )
-
-
-def _changes(settings: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """The settings of a dataclass that differ from its defaults: name, value, default."""
-    found: list[tuple[str, Any, Any]] = []
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if is_dataclass(value):
-            found += _changes(value, f"{prefix}{field.name}.")
-            continue
-        default = field.default_factory() if field.default_factory is not MISSING else field.default
-        if value != default:
-            shown = "" if default is MISSING else without_paths(default)
-            found.append((f"{prefix}{field.name}", without_paths(value), shown))
-    return found
 
 
 def _limits(run: TrainedRun, notes: CardNotes, is_probed: bool) -> list[str]:

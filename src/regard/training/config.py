@@ -2,7 +2,8 @@
 
 import difflib
 import tomllib
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -105,6 +106,21 @@ def _suggest(key: str, cls: Any) -> str:
             full_name |= {field.name: f"{table.name}.{field.name}" for field in fields(table.type)}
     near = difflib.get_close_matches(key, full_name, n=1, cutoff=0.5)
     return f"Did you mean {full_name[near[0]]!r}?" if near else nearest(key, full_name.values())
+
+
+def changed_settings(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the settings that differ from their defaults: name, value and default.
+
+    Names of settings in nested tables are dotted. A setting without a default has MISSING in its place.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            yield from changed_settings(value, f"{prefix}{field.name}.")
+            continue
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if value != default:
+            yield f"{prefix}{field.name}", value, default
 
 
 def override(values: dict[str, Any], settings: list[str]) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import torch
 from regard.batch import Vectors
 from regard.data import Split
 from regard.encode import batch_rows, encode_images, encode_texts
+from regard.evaluation.cascade import summary_scores
 from regard.evaluation.ensemble import Ensemble, short_names, shortlist_recall
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.fusion import Fusion
 from regard.files import InputError, replacing
 from regard.matcher import Matcher
 from regard.metrics import recalls
-from regard.runtime import fast_products, inner
 from regard.training.config import DataConfig
 from regard.training.recipe import ENSEMBLE, Recipe
 from regard.training.trained_run import RECIPE, EmbeddingRun, TrainedRun, joint_names, write_data_folder
@@ -122,8 +122,7 @@ def _summary_scores(model: Matcher, split: Split) -> np.ndarray:
     """The inner products of the summary vectors [image, text]."""
     images = encode_images(model, split, lambda batch: Vectors(batch.summary()))
     parts = [encode_texts(model, split, rows).summary() for rows in batch_rows(split.num_texts)]
-    with fast_products():
-        return inner(images.vectors, torch.cat(parts)).float().cpu().numpy()
+    return summary_scores(images, Vectors(torch.cat(parts))).float().numpy()
 
 
 def _common_settings(members: Sequence[TrainedRun | EmbeddingRun]) -> DataConfig:

@@ -7,7 +7,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 
 from regard.data import Split
@@ -69,9 +68,7 @@ class Recipe:
             relation_threshold=settings.relation_threshold,
         )
         if settings.corrupted_relations and split.relations is not None:
-            every = np.full(split.num_images, split.num_regions)
-            counts = every if split.region_counts is None else split.region_counts
-            split = replace(split, relations=split.relations.corrupted(settings.corrupted_relations, counts))
+            split = replace(split, relations=split.relations.corrupted(settings.corrupted_relations, split.counts))
         return split.blind() if settings.blind else split
 
     def to_toml(self) -> str:

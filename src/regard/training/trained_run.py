@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from regard.files import InputError, replacing
 from regard.hub import address_of, download, is_address
 from regard.matcher import Matcher
 from regard.models.zero_shot import ZeroShot
-from regard.training.config import Count, DataConfig
+from regard.training.config import Count, DataConfig, changed_settings
 from regard.training.recipe import ENSEMBLE, Recipe
 from regard.training.weights import WEIGHTS, build_model
 from regard.words import Vocabulary, load_tokenizer, pieces, vocabulary
@@ -161,8 +161,9 @@ class TrainedRun:
             settings = {key: value for key, value in asdict(recipe.options).items() if key != "members"}
             return hashlib.sha256(json.dumps([ENSEMBLE, settings], sort_keys=True).encode()).hexdigest()[:32]
         elsewhere = (*WORDS_PATHS, "segmenter")  # which the tokenizer records
-        words = {key: value for key, value in changed_settings(recipe.words).items() if key not in elsewhere}
-        parts = [recipe.model, changed_settings(recipe.options), words, self.names, self._tokenizer_content()]
+        options = {key: value for key, value, _ in changed_settings(recipe.options)}
+        words = {key: value for key, value, _ in changed_settings(recipe.words) if key not in elsewhere}
+        parts = [recipe.model, options, words, self.names, self._tokenizer_content()]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode())
 
         def add_weights(file: Any) -> None:
@@ -306,16 +307,6 @@ def write_data_folder(run: Path, data: Path) -> None:
     """Record in a run's folder where its data folder is, in a file of its own: it is true on this machine only."""
     with replacing(run / DATA) as temporary:
         temporary.write_text(json.dumps({"folder": str(data.resolve())}) + "\n", "utf-8")
-
-
-def changed_settings(config: Any) -> dict[str, Any]:
-    """Return the settings that differ from their defaults."""
-    default, changed = type(config)(), {}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if value != getattr(default, field.name):
-            changed[field.name] = changed_settings(value) if is_dataclass(value) else value
-    return changed
 
 
 def _parse(kind: Any, value: Any, path: Path) -> Any:

@@ -27,6 +27,7 @@ KINDS = ("other", "thing", "predicate")
 PREDICATE = 2
 RELUCTANCE = 1.0  # log odds against a role beyond which a predicate stays without it; chosen on FACTUAL's dev split
 MAX_WORDS = 64  # of a sentence that are parsed; models read no more
+CHUNK = 4096  # sentences parsed at a time
 PAIRS = 2**18  # pairs of words per batch, which decide its memory
 MEANT = {"of": "have", "'s": "have"}  # "the leg of the man": the man has a leg
 
@@ -43,13 +44,10 @@ class Parse:
         """Return the dependents of a head word with a role."""
         return [dependent for of, dependent, kind in self.edges if of == head and kind == role]
 
-    def name_places(self, word: int) -> list[int]:
-        """Return the positions of the word and of its modifiers, sorted."""
-        return sorted({word, *self.dependents(word, MODIFIER)})
-
     def name(self, word: int) -> str:
         """Return the word with its modifiers, in the order of the caption."""
-        return " ".join(self.words[place] for place in self.name_places(word))
+        places = sorted({word, *self.dependents(word, MODIFIER)})
+        return " ".join(self.words[place] for place in places)
 
     @property
     def things(self) -> list[str]:
@@ -69,16 +67,17 @@ class Parse:
     @property
     def noun_phrases(self) -> list[str]:
         """Each thing with the words before it that belong to it, as in the caption: "black and white dog"."""
-        phrases = []
-        for thing in self.places:
-            own = {*self.dependents(thing, ATTRIBUTE), *self.dependents(thing, MODIFIER)}
-            own |= {part for word in own for part in self.dependents(word, MODIFIER)}
-            first = thing
-            for place in range(thing - 1, -1, -1):
-                if place in own and first - place <= 2:  # with at most one word between: "a black and white dog"
-                    first = place
-            phrases.append(" ".join(self.words[first : thing + 1]))
-        return phrases
+        return [" ".join(self.words[slice(*self.phrase(thing))]) for thing in self.places]
+
+    def phrase(self, thing: int) -> tuple[int, int]:
+        """Return the positions (first, last + 1) of a thing with the words before it that belong to it."""
+        own = {*self.dependents(thing, ATTRIBUTE), *self.dependents(thing, MODIFIER)}
+        own |= {part for word in own for part in self.dependents(word, MODIFIER)}
+        first = thing
+        for place in range(thing - 1, -1, -1):
+            if place in own and first - place <= 2:  # with at most one word between: "a black and white dog"
+                first = place
+        return first, thing + 1
 
     @property
     def links(self) -> list[tuple[int, str, int]]:
@@ -122,6 +121,21 @@ Parser = Callable[[Sequence[str]], list[Parse]]
 def parser(name: Literal["own", "spacy"] = "own") -> Parser:
     """Return a parser by its name. Raises InputError for spacy if it, or its English model, is not installed."""
     return own_parser() if name == "own" else SpacyParser()
+
+
+def parse_all(
+    captions: Sequence[str], parse: Parser | None = None, progress: Callable[[int], None] | None = None
+) -> Iterator[Parse]:
+    """Yield the parse of each caption, by Regard's own parser unless another is given; CHUNK are parsed at a time.
+
+    `progress(n)` is called after every `n` captions.
+    """
+    parse = parse or own_parser()
+    for start in range(0, len(captions), CHUNK):
+        chunk = [captions[row] for row in range(start, min(start + CHUNK, len(captions)))]
+        yield from parse(chunk)
+        if progress:
+            progress(len(chunk))
 
 
 @cache

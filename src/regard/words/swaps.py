@@ -45,9 +45,9 @@ def swaps(parse: Parse) -> Iterator[tuple[str, str]]:
     """
     words = parse.words
     for one, _, other in parse.links:
-        yield from _different(RELATION, words, _exchanged(words, phrase_of(parse, one), phrase_of(parse, other)))
+        yield from _different(RELATION, words, _exchanged(words, parse.phrase(one), parse.phrase(other)))
     described = [
-        (min(own), max(own) + 1) for thing in parse.places if (own := _adjectives(parse, thing)) and _is_run(own)
+        (min(own), max(own) + 1) for thing in parse.places if (own := _adjectives(parse, thing)) and _is_contiguous(own)
     ]
     for first, second in combinations(described, 2):
         yield from _different(ATTRIBUTES, words, _exchanged(words, first, second))
@@ -59,24 +59,13 @@ def swaps(parse: Parse) -> Iterator[tuple[str, str]]:
                 break
 
 
-def phrase_of(parse: Parse, thing: int) -> tuple[int, int]:
-    """Return the positions (first, last + 1) of a thing with the words before it that belong to it."""
-    own = {*parse.dependents(thing, ATTRIBUTE)} | {
-        word for head in (thing, *parse.dependents(thing, ATTRIBUTE)) for word in parse.name_places(head)
-    }
-    first = thing
-    while first - 1 in own:
-        first -= 1
-    return first, thing + 1
-
-
 def _adjectives(parse: Parse, thing: int) -> list[int]:
-    """The positions of the attributes directly before a thing, without articles that belong to no one."""
-    first, _ = phrase_of(parse, thing)
+    """The positions of the attributes before a thing, without possessors such as the man's."""
+    first, _ = parse.phrase(thing)
     return [word for word in parse.dependents(thing, ATTRIBUTE) if first <= word < thing and not parse.possessor(word)]
 
 
-def _is_run(places: Sequence[int]) -> bool:
+def _is_contiguous(places: Sequence[int]) -> bool:
     return max(places) - min(places) + 1 == len(places)
 
 
