@@ -40,6 +40,6 @@ def probe(
         report = measure_controls(trained.model, opened, seed=seed, progress=bar.advance)
     console.print(f"{run} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts")
     console.print(report.render())
-    write_json(json_, report.to_dict())
+    write_json(json_, report.to_dict() | {"fingerprint": trained.fingerprint})  # `regard card` compares it
     if png:
         report.draw(png)
