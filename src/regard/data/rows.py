@@ -5,7 +5,7 @@ Memory follows the rows that are read, never the size of the file.
 
 import math
 import os
-import tokenize
+import re
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +18,14 @@ from regard.checksums import ChecksummedFile, check_file
 from regard.files import InputError, replacing
 
 BLOCK = 2**25  # bytes of an array in memory at a time
+
+# The header of a .npy file: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }. Python 2 wrote 3L for 3.
+_HEADER_SIZE = 10_000  # bytes
+_HEADER_FIELDS = (
+    rb"'descr': *'([<>|=]?[biufcOSUV]\d*)'",
+    rb"'fortran_order': *(True|False)",
+    rb"'shape': *\(((?:\d+L?(?:, *\d+L?)*,?)?)\)",
+)
 
 
 class Column(ABC):
@@ -214,10 +222,8 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
         raise InputError(f"{path} is not there.") from None
     except OSError:
         raise
-    except Exception as error:  # the header is text of Python, and numpy raises anything for what is not
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path} is not a complete .npy file ({error}). Copy it again.") from None
-    if any(type(size) is not int or size < 0 for size in shape):
-        raise InputError(f"{path} has the shape {shape}: expected sizes of 0 or more. Copy it again.")
     if dtype.hasobject:
         raise InputError(f"{path} contains Python objects: expected plain numbers. Save it with a numeric dtype.")
     if not shape or (fortran and len(shape) > 1) or not dtype.isnative:
@@ -252,10 +258,16 @@ def read_numbers(path: Path, num_axes: int, *, whole: bool = True) -> Rows:
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, Fortran order and dtype of an open .npy file, and leave the file at the start of its numbers."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    try:
-        return read(file)
-    except tokenize.TokenError:  # numpy parses the header as Python
-        raise ValueError("its header is damaged") from None
+    """Return shape, Fortran order and dtype of an open .npy file, and leave the file at the start of its numbers.
+
+    numpy's reader is not used: it evaluates the header as Python, which warns about damaged ones and about those that
+    Python 2 wrote, and warnings can be silenced for the whole process only.
+    """
+    version, _ = np.lib.format.read_magic(file)
+    size = int.from_bytes(file.read(2 if version == 1 else 4), "little")
+    header = file.read(size) if size <= _HEADER_SIZE else b""
+    descr, order, shape = (re.search(field, header) for field in _HEADER_FIELDS)
+    if len(header) < size or not (descr and order and shape):
+        raise ValueError("its header is damaged, or lists several columns")
+    sizes = tuple(int(number) for number in re.findall(rb"\d+", shape[1]))
+    return sizes, order[1] == b"True", np.dtype(descr[1].decode())
