@@ -18,7 +18,7 @@ import pytest
 
 from regard.cli import main
 
-HEAVY = {"torch", "numpy", "lightning_fabric", "matplotlib", "transformers"}
+HEAVY = {"torch", "numpy", "matplotlib", "transformers"}
 TINY = ("--set", "train.epochs=1", "--set", "train.log_every=1", "--set", "words.word_dim=8", "--set")
 
 

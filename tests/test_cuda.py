@@ -81,7 +81,7 @@ def test_a_training_step_does_not_wait(name, options, block):
 
     def step() -> None:
         pairs = Pairs(made.images(), made.texts(), MATCHES).pinned().to("cuda")
-        losses, _ = objective(pairs, "hardest")
+        losses = objective(pairs, "hardest").losses
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()

@@ -198,6 +198,7 @@ class Images(Batch):
     labels: Int[Tensor, "image region"] | None = None  # object class, from 1; 0 = none
     relations: Int[Tensor, "image region region"] | None = None  # predicate of (subject, object), from 1; 0 = none
     embeddings: Float[Tensor, "image dim"] | None = None  # the vector of an embedding model; of several, joined
+    draws: Int[Tensor, " image"] | None = None  # in training: the state of the image's random numbers (regard.draws)
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,7 @@ class Texts(Batch):
     mask: Bool[Tensor, "text token"]
     words: Int[Tensor, "text token"] | None = None  # word of the token, from 1; 0 = no word ([CLS], padding)
     relations: Int[Tensor, "text word word"] | None = None  # label of (head, dependent), from 1; 0 = none
+    draws: Int[Tensor, " text"] | None = None  # in training: the state of the text's random numbers (regard.draws)
 
 
 @dataclass(frozen=True)

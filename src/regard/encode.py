@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
-import torch
 
 from regard.batch import Images
 from regard.data import Split
@@ -90,7 +89,7 @@ def batch_rows(count: int) -> list[np.ndarray]:
 
 
 def read_images(model: Matcher, split: Split, rows: np.ndarray) -> Images:
-    """Return the images at `rows` in float32, on the model's device.
+    """Return the images at `rows` on the model's device, in the dtype of its weights.
 
     Raises InputError for NaN or infinity in their features, because it would spread to every score.
     """
@@ -102,4 +101,5 @@ def read_images(model: Matcher, split: Split, rows: np.ndarray) -> Images:
             f"{split.folder} {split.name}: the features of image {row} ({split.ids[row]}) contain NaN or infinity; "
             f"`regard data check {split.folder}` lists all such rows."
         )
-    return images.to(next(model.parameters()).device).to(torch.float32)
+    weight = next(model.parameters())
+    return images.to(weight.device).to(weight.dtype)

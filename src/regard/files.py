@@ -18,9 +18,13 @@ _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 class InputError(ValueError):
     """Bad input: what was given, what was expected, what to do. The command line prints one line and exits with 2."""
 
+    is_shared = False  # whether all processes of a job raise it, so that the first one alone prints it
+
 
 class Stopped(Exception):
     """Long work was stopped by the user after saving its state; the message says how to continue."""
+
+    is_shared = True
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

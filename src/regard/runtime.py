@@ -1,12 +1,10 @@
-"""This process: its device, its part under torchrun, its signals, and the precision of its matrix products."""
+"""This process: its device, its signals, and the precision of its matrix products."""
 
-import logging
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,10 +15,8 @@ from regard.files import InputError
 from regard.process import SharedChange
 from regard.processor import bfloat16_units, mkl_is_slow
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-Precision = Literal["float32", "bfloat16", "tf32"]  # tf32: float32 with products in TF32, on CUDA only
+# tf32: float32 with products in TF32, on CUDA only. float64 is for training only, to compare runs exactly.
+Precision = Literal["float32", "float64", "bfloat16", "tf32"]
 
 ONEDNN: Any = torch.backends.mkldnn
 CUDA: Any = torch.backends.cuda
@@ -43,34 +39,6 @@ def device_named(name: str) -> str:
 def default_precision(device: str) -> Precision:
     """Return the precision of models on a device if none is chosen: bfloat16 on CUDA, otherwise float32."""
     return "bfloat16" if torch.device(device).type == "cuda" else "float32"
-
-
-def launch(device: str, precision: Precision = "float32") -> "Fabric":
-    """Return the Fabric of a single process, or of this process under torchrun."""
-    from lightning_fabric import Fabric  # takes a second to import, and only training needs it
-
-    kind = device_named(device)
-    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    with _QUIET_FABRIC:
-        fabric = Fabric(
-            accelerator=kind,
-            devices=int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun else 1,
-            num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if under_torchrun else 1,
-            strategy="ddp" if under_torchrun else "auto",
-            precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-        )
-        fabric.launch()
-    return fabric
-
-
-_FABRIC_LOG = logging.getLogger("lightning_fabric")
-_QUIET_FABRIC = SharedChange(lambda: _FABRIC_LOG.level, _FABRIC_LOG.setLevel, logging.WARNING)  # it logs the precision
-
-
-def leave() -> None:
-    """Leave the process group of torchrun. Its threads can abort the process if they outlive the interpreter."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -127,6 +95,11 @@ def fast_products(precision: Precision = "float32", device: str = "cpu") -> Abst
         _check_tf32(device)
         return _TF32
     return _BY_ONEDNN if device == "cpu" and _onednn_pays() else nullcontext()
+
+
+def forward_in(precision: Precision, device: str) -> AbstractContextManager[Any]:
+    """Return a `with` block for a forward pass of training: autocast for bfloat16, which the backward pass follows."""
+    return torch.autocast(device, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def library() -> str:

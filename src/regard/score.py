@@ -61,11 +61,12 @@ def score_pairs(
 
 
 def _score_of_parts(model: Matcher, parts: list[tuple[Any, Any]]) -> Callable[[Any, Any], Tensor]:
-    """The model's `score` of each part of a training batch, normalised by the statistics of all parts."""
+    """The model's `score` of each part of a training batch, normalised by the statistics of all parts and processes."""
     norm = model.pair_norm if model.training else None
     if norm is None:
         return model.score
-    moments = Moments.combined([_recomputed(partial(norm.moments_in, model.score), i, t) for i, t in parts])
+    observed = [_recomputed(partial(norm.moments_in, model.score), i, t) for i, t in parts]
+    moments = Moments.combined(observed).over_ranks()
     norm.record(moments)
     return partial(norm.with_moments, moments, model.score)
 

@@ -15,7 +15,7 @@ TUNED = {
     "LRU_CACHE_CAPACITY": "32",
     "KINETO_LOG_LEVEL": "99",
 }
-# Set by lightning_fabric and torch themselves, when these are imported or when an optimizer is made.
+# Set by torch itself, when these are imported or when an optimizer is made.
 OF_OTHERS = {"PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
 RIVALS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -66,16 +67,40 @@ def test_a_batch_contains_each_image_once_and_the_matches(split, tokenizer):
 
 
 def test_processes_share_a_batch_and_no_sentence(split, tokenizer):
-    parts = [sentences(split, tokenizer, Loader(split, tokenizer, 4, rank=rank, world=2).epoch(1)) for rank in range(2)]
-    whole = sentences(split, tokenizer, Loader(split, tokenizer, 8).epoch(1))
+    parts = [sentences(split, tokenizer, Loader(split, tokenizer, 7, rank=rank, world=2).epoch(1)) for rank in range(2)]
+    whole = sentences(split, tokenizer, Loader(split, tokenizer, 7).epoch(1))
     # Each process reads a contiguous part, so that twins, which are adjacent, stay in one process.
     assert [one + other for one, other in zip(*parts, strict=True)] == whole
-    assert {len(batch) for part in parts for batch in part} == {4}
+    assert [len(batch) for batch in parts[0] + parts[1]] == [4, 4, 4, 3, 3, 3]
 
 
-def test_more_processes_than_sentences_are_refused(split, tokenizer):
-    with pytest.raises(InputError, match=r"24 sentences for 25 processes: expected at least one sentence for each"):
-        Loader(split, tokenizer, 4, world=25)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_parts_of_a_batch_are_the_batch(split, tokenizer, swapped):
+    """Images, texts, matches, and the random numbers of each item."""
+    whole = next(Loader(split, tokenizer, 8, swapped=swapped).epoch(1, 2))
+    parts = [next(Loader(split, tokenizer, 8, rank=rank, world=3, swapped=swapped).epoch(1, 2)) for rank in range(3)]
+    images = type(whole.images).cat([part.images for part in parts])
+    assert all(torch.equal(tensor, images.tensors()[name]) for name, tensor in whole.images.tensors().items())
+    texts = type(whole.texts).cat([part.texts for part in parts])
+    order, expected = texts.draws.sort()[1], whole.texts.draws.sort()[1]
+    assert torch.equal(texts.tokens[order], whole.texts.tokens[expected])
+    assert torch.equal(texts.draws[order], whole.texts.draws[expected])
+    matches = torch.cat([part.matches for part in parts], 1)
+    assert torch.equal(matches[:, order], whole.matches[:, expected])
+    alone = [next(Loader(split, tokenizer, 8, rank=rank, world=3, alone=True).epoch(1, 2)) for rank in range(3)]
+    for part in alone:
+        assert part.matches.shape == (len(part.images), len(part.texts))
+        assert part.matches.any(0).all()
+
+
+def test_more_processes_than_items_of_a_batch_are_refused(split, tokenizer):
+    with pytest.raises(InputError, match=r"A batch has 24 sentences \(.* has 24\) for 25 processes: expected at least"):
+        Loader(split, tokenizer, 40, world=25)
+    with pytest.raises(InputError, match=r"A batch has 3 sentences .* for 4 processes.* or raise train\.batch_size"):
+        Loader(split, tokenizer, 3, world=4)
+    rows = np.flatnonzero(split.image_of_text == 0)
+    with pytest.raises(InputError, match=r"A batch has 1 images for 2 processes: expected at least one for each"):
+        Loader(split, tokenizer, len(rows), rank=1, world=2).read(rows)
 
 
 def test_a_batch_larger_than_the_split_is_the_split(split, tokenizer):

@@ -64,7 +64,7 @@ def test_swapped_sentences_are_negatives_of_every_image(split, name):
     if name != "scan":
         assert pairs.texts.relations[8].any()
     model = build_model(recipe, split.feature_dim, tokenizer).eval()
-    losses, scores = Objective(model, recipe.train)(pairs.to("cpu"), "sum")
+    losses, scores, _ = Objective(model, recipe.train)(pairs.to("cpu"), "sum")
     plain = triplet(scores[:, :8], pairs.matches[:, :8], negatives="sum")
     images, texts = pairs.matches.nonzero(as_tuple=True)
     extra = (0.2 + scores[images][:, 8:] - scores[images, texts][:, None]).relu().sum()
@@ -76,6 +76,11 @@ def test_swaps_are_drawn_by_the_seed_and_the_rows(split):
     tokenizer = Vocabulary.build(split.captions, 1)
     first, again = (Loader(split, tokenizer, 8, seed=1, swapped=True).read(np.arange(8)).texts.tokens for _ in "ab")
     assert torch.equal(first, again)
+    swapped = SwappedSentences(split)
+    whole = swapped.drawn(np.arange(8), seed=1, step=3)
+    assert whole == {
+        row: text for half in (range(4), range(4, 8)) for row, text in swapped.drawn(np.array(half), 1, 3).items()
+    }
 
 
 @pytest.mark.parametrize("name", ["cmsei", "tvrn"])

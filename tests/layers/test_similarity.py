@@ -55,19 +55,18 @@ def test_reasoning_with_one_map_has_the_gradients_of_two_maps():
 def test_noise_is_drawn_for_real_fragments_only(copies):
     mask = torch.arange(400) < torch.tensor([[400], [200], [1], [300]])
     pool = GlobalAttention(16, dropout=0.4, normalise=False)
-    torch.manual_seed(0)
-    noise = pool.draw_noise(mask, copies)
+    states = torch.arange(4)
+    noise = pool.draw_noise(mask, states, copies)
     real = noise.local[mask]
     assert real.shape == (901, copies, 16)
     assert not noise.local[~mask].any()
     assert noise.whole.shape == (4, 16)
     assert 0.37 < (real == 0).double().mean() < 0.43
     torch.testing.assert_close(real[real != 0], torch.tensor(1 / 0.6).expand((real != 0).sum()))
-    torch.manual_seed(0)
-    wider = pool.draw_noise(torch.cat([mask, torch.zeros_like(mask)], 1), copies)
+    wider = pool.draw_noise(torch.cat([mask, torch.zeros_like(mask)], 1), states, copies)
     torch.testing.assert_close(wider.local[:, :400], noise.local)
     torch.testing.assert_close(wider.whole, noise.whole)
-    assert pool.eval().draw_noise(mask) is None
+    assert pool.eval().draw_noise(mask, states) is None
 
 
 def test_noise_drops_features_of_the_global_attention():

@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 
 import made
@@ -14,7 +13,7 @@ from regard.files import InputError
 from regard.processor import cpu_name
 from regard.training.config import TrainConfig
 from regard.training.loop import train
-from regard.training.precision import check_same_precision, recorded_precision
+from regard.training.precision import recorded_precision
 from regard.training.recipe import Recipe
 
 
@@ -99,11 +98,3 @@ def test_a_run_of_an_older_version_has_no_record(tmp_path):
     assert recorded_precision(tmp_path) is None
     (tmp_path / "metrics.jsonl").write_text("")
     assert recorded_precision(tmp_path) is None
-
-
-def test_processes_on_unlike_machines_do_not_train_together(monkeypatch):
-    fabric = Fabric(accelerator="cpu", devices=1)
-    monkeypatch.setattr(fabric, "broadcast", lambda value: "bfloat16")  # of the first process
-    check_same_precision(fabric, "bfloat16")
-    with pytest.raises(InputError, match="the first process would train in bfloat16, process 0 in float32"):
-        check_same_precision(fabric, "float32")

@@ -4,7 +4,7 @@ import torch
 import made
 from regard.data import Split
 from regard.data.augment import drop_regions, drop_words
-from regard.data.loader import Loader
+from regard.data.loader import Loader, Pairs
 from regard.files import InputError
 from regard.training.loop import Objective
 from regard.training.recipe import Recipe, recipe_names
@@ -30,10 +30,10 @@ def test_a_recipe_of_the_package_builds_and_takes_a_step(name, data):
     built = build_model(recipe, split.feature_dim, tokenizer).train()
     assert built.needs() <= split.fields
     pairs = next(Loader(split, tokenizer, 4, twins=config.twins).epoch(0)).to("cpu")
-    pairs.images = drop_regions(pairs.images, config.region_drop)
-    pairs.texts = drop_words(pairs.texts, config.word_drop, tokenizer)
+    images, texts = drop_regions(pairs.images, config.region_drop), drop_words(pairs.texts, config.word_drop, tokenizer)
+    pairs = Pairs(images, texts, pairs.matches)
     before = {key: parameter.detach().clone() for key, parameter in built.named_parameters() if parameter.requires_grad}
-    losses, scores = Objective(built, config)(pairs, config.negatives)
+    losses, scores, _ = Objective(built, config)(pairs, config.negatives)
     assert scores.shape == pairs.matches.shape
     loss = sum(losses.values())
     assert loss.isfinite()

@@ -251,14 +251,14 @@ def _time_loop(model: Matcher, images: Any, texts: Any, seconds: float, device: 
 def _time_step(model: Matcher, inputs: Inputs, batch: int, device: str) -> tuple[float, float]:
     """Training steps per second, and the MiB that a step takes. On a CPU, scores are computed in blocks of 32."""
     config = TrainConfig(batch_size=batch, negatives="sum", block=0 if device == "cuda" else 32)
-    objective = Objective(model, config).train()
-    optimizer = torch.optim.Adam(objective.parameters(), fused=True)
+    objective = Objective(model.train(), config)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     rows = np.arange(batch)
     matches = torch.eye(batch, dtype=torch.bool)
     pairs = Pairs(inputs.images(rows % inputs.num_images), inputs.texts(rows % inputs.num_texts), matches).to(device)
 
     def step() -> None:
-        losses, _ = objective(pairs, "sum")
+        losses = objective(pairs, "sum").losses
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -20,6 +20,7 @@ import cyclopts
 from regard import __version__
 from regard.cli.process import tune_process
 from regard.files import InputError, Stopped, sweep, visible
+from regard.launchers import is_first
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 
@@ -103,9 +104,9 @@ def _run(arguments: list[str]) -> int:
             name = name.removeprefix("--").upper()
         return _fail(f"regard {verb} requires {name}: see regard {verb} --help.")
     except (InputError, Stopped, cyclopts.CycloptsError) as error:
-        return _fail(str(error))
+        return _fail(str(error), is_shared=getattr(error, "is_shared", True))
     except KeyboardInterrupt:
-        return _fail("Interrupted.")
+        return _fail("Interrupted.", is_shared=True)
     except BrokenPipeError:
         return 0
     except Exception as error:  # nothing ends in a traceback
@@ -158,7 +159,10 @@ def _is_full_disk(error: BaseException) -> bool:
     return "No space left on device" in str(error) or "(os error 28)" in str(error)
 
 
-def _fail(text: str, code: int = 2) -> int:
+def _fail(text: str, code: int = 2, is_shared: bool = False) -> int:
+    """Print one line, and return the exit code. What all processes of a job share, the first one prints."""
+    if is_shared and not is_first():
+        return code
     with suppress(OSError):  # standard error is full or closed
         print(f"regard: {visible(' '.join(text.split()))}", file=sys.stderr)
     return code

@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from regard.console import PlainConsole
 from regard.files import InputError, replacing, visible
+from regard.launchers import is_first
 
-# Under torchrun only the first process prints (RANK is the number of the process).
-console = PlainConsole(quiet=os.environ.get("RANK", "0") != "0")
+console = PlainConsole(quiet=not is_first())  # of several processes, the first one prints
 
 
 def check_writable(type_: Any, path: Path | None) -> None:

@@ -33,10 +33,13 @@ def train(
         Continue the run in `--out`.
     """
     from regard.metrics import render
+    from regard.ranks import joined, together
     from regard.training.loop import train as run
     from regard.training.recipe import Recipe
 
-    recalls = run(Recipe.read(recipe, list(set_)), data, out, resume=resume, device=device, console=console)
+    with joined(device):
+        settings = together(lambda: Recipe.read(recipe, list(set_)))
+        recalls = run(settings, data, out, resume=resume, device=device, console=console)
     console.print(f"{out}: metrics of the best weights on the validation split")
     console.print(render(recalls))
     console.print(f"Next: regard evaluate {out} --data {data} --split test")

@@ -6,13 +6,14 @@ from typing import Any
 import torch
 
 from regard.batch import Images, Texts
+from regard.draws import DROPPED, uniform
 
 
 def drop_regions(images: Images, part: float) -> Images:
     """Return the images with a random `part` of their regions masked out. Every image keeps at least one region."""
     if not part:
         return images
-    keep = images.mask & (torch.rand(images.mask.shape, device=images.mask.device) >= part)
+    keep = images.mask & (uniform(images.draws, images.mask, 1, DROPPED)[..., 0] >= part)
     return replace(images, mask=torch.where(keep.any(1, keepdim=True), keep, images.mask))
 
 
@@ -23,7 +24,7 @@ def drop_words(texts: Texts, part: float, tokenizer: Any) -> Texts:
     """
     if not part:
         return texts
-    drop = texts.mask & (torch.rand(texts.mask.shape, device=texts.mask.device) < part)
+    drop = texts.mask & (uniform(texts.draws, texts.mask, 1, DROPPED)[..., 0] < part)
     if texts.words is not None:
         drop &= (texts.words > 0) & ~torch.isin(texts.tokens, texts.tokens.new_tensor(tokenizer.special_numbers))
     return replace(texts, tokens=texts.tokens.masked_fill(drop, tokenizer.unknown_number))

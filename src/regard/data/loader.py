@@ -1,7 +1,9 @@
 """Training batches of a split. Their order depends only on the seed and the epoch."""
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,24 +16,26 @@ from regard.batch import Images, Texts
 from regard.data.split import Split
 from regard.data.swapped import SwappedSentences
 from regard.data.twins import Twins
+from regard.draws import item_states
 from regard.files import InputError
 
 
+@dataclass(frozen=True)
 class Pairs:
     """A training batch: each image once, its texts, and which of them match.
 
-    Texts that match no image are further negatives of all images, such as swapped sentences.
-    `matches` stays on the CPU: it is structure, like the masks (see `regard.batch`). It is not a dataclass, because
-    Fabric takes apart frozen dataclasses among the inputs of a module.
+    Texts that match no image are further negatives of all images, such as swapped sentences. With several processes,
+    each has its part of the images and of the texts, and `matches` of all images of the batch with its own texts.
+    `matches` stays on the CPU: it is structure, like the masks (see `regard.batch`).
     """
 
-    def __init__(self, images: Images, texts: Texts, matches: Bool[Tensor, "image text"]) -> None:
-        self.images, self.texts, self.matches = images, texts, matches
+    images: Images
+    texts: Texts
+    matches: Bool[Tensor, "image text"]
 
-    def to(self, device: Any) -> "Pairs":
-        """Return the batch on `device`, with floating-point fields in float32."""
-        images = self.images.to(device).to(torch.float32)
-        return Pairs(images, self.texts.to(device), self.matches)
+    def to(self, device: Any, dtype: torch.dtype = torch.float32) -> "Pairs":
+        """Return the batch on `device`, with floating-point fields in `dtype`."""
+        return Pairs(self.images.to(device).to(dtype), self.texts.to(device), self.matches)
 
     def pinned(self) -> "Pairs":
         """Return the batch in page-locked memory: see `Batch.pinned`."""
@@ -41,12 +45,13 @@ class Pairs:
 class Loader:
     """Batches of `batch_size` sentences with their images. The last, partial batch of an epoch is left out.
 
-    Each sentence occurs once per epoch. With several processes, each process reads its own part of every batch of
-    `batch_size * world` sentences. Threads read the next batches while the model computes. With `twins`, a sentence of
-    an image with a twin (`{split}_twins.npz`) is followed by a sentence of the twin, so that both images, which differ
-    in a relation only, are in one batch. With `swapped`, a batch has further sentences, each made from one of its own
-    (`regard.words.swaps`). With `pin`, batches are in page-locked memory, for a GPU. Raises InputError if there are
-    more processes than sentences.
+    Each sentence occurs once per epoch. Of `world` processes, each reads its part of every batch: a part of the
+    sentences, and a part of the images of all of them; or, if it is `alone` with its part, the images of its own
+    sentences. Threads read the next batches while the model computes. With `twins`, a sentence of an image with a twin
+    (`{split}_twins.npz`) is followed by a sentence of the twin, so that both images, which differ in a relation only,
+    are in one batch. With `swapped`, a batch has further sentences, each made from one of its own
+    (`regard.words.swaps`). With `pin`, batches are in page-locked memory, for a GPU. Raises InputError if a batch has
+    fewer sentences or images than there are processes.
     """
 
     def __init__(
@@ -60,33 +65,35 @@ class Loader:
         twins: bool = False,
         swapped: bool = False,
         pin: bool = False,
+        alone: bool = False,
     ) -> None:
-        if split.num_texts < world:
+        self.batch_size = min(batch_size, split.num_texts)
+        if self.batch_size < world:
             raise InputError(
-                f"{split.folder} {split.name} has {split.num_texts} sentences for {world} processes: expected at least "
-                "one sentence for each. Start fewer processes."
+                f"A batch has {self.batch_size} sentences ({split.folder} {split.name} has {split.num_texts}) for "
+                f"{world} processes: expected at least one for each. Start fewer processes, or raise train.batch_size."
             )
         self.split, self.tokenizer, self.seed, self.rank, self.world = split, tokenizer, seed, rank, world
-        self.pin = pin
+        self.pin, self.alone = pin, alone
         self.swapped = SwappedSentences(split) if swapped else None
-        self.batch_size = min(batch_size, split.num_texts // world)
         self.partner = _partners(split) if twins else np.full(split.num_texts, -1)
 
     def __len__(self) -> int:
         """The number of batches per epoch."""
-        return self.split.num_texts // (self.batch_size * self.world)
+        return self.split.num_texts // self.batch_size
 
     def epoch(self, epoch: int, start: int = 0, ahead: int = 3) -> Iterator[Pairs]:
         """Yield the batches of an epoch, beginning with batch `start`. `ahead` batches are read in advance."""
         order = self.order(epoch)
-        step, offset = self.batch_size * self.world, self.batch_size * self.rank
-        parts = [order[batch * step + offset :][: self.batch_size] for batch in range(start, len(self))]
+        batches = [(order[batch * self.batch_size :][: self.batch_size], batch) for batch in range(start, len(self))]
         with ThreadPoolExecutor(2) as pool:
-            pending = [pool.submit(self.read, rows) for rows in parts[:ahead]]
-            for position in range(len(parts)):
-                if position + ahead < len(parts):
-                    pending.append(pool.submit(self.read, parts[position + ahead]))
-                yield pending.pop(0).result()
+            pending: deque[Future[Pairs]] = deque()
+            for position in range(-ahead, len(batches)):
+                if position + ahead < len(batches):
+                    rows, batch = batches[position + ahead]
+                    pending.append(pool.submit(self.read, rows, epoch * len(self) + batch))
+                if position >= 0:
+                    yield pending.popleft().result()
 
     def order(self, epoch: int) -> np.ndarray:
         """Return all texts in the order of the epoch, each twin's text after its partner."""
@@ -96,15 +103,29 @@ class Loader:
         order = np.stack([order, partner], 1)[first].ravel()
         return order[order >= 0]
 
-    def read(self, rows: np.ndarray) -> Pairs:
-        """Read the texts at `rows` and their images."""
-        images, image_of_text = np.unique(self.split.image_of_text[rows], return_inverse=True)
-        matches = torch.from_numpy(image_of_text) == torch.arange(len(images))[:, None]
-        texts = self.split.texts(rows, self.tokenizer)
-        if self.swapped and (negatives := self.swapped.sentences(rows, self.seed)):
-            texts = Texts.cat([texts, self.swapped.texts(negatives, self.tokenizer)])
-            matches = F.pad(matches, (0, len(negatives)))
-        pairs = Pairs(self.split.images(images), texts, matches)
+    def read(self, rows: np.ndarray, step: int = 0) -> Pairs:
+        """Read this process's part of the batch of the texts at `rows` and their images, for a training step."""
+        own_rows = np.array_split(rows, self.world)[self.rank]
+        image_rows = np.unique(self.split.image_of_text[own_rows if self.alone else rows])
+        own_images = image_rows if self.alone else np.array_split(image_rows, self.world)[self.rank]
+        if not len(own_images):
+            raise InputError(
+                f"A batch has {len(image_rows)} images for {self.world} processes: expected at least one for each. "
+                "Start fewer processes, or raise train.batch_size."
+            )
+        matches = torch.from_numpy(self.split.image_of_text[own_rows] == image_rows[:, None])
+        texts, sources = self.split.texts(own_rows, self.tokenizer), [3 * own_rows + 1]
+        if self.swapped and (swaps := self.swapped.drawn(own_rows, self.seed, step)):
+            texts = Texts.cat([texts, self.swapped.texts(list(swaps.values()), self.tokenizer)])
+            sources.append(3 * np.array(list(swaps)) + 2)
+            matches = F.pad(matches, (0, len(swaps)))
+
+        # The numbers of images, texts and swapped texts differ, so that none shares its random numbers with another.
+        def states(numbers: np.ndarray) -> Tensor:
+            return item_states(self.seed, step, torch.from_numpy(numbers))
+
+        images = replace(self.split.images(own_images), draws=states(3 * own_images))
+        pairs = Pairs(images, replace(texts, draws=states(np.concatenate(sources))), matches)
         return pairs.pinned() if self.pin else pairs
 
 

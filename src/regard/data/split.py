@@ -1,5 +1,6 @@
 """A split of a data set: each image once, each text once, and the image of each text."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,16 @@ class Split:
     def counts(self) -> np.ndarray:
         """The number of real regions of each image, int [image]."""
         return np.full(self.num_images, self.num_regions) if self.region_counts is None else self.region_counts
+
+    def digest(self) -> str:
+        """Return a hash of the sizes, the ids, the sentences and some features, to compare what two processes read."""
+        found = hashlib.sha256(repr((self.features.shape, self.num_texts, sorted(self.fields))).encode())
+        found.update(self.image_of_text.tobytes())
+        for lines in (self.ids, self.captions):
+            found.update("\n".join(map(str, lines)).encode())
+        rows = np.linspace(0, self.num_images - 1, min(self.num_images, 16), dtype=int)
+        found.update(self.features.read(rows).tobytes())
+        return found.hexdigest()[:16]
 
     def texts_by_image(self) -> tuple[np.ndarray, np.ndarray]:
         """Return all texts in the order of their images, and bounds: image i has texts[bounds[i] : bounds[i + 1]]."""

@@ -36,11 +36,11 @@ class SwappedSentences:
             found.append([(kind, sentence) for kind, sentence in dict.fromkeys(swaps(parse)) if sentence not in true])
         return found
 
-    def sentences(self, rows: np.ndarray, seed: int) -> list[str]:
-        """Return one swap, drawn by the seed and the rows, of each sentence that has any."""
-        random = np.random.default_rng((seed, *rows.tolist()))
-        choices = [swapped for swapped in self.of(rows) if swapped]
-        return [swapped[random.integers(len(swapped))][1] for swapped in choices]
+    def drawn(self, rows: np.ndarray, seed: int, step: int) -> dict[int, str]:
+        """Return one swap of each sentence that has any, by the sentence's row; drawn by seed, step and row."""
+        choices = {row: swapped for row, swapped in zip(rows.tolist(), self.of(rows), strict=True) if swapped}
+        draws = {row: np.random.default_rng((seed, step, row)).integers(len(choices[row])) for row in choices}
+        return {row: choices[row][draw][1] for row, draw in draws.items()}
 
     def texts(self, sentences: list[str], tokenizer: Any) -> Texts:
         """Return the sentences, tokenized; parsed if the split has relations between words."""

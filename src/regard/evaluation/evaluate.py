@@ -45,7 +45,9 @@ def scores_of(
     was_training = model.training
     model.eval()
     try:
-        images = encode_images(model, split, lambda batch: model.for_scoring(batch).to(getattr(torch, encodings)))
+        exact = encodings == "float32" and next(model.parameters()).dtype == torch.float64
+        stored = torch.float64 if exact else getattr(torch, encodings)
+        images = encode_images(model, split, lambda batch: model.for_scoring(batch).to(stored))
         scores = np.empty((split.num_images, split.num_texts), np.float32) if out is None else out
         for rows in np.array_split(_shortest_first(model, split), max(1, split.num_texts // AT_ONCE)):
             texts = encode_texts(model, split, rows)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Texts, extent, host, on_both, to_device
+from regard.draws import ItemDropout
 from regard.files import InputError
 from regard.layers.recurrent import run_gru
 from regard.pretrained import transformers_for
@@ -72,14 +73,14 @@ class GRUEncoder(nn.Module):
             self.embedding.weight[1:].uniform_(-0.1, 0.1)
             if vectors is not None:
                 self.embedding.weight[1:] = vectors[1:]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ItemDropout(dropout)
         self.gru = nn.GRU(word_dim, dim, num_layers, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, texts: Texts) -> Fragments:
         """Encode [text word] numbers to [text word dim] vectors, as wide as the longest text; padding is zero."""
         width = max(1, int(extent(host(texts.mask)).max()))
         mask, tokens = (on_both(lambda t: t[:, :width], field) for field in (texts.mask, texts.tokens))
-        words = self.dropout(self.embedding(tokens))
+        words = self.dropout(self.embedding(tokens), mask, texts.draws)
         with torch.autocast("cpu", enabled=False):  # bfloat16 makes its many small products slower
             outputs, _ = run_gru(self.gru, words, mask)
         return Fragments(outputs.unflatten(2, (-1, self.gru.hidden_size)).mean(2), mask)

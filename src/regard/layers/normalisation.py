@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from regard.ranks import gather_tensors, world
 from regard.runtime import wide
 
 
@@ -35,13 +36,20 @@ class Moments(NamedTuple):
         mean = (weights * means).sum(0) / count.clamp(min=1)
         return cls(count, mean, (deviations + weights * (means - mean).square()).sum(0))
 
+    def over_ranks(self) -> "Moments":
+        """Return the moments of the parts of all processes of a job together."""
+        if world() == 1:
+            return self
+        (rows,) = gather_tensors([torch.cat([self.num_real[None], self.mean, self.deviation])[None]])
+        return Moments.combined([Moments(row[0], *row[1:].chunk(2)) for row in rows])
+
 
 class MaskedBatchNorm(nn.BatchNorm1d):
     """Batch normalisation over the real fragments of a batch; the output is zero on padding.
 
     In training mode, a batch that is scored in blocks is normalised by the moments of the whole batch: `moments_in`
-    computes those of each block, and `with_moments` applies those of all. `start` is the initial value of gamma. With
-    0, a residual branch starts as the identity.
+    computes those of each block, and `with_moments` applies those of all. The moments are those of all processes of a
+    job. `start` is the initial value of gamma. With 0, a residual branch starts as the identity.
     """
 
     def __init__(self, dim: int, start: float = 1.0) -> None:
@@ -61,6 +69,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             if self._observed is not None:
                 self._observed.append(moments)
             elif self._given is None:
+                moments = moments.over_ranks()
                 self.record(moments)
             mean, variance = moments.mean, moments.deviation / moments.num_real.clamp(min=1)
         scale = self.weight * torch.rsqrt(variance + self.eps)

@@ -9,14 +9,14 @@ from functools import reduce
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard.batch import host, on_both
+from regard.draws import FRAGMENTS, WHOLE, uniform
 from regard.files import InputError
 from regard.kernels import fused
 from regard.layers.normalisation import MaskedBatchNorm
-from regard.layers.packed import Packed
 from regard.layers.pooling import unit
 
 
@@ -95,23 +95,23 @@ class GlobalAttention(nn.Module):
         self.weigh = nn.Linear(dim, 1, bias=False)  # a bias would have no effect in the softmax
         xavier(self)
 
-    def draw_noise(self, mask: Bool[Tensor, "item fragment"], copies: int = 1) -> Noise | None:
+    def draw_noise(
+        self, mask: Bool[Tensor, "item fragment"], states: Int[Tensor, " item"] | None, copies: int = 1
+    ) -> Noise | None:
         """Return random factors for the dropout of a training step, or None if nothing is dropped.
 
-        They are drawn for real fragments only, so that a step does not depend on padding. `copies` is the number of
-        vectors per fragment.
+        `states` are those of the items (see `regard.draws`), and `copies` is the number of vectors per fragment.
         """
         if not self.training or self.dropout == 0:
             return None
-        items, dim = Packed(mask), self.local.out_features
+        dim = self.local.out_features
 
-        def factors(count: int, width: int) -> Tensor:
-            # On a CPU, torch.rand draws numbers four times as fast as torch's own dropout does.
-            kept = torch.rand(count, width, device=mask.device) >= self.dropout
+        def factors(mask: Tensor, width: int, stream: int) -> Tensor:
+            kept = uniform(states, mask, width, stream) >= self.dropout
             return kept.to(self.local.weight.dtype) / (1 - self.dropout)
 
-        whole = factors(len(mask), dim)
-        return Noise(items.unpack(factors(items.num_real, copies * dim)).unflatten(2, (copies, dim)), whole)
+        local = factors(mask, copies * dim, FRAGMENTS).masked_fill(~mask[..., None], 0)
+        return Noise(local.unflatten(2, (copies, dim)), factors(mask.any(1, keepdim=True), dim, WHOLE)[:, 0])
 
     def forward(
         self,

@@ -65,12 +65,12 @@ class SGRAF(Matcher):
     def encode_images(self, images: Images) -> Pooled:
         vectors = self.project(images.features)  # eq. 1
         regions = (unit(vectors) if self.config.unit_regions else vectors).masked_fill(~images.mask[..., None], 0)
-        return self._pooled(Fragments(regions, images.mask), self.image_pool)
+        return self._pooled(Fragments(regions, images.mask), self.image_pool, images.draws)
 
     def encode_texts(self, texts: Texts) -> Pooled:
         words = self.words(texts)  # eq. 1
         vectors = unit(words.vectors) if self.config.unit_words else words.vectors
-        return self._pooled(Fragments(vectors, words.mask), self.text_pool)
+        return self._pooled(Fragments(vectors, words.mask), self.text_pool, texts.draws)
 
     def score(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image text"]:
         return self.heads(*self._nodes(images, texts))  # eq. 10
@@ -104,9 +104,9 @@ class SGRAF(Matcher):
     def pair_size(self, regions: int, words: int) -> int:
         return max(regions, self.config.dim) * words
 
-    def _pooled(self, fragments: Fragments, pool: GlobalAttention | None) -> Pooled:
+    def _pooled(self, fragments: Fragments, pool: GlobalAttention | None, draws: Tensor | None) -> Pooled:
         vectors, mask = fragments.vectors, fragments.mask
-        pooled = fragments.summary() if pool is None else pool(vectors, mask, pool.draw_noise(mask))  # eq. 2
+        pooled = fragments.summary() if pool is None else pool(vectors, mask, pool.draw_noise(mask, draws))  # eq. 2
         return Pooled(vectors, mask, pooled)
 
     def _weights(self, images: Pooled, texts: Pooled) -> Float[Tensor, "image region word text"]:

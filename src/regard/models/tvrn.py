@@ -165,7 +165,9 @@ class TVRN(Matcher):
         if self.image_pool is None:
             return encoding
         features = encoding.parts()
-        pooled = self.image_pool(features.vectors, features.mask, self.image_pool.draw_noise(features.mask))  # eq. 9
+        pooled = self.image_pool(
+            features.vectors, features.mask, self.image_pool.draw_noise(features.mask, images.draws)
+        )  # eq. 9
         return replace(encoding, pooled=pooled)
 
     def encode_texts(self, texts: Texts) -> TVRNTexts:
@@ -174,7 +176,7 @@ class TVRN(Matcher):
         refined, state = self.read_words(content.vectors, content)  # eq. 8
         refined = None if refined is content.vectors else refined
         expands = self.config.expand and self.attend is not None
-        noise = None if self.text_pool is None else self.text_pool.draw_noise(words.mask, 1 + expands)
+        noise = None if self.text_pool is None else self.text_pool.draw_noise(words.mask, texts.draws, 1 + expands)
         if not self.config.expand or self.attend is None:
             return TVRNTexts(content.vectors, words.mask, refined, None, None, *(noise or (None, None)))
         context = self.attend.within(content)  # eq. 2

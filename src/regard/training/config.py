@@ -35,7 +35,7 @@ class TrainConfig:
     """How a model is trained."""
 
     epochs: Count = 30
-    batch_size: Count = 128
+    batch_size: Count = 128  # sentences, over all processes
     seed: Natural = 0
     init: str = ""  # folder of a run whose encoders and tokenizer this one starts from (Matcher.start_from)
     twins: bool = False  # put the two pictures of a twin of the made world into one batch, as negatives of each other
@@ -45,6 +45,7 @@ class TrainConfig:
     negatives: Literal["hardest", "sum", "soft", "soft_hinge"] = "hardest"
     soft_temperature: Positive = 0.05
     warmup_epochs: Amount = 1.0  # with `sum` before `hardest`, because hardest negatives can collapse at the start
+    negatives_from: Literal["all", "rank"] = "all"  # with several processes: of the whole batch, or of its own part
     shortlist: Natural = 0  # score exactly only so many negatives per item, those nearest by summary; 0 = all
     summary_weight: Amount = 0.0  # of the same loss over summary vectors, which make the shortlist
     # The optimizer
@@ -66,7 +67,9 @@ class TrainConfig:
     # The run
     validate_every: Count = 1  # epochs; the last epoch is always validated
     patience: Natural = 0  # epochs without a better validation rSum after which training stops; 0 = never
-    precision: Literal["auto", "32-true", "bf16-mixed", "tf32"] = "auto"  # auto: bf16-mixed if the hardware has it
+    precision: Literal["auto", "32-true", "64-true", "bf16-mixed", "tf32"] = (
+        "auto"  # auto: bf16-mixed if the hardware has it
+    )
     block: Natural = 0  # images and texts per block of scores, recomputed in the backward pass; 0 = one block
     log_every: Count = 10  # steps
     tensorboard: bool = False  # also write scalars for TensorBoard

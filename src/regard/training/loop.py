@@ -1,23 +1,25 @@
-"""The training loop: any model, in one process or in several under torchrun, with resumption at any step.
+"""The training loop: any model, in one process or in several, with resumption at any step.
 
 A step depends only on the recipe and the number of the step: the order of sentences comes from the seed and the epoch,
 random masks come from the seed and the step, the learning rate comes from the step. So a checkpoint is the weights, the
-optimizer's state and a position, and a resumed run ends with the same weights as an uninterrupted one.
+optimizer's state and a position, and a resumed run ends with the same weights as an uninterrupted one. It does not
+depend on the number of processes either: each computes a part of the batch (see `regard.ranks`).
 """
 
-import atexit
 import math
 import os
 import time
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
+from jaxtyping import Bool, Float
 from rich.console import Console
 from torch import Tensor, nn
 
+from regard import ranks
 from regard.batch import to_device
 from regard.console import PlainConsole
 from regard.data import Split
@@ -27,14 +29,15 @@ from regard.encode import check_inputs
 from regard.evaluation.cascade import shortlisted_pairs
 from regard.evaluation.evaluate import evaluate
 from regard.files import InputError, Stopped
+from regard.launchers import job
 from regard.losses import Negatives, triplet
 from regard.matcher import ENCODERS, Matcher
 from regard.metrics import Recalls
-from regard.runtime import Precision, device_named, inner, launch, leave, stoppable
+from regard.runtime import Precision, forward_in, inner, stoppable, wide
 from regard.score import score_batch, score_pairs
-from regard.training.checkpoint import Position, load_state, own_folder
+from regard.training.checkpoint import Position, State, load_state, own_folder
 from regard.training.config import TrainConfig
-from regard.training.precision import check_same_precision, precision_of_run, products_of, start_event
+from regard.training.precision import precision_of_run, products_of, start_event
 from regard.training.recipe import Recipe
 from regard.training.run_folder import RunFolder
 from regard.training.trained_run import TrainedRun, load
@@ -42,40 +45,66 @@ from regard.training.weights import build_model
 from regard.words import build_tokenizer, load_tokenizer
 
 
-class Objective(nn.Module):
-    """The model and its loss as one module, because a distributed wrapper needs a single forward pass."""
+class Scored(NamedTuple):
+    """A batch after the forward pass. With several processes, all have those of the whole batch."""
+
+    losses: dict[str, Tensor]
+    scores: Float[Tensor, "image text"]  # without gradients
+    matches: Bool[Tensor, "image text"]
+
+
+class Objective:
+    """A model and its loss. With several processes, each scores its texts with all images of the batch."""
 
     def __init__(self, model: Matcher, config: TrainConfig) -> None:
-        super().__init__()
         self.model, self.config = model, config
+        self.gathers = config.negatives_from == "all" and ranks.world() > 1
+        self.has_extra_losses = type(model).extra_losses is not Matcher.extra_losses
 
-    def forward(self, pairs: Pairs, negatives: Negatives) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the losses by name, and the scores [image, text] without gradients."""
+    def __call__(self, pairs: Pairs, negatives: Negatives) -> Scored:
+        """Return the losses by name, the scores, and which pairs match."""
         config = self.config
         images: Any = self.model.encode_images(pairs.images)
         texts: Any = self.model.encode_texts(pairs.texts)
-        scored = self._shortlist(images, texts, pairs.matches) if config.shortlist else None
+        images = ranks.gather(images) if self.gathers else images
+        matches = self._whole(pairs.matches)
+        scored = self._shortlist(images, texts, matches) if config.shortlist else None
         if scored is None:
-            block = config.block or len(texts)
-            scores = score_batch(self.model, images, texts, (block, block)).float()
+            block = config.block or max(len(images), len(texts))
+            scores = self._whole(score_batch(self.model, images, texts, (block, block)))
         else:
-            scores = score_pairs(self.model, images, texts, scored).float()
+            scores = self._whole(score_pairs(self.model, images, texts, self._own(scored, texts)))
             mean = scores.detach().sum() / scored.sum()
             scores = torch.where(scored, scores, mean)  # for the statistics of the scores; the loss leaves them out
+        scores = scores.to(wide(scores))
 
         def loss(scores: Tensor, scored: Tensor | None = None) -> Tensor:
-            return triplet(scores, pairs.matches, config.margin, negatives, config.soft_temperature, scored)
+            return triplet(scores, matches, config.margin, negatives, config.soft_temperature, scored)
 
         losses = {"triplet": loss(scores, scored)}
         if config.summary_weight:
-            losses["summary"] = config.summary_weight * loss(inner(images.summary(), texts.summary()))
-        return losses | self.model.extra_losses(images, texts, scores, pairs.matches), scores.detach()
+            losses["summary"] = config.summary_weight * loss(self._whole(inner(images.summary(), texts.summary())))
+        if self.has_extra_losses:
+            texts = ranks.gather(texts) if self.gathers else texts
+            losses |= self.model.extra_losses(images, texts, scores, matches)
+        return Scored(losses, scores.detach(), matches)
+
+    def _whole(self, columns: Tensor) -> Tensor:
+        """The columns of all texts of the batch, from those of this process's texts."""
+        return ranks.gather_columns(columns) if self.gathers else columns
+
+    def _own(self, columns: Tensor, texts: Any) -> Tensor:
+        """The columns of this process's texts, from those of all texts of the batch."""
+        if not self.gathers:
+            return columns
+        first = sum(ranks.all_values(len(texts))[: ranks.rank()])
+        return columns[:, first : first + len(texts)]
 
     @torch.no_grad()
     def _shortlist(self, images: Any, texts: Any, matches: Tensor) -> Tensor:
         """The pairs to score: all matches, and the negatives of each item that are nearest to it by summary."""
         matches = to_device(matches, images.mask.device)
-        summaries = inner(images.summary(), texts.summary()).float().masked_fill(matches, float("-inf"))
+        summaries = self._whole(inner(images.summary(), texts.summary())).float().masked_fill(matches, float("-inf"))
         return matches | shortlisted_pairs(summaries, self.config.shortlist)
 
 
@@ -93,82 +122,102 @@ def train(
     With `resume`, training continues from the last checkpoint in `out`, if there is one. Raises InputError for data
     that the model cannot use and for an `out` that contains another run, and Stopped after Ctrl-C or SIGTERM.
     """
-    data, out, config = Path(data), Path(out), recipe.train
     console = console or PlainConsole()
-    precision, reason = precision_of_run(config, device_named(device), out)
-    fabric = launch(device, precision)
-    check_same_precision(fabric, precision)
-    splits = {name: recipe.open_split(data, name) for name in ("train", recipe.data.validation)}
-    with own_folder(out) if fabric.is_global_zero else nullcontext():
-        return _train(recipe, splits, out, resume, fabric, precision, reason, console)
+    with ranks.joined(device) as place:
+        try:
+            return _train_here(recipe, Path(data), Path(out), resume or job().restarts > 0, place, console)
+        except ranks.LostProcess as error:
+            raise ranks.LostProcess(
+                f"{error} The last checkpoint in {out} is whole: continue with --resume."
+            ) from error
+
+
+def _train_here(recipe: Recipe, data: Path, out: Path, resume: bool, device: torch.device, console: Console) -> Recalls:
+    config = recipe.train
+    precision, reason = ranks.together(lambda: precision_of_run(config, device.type, out))
+    ranks.check_same("recipe", recipe.to_toml(), "Start all processes with the same options.")
+    ranks.check_same("precision", precision, "The machines differ: set train.precision to 32-true or bf16-mixed.")
+    names = ("train", recipe.data.validation)
+    splits = ranks.together(lambda: {name: recipe.open_split(data, name) for name in names})
+    for name, split in splits.items():
+        ranks.check_same(f"{name} split", split.digest(), f"All processes must read the same data as {data}.")
+    with ExitStack() as stack:
+        # The first process has the folder; the others read it after that.
+        ranks.together(lambda: stack.enter_context(own_folder(out)) if ranks.rank() == 0 else None)
+        state = ranks.together(lambda: load_state(out, recipe, resume))
+        return _train(recipe, splits, out, state, device, precision, reason, console)
 
 
 def _train(
     recipe: Recipe,
     splits: dict[str, Split],
     out: Path,
-    resume: bool,
-    fabric: Fabric,
+    state: State | None,
+    device: torch.device,
     precision: Precision,
     reason: str,
     console: Console,
 ) -> Recalls:
-    config = recipe.train
-    state = load_state(out, recipe, resume)
-    start = TrainedRun(config.init) if config.init and not state else None
-    if state:
-        tokenizer = load_tokenizer(out)
-    else:
-        tokenizer = start.tokenizer if start else build_tokenizer(recipe.words, splits["train"].captions)
+    config, validation = recipe.train, splits[recipe.data.validation]
+    console = console if ranks.rank() == 0 else Console(quiet=True)
 
-    torch.manual_seed(config.seed)
-    model = build_model(recipe, splits["train"].feature_dim, tokenizer)
-    copied = model.start_from(start.model) if start else []
-    for split in splits.values():
-        check_inputs(model, split)
-    if config.shortlist and type(model).extra_losses is not Matcher.extra_losses:
-        raise InputError(
-            f"train.shortlist is {config.shortlist}, but {recipe.model} has losses over the scores of all pairs: "
-            "set it to 0."
+    def prepared() -> tuple[Matcher, Any, Loader, TrainedRun | None, list[str]]:
+        start = TrainedRun(config.init) if config.init and not state else None
+        if state:
+            tokenizer = load_tokenizer(out)
+        else:
+            tokenizer = start.tokenizer if start else build_tokenizer(recipe.words, splits["train"].captions)
+        torch.manual_seed(config.seed)
+        model = build_model(recipe, splits["train"].feature_dim, tokenizer)
+        copied = model.start_from(start.model) if start else []
+        for split in splits.values():
+            check_inputs(model, split)
+        if config.shortlist and type(model).extra_losses is not Matcher.extra_losses:
+            raise InputError(
+                f"train.shortlist is {config.shortlist}, but {recipe.model} has losses over the scores of all pairs: "
+                "set it to 0."
+            )
+        model.to(device, torch.float64 if precision == "float64" else torch.float32)
+        loader = Loader(
+            splits["train"],
+            tokenizer,
+            config.batch_size,
+            config.seed,
+            ranks.rank(),
+            ranks.world(),
+            config.twins,
+            config.swapped,
+            pin=device.type == "cuda",
+            alone=config.negatives_from == "rank",
         )
-    optimizer: Any = _optimizer(model, config)
-    objective: Any
-    objective, optimizer = fabric.setup(Objective(model, config), optimizer)
-    loader = Loader(
-        splits["train"],
-        tokenizer,
-        config.batch_size,
-        config.seed,
-        fabric.global_rank,
-        fabric.world_size,
-        config.twins,
-        config.swapped,
-        pin=fabric.device.type == "cuda",
-    )
-    run = RunFolder(
-        recipe, out, fabric, console if fabric.is_global_zero else Console(quiet=True), model, splits, loader
-    )
-    position = run.restore(state, optimizer) if state else Position()
+        return model, _optimizer(model, config), loader, start, copied
+
+    model, optimizer, loader, start, copied = ranks.together(prepared)
+    run = RunFolder(recipe, out, device, precision, console, model, splits, loader)
+    position = ranks.together(lambda: run.restore(state, optimizer) if state else Position())
+    ranks.check_same("checkpoint", f"epoch {position.epoch}, batch {position.batch}", f"All must see {out}.")
     run.begin(position, resumed=bool(state))
     run.console.print(reason, markup=False)
     if start:
         run.console.print(f"Starts from {start.folder}: {', '.join(copied)}", markup=False)
-    with stoppable() as stop, closing(run), products_of(precision, fabric.device.type):
+    with stoppable() as stop, closing(run), products_of(precision, device.type):
         if not state:
-            run.log(start_event(precision, fabric.device.type))
-        _loop(run, objective, optimizer, position, stop)
-    # Not after a failure: the other processes may be waiting for this one, and then torchrun ends them all.
-    atexit.register(leave)
-    return run.best or evaluate(load(out, fabric.device), splits[recipe.data.validation])
+            run.log(start_event(precision, device.type))
+        _loop(run, Objective(model, config), optimizer, position, stop)
+    best = run.best
+    if ranks.from_first(best) is None:  # resumed after its end
+        best = evaluate(load(out, device), validation) if ranks.rank() == 0 else None
+    found: Any = ranks.from_first(best)
+    return found
 
 
-def _loop(run: RunFolder, objective: Any, optimizer: Any, position: Position, stop: Any) -> None:
+def _loop(run: RunFolder, objective: Objective, optimizer: Any, position: Position, stop: Any) -> None:
     config, loader = run.recipe.train, run.loader
     stopped = "Stopped at step {}. Run the same command with --resume to continue."
     saved, losses = time.monotonic(), LossReader(config.log_every)
     with run.progress(len(loader)) as progress:
         while position.epoch < config.epochs and not run.is_out_of_patience(position):
-            objective.train()
+            run.model.train()
             bar = progress.add_task(f"epoch {position.epoch + 1}/{config.epochs}", total=len(loader), loss=math.nan)
             progress.update(bar, completed=position.batch)
             for pairs in loader.epoch(position.epoch, position.batch):
@@ -176,13 +225,15 @@ def _loop(run: RunFolder, objective: Any, optimizer: Any, position: Position, st
                 losses.add(_step(run, objective, optimizer, pairs, step), step)
                 position.batch += 1
                 progress.update(bar, advance=1, loss=losses.last)
-                due = stop() or time.monotonic() - saved > 60 * config.save_minutes
                 # Accumulated gradients are not saved, and the end of an epoch is saved after its validation.
-                if due and is_update_step(config, step, len(loader)) and position.batch < len(loader):
+                if not is_update_step(config, step, len(loader)) or position.batch == len(loader):
+                    continue
+                stops, is_due = ranks.any_of(stop(), time.monotonic() - saved > 60 * config.save_minutes)
+                if stops or is_due:
                     losses.read()
                     run.save(optimizer, position)
                     saved = time.monotonic()
-                    if stop():
+                    if stops:
                         raise Stopped(stopped.format(step + 1))
             losses.read()
             progress.remove_task(bar)
@@ -191,7 +242,7 @@ def _loop(run: RunFolder, objective: Any, optimizer: Any, position: Position, st
                 run.validate(position)
             run.save(optimizer, position)
             saved = time.monotonic()
-            if stop() and position.epoch < config.epochs:
+            if ranks.any_of(stop())[0] and position.epoch < config.epochs:
                 raise Stopped(stopped.format(position.epoch * len(loader)))
 
 
@@ -228,13 +279,15 @@ class LossReader:
             self.last = loss
 
 
-def _step(run: RunFolder, objective: Any, optimizer: Any, pairs: Pairs, step: int) -> Tensor:
+def _step(run: RunFolder, objective: Objective, optimizer: Any, pairs: Pairs, step: int) -> Tensor:
     """Run one batch forward and backward, and update the weights on an update step. Returns the loss per text."""
-    config, fabric, batches, began = run.recipe.train, run.fabric, len(run.loader), time.perf_counter()
-    torch.manual_seed(config.seed * 1_000_003 + step)
-    pairs.images = drop_regions(pairs.images, config.region_drop)  # on the CPU, where the masks are read
-    pairs.texts = drop_words(pairs.texts, config.word_drop, run.model.tokenizer)
-    pairs = pairs.to(fabric.device)
+    config, batches, began = run.recipe.train, len(run.loader), time.perf_counter()
+    # For layers of torch that draw for themselves: between the layers of a GRU, and in a pretrained encoder.
+    torch.manual_seed((config.seed * 1_000_003 + step) * ranks.world() + ranks.rank())
+    images = drop_regions(pairs.images, config.region_drop)  # on the CPU, where the masks are read
+    texts = drop_words(pairs.texts, config.word_drop, run.model.tokenizer)
+    weight = next(run.model.parameters())
+    pairs = replace(pairs, images=images, texts=texts).to(weight.device, weight.dtype)
     negatives: Negatives = (
         "sum" if step < config.warmup_epochs * batches and config.negatives == "hardest" else config.negatives
     )
@@ -242,20 +295,22 @@ def _step(run: RunFolder, objective: Any, optimizer: Any, pairs: Pairs, step: in
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
-    is_update = is_update_step(config, step, batches)
-    with fabric.no_backward_sync(objective, enabled=not is_update):
-        losses, scores = objective(pairs, negatives)
-        total = sum(losses.values())
-        fabric.backward(total / config.accumulate)
+    with forward_in(run.precision, weight.device.type):
+        losses, scores, matches = objective(pairs, negatives)
+    total = torch.stack(list(losses.values())).sum()
+    # If all processes compute the loss of the whole batch, the sum of their gradients is `world` times too large.
+    (total / config.accumulate / (ranks.world() if objective.gathers else 1)).backward()
     norm = None
-    if is_update:
+    if is_update_step(config, step, batches):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        ranks.sum_gradients(parameters)
         if config.clip:
-            norm = fabric.clip_gradients(objective, optimizer, max_norm=config.clip, error_if_nonfinite=False)
+            norm = nn.utils.clip_grad_norm_(parameters, config.clip)
         optimizer.step()
         optimizer.zero_grad()
     if (step + 1) % config.log_every == 0:
-        run.log_step(step + 1, losses, scores, pairs.matches, rate, norm, time.perf_counter() - began)
-    return total.detach() / len(pairs.texts)
+        run.log_step(step + 1, losses, scores, matches, rate, norm, time.perf_counter() - began)
+    return total.detach() / matches.shape[1]
 
 
 def is_update_step(config: TrainConfig, step: int, batches: int) -> bool:

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning_fabric import Fabric
 
 from regard import __version__
-from regard.files import InputError
 from regard.processor import cpu_name
 from regard.runtime import Precision, choose_precision, fast_products, library
 from regard.training.config import TrainConfig
@@ -18,6 +16,7 @@ from regard.training.run_folder import METRICS
 NAMES: dict[str, Precision | Literal["auto"]] = {  # of the values of train.precision
     "auto": "auto",
     "32-true": "float32",
+    "64-true": "float64",
     "bf16-mixed": "bfloat16",
     "tf32": "tf32",
 }
@@ -55,16 +54,6 @@ def recorded_precision(out: Path) -> Precision | None:
     return found if found in NAMES.values() else None
 
 
-def check_same_precision(fabric: Fabric, precision: Precision) -> None:
-    """Raise InputError if the first process under torchrun chose another precision than this one."""
-    first = fabric.broadcast(precision)
-    if first != precision:
-        raise InputError(
-            f"The machines differ: the first process would train in {first}, process {fabric.global_rank} in "
-            f"{precision}. Set train.precision to 32-true or bf16-mixed."
-        )
-
-
 def start_event(precision: Precision, device: str) -> dict[str, Any]:
     """Return the first event of a run's metrics: what it computes with, for whoever reads its numbers later."""
     return {
@@ -79,5 +68,5 @@ def start_event(precision: Precision, device: str) -> dict[str, Any]:
 
 
 def products_of(precision: Precision, device: str) -> AbstractContextManager[Any]:
-    """Return a `with` block for training. Autocast is Fabric's part, so only TF32 remains to be allowed here."""
+    """Return a `with` block for training: TF32 is allowed in the backward pass too (see `forward_in` for autocast)."""
     return fast_products(precision, device) if precision == "tf32" else nullcontext()

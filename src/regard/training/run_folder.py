@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 from torch import Tensor
 
+from regard import ranks
 from regard.charts import draw_curves
 from regard.data import Split
 from regard.data.loader import Loader
@@ -30,6 +31,7 @@ from regard.files import InputError, replacing
 from regard.losses import is_collapsed
 from regard.matcher import Matcher
 from regard.metrics import Recalls
+from regard.runtime import Precision, forward_in
 from regard.training.checkpoint import STATE, Position, State, save_state
 from regard.training.recipe import Recipe
 from regard.training.trained_run import RECIPE, write_data_folder
@@ -47,13 +49,15 @@ class RunFolder:
         self,
         recipe: Recipe,
         out: Path,
-        fabric: Fabric,
+        device: torch.device,
+        precision: Precision,
         console: Console,
         model: Matcher,
         splits: dict[str, Split],
         loader: Loader,
     ) -> None:
-        self.recipe, self.out, self.fabric, self.console = recipe, out, fabric, console
+        self.recipe, self.out, self.console = recipe, out, console
+        self.device, self.precision, self.is_first = device, precision, ranks.rank() == 0
         self.model, self.splits, self.loader = model, splits, loader
         self.best: Recalls | None = None  # the validation metrics of the saved weights, if this process measured them
         self.equal_since: int | None = None  # the step since which all pairs have had nearly the same score
@@ -62,7 +66,7 @@ class RunFolder:
         self.board: Any = None
         # A position in an epoch has the same meaning only if these are the same.
         split = splits["train"]
-        self.data = {"sentences": split.num_texts, "features": split.feature_dim, "processes": fabric.world_size}
+        self.data = {"sentences": split.num_texts, "features": split.feature_dim}
 
     def restore(self, state: State, optimizer: Any) -> Position:
         """Load a saved state. Raises InputError if it was saved with other data."""
@@ -83,8 +87,7 @@ class RunFolder:
     def begin(self, position: Position, resumed: bool) -> None:
         """Write the first files of a run, or cut a resumed run's metrics back to `position`; print what is trained."""
         batches, split = len(self.loader), self.splits["train"]
-        self.fabric.barrier()  # another process may still be checking whether the folder contains a run
-        if self.fabric.is_global_zero:
+        if self.is_first:
             _write_first_files(self.out, self.recipe, split.folder, None if resumed else self.loader.tokenizer)
             _keep_lines(self.out / METRICS, position.epoch * batches + position.batch)
             if self.recipe.train.tensorboard:
@@ -92,7 +95,7 @@ class RunFolder:
         size = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         self.console.print(
             f"{self.recipe.model}: {size / 1e6:.2f} million trainable parameters; {split.num_images:,} images, "
-            f"{split.num_texts:,} sentences, {split.num_regions} regions x {split.feature_dim}; on {self.fabric.device}"
+            f"{split.num_texts:,} sentences, {split.num_regions} regions x {split.feature_dim}; on {self.device}"
         )
         self.warn_of_data()
         if resumed:
@@ -103,7 +106,7 @@ class RunFolder:
             self.board.close()  # it buffers events
 
     def log(self, event: dict[str, Any]) -> None:
-        if self.fabric.is_global_zero:
+        if self.is_first:
             with open(self.out / METRICS, "a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
             if self.board:
@@ -173,8 +176,8 @@ class RunFolder:
         """Evaluate on the validation split, and save the weights if they are the best so far."""
         found: Any = None
         step = position.epoch * len(self.loader)
-        if self.fabric.is_global_zero:
-            with self.fabric.autocast():
+        if self.is_first:
+            with forward_in(self.precision, self.device.type):
                 found = evaluate(self.model, self.splits[self.recipe.data.validation])
             self.log({"event": "validation", "step": step, "epoch": float(position.epoch), **found.to_dict()})
             better = found.rsum > position.best
@@ -197,7 +200,7 @@ class RunFolder:
                     "that sentences belong to their images (`regard data check`), or change train.learning_rate.",
                 )
             self.draw()
-        found = self.fabric.broadcast(found)
+        found = ranks.from_first(found)
         if found.rsum > position.best:
             position.best, position.best_epoch, self.best = found.rsum, position.epoch, found
 
@@ -207,11 +210,11 @@ class RunFolder:
 
     def save(self, optimizer: Any, position: Position) -> None:
         """Write the state to resume from. The other processes need not wait."""
-        if self.fabric.is_global_zero:
+        if self.is_first:
             save_state(self.out, self.model, optimizer, position, self.data)
 
     def draw(self) -> None:
-        if self.fabric.is_global_zero and (self.out / METRICS).exists():
+        if self.is_first and (self.out / METRICS).exists():
             draw_curves(self.out / METRICS, self.out / "curves.png")
 
     def progress(self, batches: int) -> Progress:

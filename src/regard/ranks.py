@@ -1,0 +1,248 @@
+"""What crosses between the processes of a job. Alone, each function returns what it was given.
+
+All processes must call these functions in the same order. Gradients cross in `gather`: each process computes a part of
+the scores of a batch from all its images, and then the same loss from all scores. A loss that all compute is divided by
+their number before the backward pass, and `sum_gradients` after it gives the gradients of one process with the whole
+batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regard.batch import Batch, host, to_device
+from regard.files import InputError, Stopped
+from regard.launchers import job
+from regard.runtime import device_named
+
+B = TypeVar("B", bound=Batch)
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=30)  # of one exchange: the first process may be writing or drawing in the meantime
+
+
+class SharedError(InputError):
+    """Bad input that all processes of a job know of."""
+
+    is_shared = True
+
+
+class LostProcess(Stopped):
+    """Another process of the job has ended or cannot be reached."""
+
+    is_shared = False
+
+
+def rank() -> int:
+    """Return the number of this process in its job; 0 if it is alone."""
+    return dist.get_rank() if _is_joined() else 0
+
+
+def world() -> int:
+    """Return the number of processes of the job; 1 outside `joined`."""
+    return dist.get_world_size() if _is_joined() else 1
+
+
+@contextmanager
+def joined(device: str) -> Iterator[torch.device]:
+    """Join the processes of the job during the block, and yield this process's device.
+
+    `device` is auto, cpu or cuda. Each process of a machine has its own GPU, by its local rank. A program that has
+    joined already, such as a worker of Ray Train, stays joined. Raises InputError if the environment describes a job in
+    part, and if a machine has fewer GPUs than processes; LostProcess if the others cannot be reached.
+    """
+    own, kind = job(), device_named(device)
+    if kind == "cuda" and own.local_rank >= torch.cuda.device_count():
+        raise InputError(
+            f"Process {own.rank} is number {own.local_rank + 1} on its machine, which has {torch.cuda.device_count()} "
+            "GPUs: start one process per GPU, or use --device cpu."
+        )
+    place = torch.device(kind, own.local_rank) if kind == "cuda" and own.world > 1 else torch.device(kind)
+    if own.world == 1 or _is_joined():
+        yield place
+        return
+    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+    where = "env://" if own.launcher == "torchrun" else f"tcp://{own.address}:{own.port}"
+    with _exchange():
+        dist.init_process_group(backend, where, TIMEOUT, own.world, own.rank)
+    try:
+        yield place
+    finally:
+        # It closes the connections, which the others notice at once. Its threads can abort the process if they outlive
+        # the interpreter.
+        dist.destroy_process_group()
+
+
+def gather(batch: B) -> B:
+    """Return the items of all processes, by rank; other axes are padded with zero to the widest part.
+
+    The gradient of each item is the sum of those of all processes. The CPU tensors of the structure (`host`) are known.
+    """
+    if world() == 1:
+        return batch
+    tensors = batch.tensors()
+    values = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    structure = {name: tensor for name, tensor in tensors.items() if name not in values}
+    gathered = dict(zip(values, gather_tensors(list(values.values())), strict=True)) if values else {}
+    for name, tensor in structure.items():
+        on_host = host(tensor)
+        gathered[name] = to_device(_gather_padded(on_host, _shapes(on_host)), tensor.device)
+    return type(batch)(**gathered)
+
+
+def gather_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the rows of all processes of each tensor, by rank, as `gather` does."""
+    if world() == 1:
+        return list(tensors)
+    return list(_Gather.apply([_shapes(tensor) for tensor in tensors], *tensors))
+
+
+def gather_columns(scores: Tensor) -> Tensor:
+    """Return the columns of all processes, by rank, as `gather` does."""
+    return gather_tensors([scores.T])[0].T
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace each gradient by the sum over all processes. A parameter without a gradient on any has none."""
+    if world() == 1:
+        return
+    has_gradient = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+    _reduce(has_gradient, dist.ReduceOp.MAX)
+    for kind in dict.fromkeys((parameter.dtype, parameter.device) for parameter in parameters):
+        some = [
+            parameter
+            for parameter, has in zip(parameters, has_gradient.tolist(), strict=True)
+            if has and (parameter.dtype, parameter.device) == kind
+        ]
+        if not some:
+            continue
+        flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in some])
+        _reduce(flat)
+        for parameter, part in zip(some, flat.split([parameter.numel() for parameter in some]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+def sum_on_first(tensor: Tensor) -> None:
+    """Add the tensors of the other processes to that of the first one, in place."""
+    if world() > 1:
+        with _exchange():
+            dist.reduce(tensor, 0)
+
+
+def any_of(*flags: bool) -> list[bool]:
+    """Return for each flag whether any process has it set."""
+    if world() == 1:
+        return list(flags)
+    found = torch.tensor(flags, dtype=torch.uint8)
+    _reduce(found, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in found.tolist()]
+
+
+def wait_for_all() -> None:
+    """Return when all processes have called this."""
+    any_of(False)
+
+
+def from_first(value: T) -> T:
+    """Return the value of the first process."""
+    return all_values(value)[0]
+
+
+def all_values(value: T) -> list[T]:
+    """Return the values of all processes, by rank. They must be picklable."""
+    if world() == 1:
+        return [value]
+    found: list[Any] = [None] * world()
+    with _exchange():
+        dist.all_gather_object(found, value)
+    return found
+
+
+def together(function: Callable[[], T]) -> T:
+    """Return `function()`, or raise SharedError on all processes if it raises InputError on one of them."""
+    if world() == 1:
+        return function()
+    failure, result = "", None
+    try:
+        result = function()
+    except InputError as error:
+        failure = str(error)
+    failures = all_values(failure)
+    if any(failures):
+        place, text = next((place, text) for place, text in enumerate(failures) if text)
+        everywhere = all(other == text for other in failures)
+        raise SharedError(text if everywhere else f"Process {place} of {world()}: {text}")
+    return result  # type: ignore[return-value]  # None only if the function returned it
+
+
+def check_same(what: str, value: str, remedy: str) -> None:
+    """Raise SharedError if `value`, a description of `what`, is not the same on all processes."""
+    values = all_values(value)
+    for place, other in enumerate(values):
+        if other != values[0]:
+            raise SharedError(f"Process {place} has another {what} than process 0: {other}, not {values[0]}. {remedy}")
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes. Backward: the sum of the gradients of all processes, of the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, shapes: list[list[tuple[int, ...]]], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.shapes = shapes
+        return tuple(_gather_padded(tensor, own) for tensor, own in zip(tensors, shapes, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        own = []
+        for gradient, shapes in zip(gradients, ctx.shapes, strict=True):
+            total = gradient.float() if gradient.itemsize < 4 else gradient.clone(memory_format=torch.contiguous_format)
+            _reduce(total)
+            first, shape = sum(other[0] for other in shapes[: rank()]), shapes[rank()]
+            places = (slice(first, first + shape[0]), *(slice(size) for size in shape[1:]))
+            own.append(total[places].to(gradient.dtype))
+        return None, *own
+
+
+def _shapes(tensor: Tensor) -> list[tuple[int, ...]]:
+    """The shape of the tensor on each process."""
+    shape = torch.tensor(tensor.shape)
+    found = [torch.empty_like(shape) for _ in range(world())]
+    with _exchange():
+        dist.all_gather(found, shape)
+    return [tuple(other.tolist()) for other in found]
+
+
+def _gather_padded(tensor: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
+    """The rows of all processes, whose tensors have these shapes; other axes are as wide as the widest."""
+    widest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    gaps = [want - have for want, have in zip(widest, tensor.shape, strict=True)]
+    padded = F.pad(tensor.detach(), [amount for gap in reversed(gaps) for amount in (0, gap)]).contiguous()
+    found = [torch.empty_like(padded) for _ in shapes]
+    with _exchange():
+        dist.all_gather([part.view(torch.uint8) for part in found], padded.view(torch.uint8))
+    return torch.cat([part[: shape[0]] for part, shape in zip(found, shapes, strict=True)])
+
+
+def _reduce(tensor: Tensor, operation: Any = dist.ReduceOp.SUM) -> None:
+    with _exchange():
+        dist.all_reduce(tensor, operation)
+
+
+def _is_joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """Raise LostProcess for what torch raises if another process is gone."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise LostProcess(f"Another process of this job ended or cannot be reached ({reason}).") from error
