@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +30,17 @@ from regard.search.index_store import LanceStore, Snapshot, row_of
 from regard.search.item import Item, encode_file, explain_entry, item_of
 from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
 from regard.search.milvus import MilvusShortlist
+from regard.search.opened import Opened
 from regard.search.plan import ChangeReport, Plan, encode_again
-from regard.search.query import DEFAULT_SHORTLIST, Answer, Nearest, Query, SearchOptions, answer_queries, measure_recall
+from regard.search.query import DEFAULT_SHORTLIST, Answer, Query, SearchOptions, answer_queries, measure_recall
 from regard.search.sentences import encode_sentences_again, rank_sentences, remove_orphans, sentence_entries
-from regard.search.source import Payload, Source, check_extraction, extract_like, is_data_folder, sources_of
+from regard.search.source import Payload, check_extraction, extract_like, is_data_folder, sources_of
 from regard.search.stages import encoder_of, nearest_of, settings_of
 from regard.training.trained_run import TrainedRun
 
 STORE, EXTRACTED = "store", "extracted"
 TEXTS = "-texts"  # after the name of a vector set: its sentences
 FIRST = "main"  # name of the first vector set
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a search reads: one version of one vector set."""
-
-    name: str
-    entry: dict[str, Any]
-    snapshot: Snapshot
-    encoder: Encoder
-    sentences: Snapshot | None  # None if the index has none
-    nearest: Nearest | None  # chooses shortlists in place of the product in memory
-    sources: dict[tuple[str, str], Source] = field(default_factory=dict)  # opened to explain, by folder and split
 
 
 class Index:
@@ -97,13 +85,13 @@ class Index:
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    def _load(self, name: str | None = None) -> _State:
+    def _load(self, name: str | None = None) -> Opened:
         manifest = read_manifest(self.folder)
         name = name or manifest["using"]
         entry = manifest["sets"][name]
         encoder = encoder_of(entry, self.device, self._run, self._first)
         snapshot, sentences = self._store(name).snapshot(), self._sentences(name, entry)
-        return _State(name, entry, snapshot, encoder, sentences, nearest_of(entry, snapshot))
+        return Opened(name, entry, snapshot, encoder, sentences, nearest_of(entry, snapshot))
 
     def _sentences(self, name: str, entry: dict[str, Any], current: Snapshot | None = None) -> Snapshot | None:
         return self._store(name, TEXTS).snapshot(current) if entry.get("texts") else None
@@ -117,6 +105,11 @@ class Index:
         return LanceStore(self.folder / STORE, name + kind)
 
     @property
+    def opened(self) -> Opened:
+        """The version that is open, of which several things can be read without a change in between."""
+        return self._state
+
+    @property
     def version(self) -> int:
         """The version of the collection that is open."""
         return self._state.snapshot.version
@@ -124,7 +117,7 @@ class Index:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of what encoded the pictures."""
-        return str(self._state.entry["fingerprint"])
+        return self._state.fingerprint
 
     @property
     def run(self) -> TrainedRun | None:
@@ -176,7 +169,7 @@ class Index:
             state.encoder,
             asked,
             given,
-            fingerprint=state.entry["fingerprint"],
+            fingerprint=state.fingerprint,
             nearest=state.nearest,
             pictures=pictures,
             recall=state.entry.get("recall") if is_measured else None,

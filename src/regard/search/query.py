@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from regard.files import InputError
-from regard.search.encoder import Encoder, nearness
+from regard.search.encoder import Encoder, Queries, Stored, nearness
 from regard.search.gallery import check_scores
 from regard.search.index_store import Snapshot, row_of
 
@@ -140,14 +140,12 @@ def answer_queries(
     length = _length(options.shortlist, measured, len(rows), options.offset + options.k)
 
     clock = _Clock()
-    sentences = list({text: 0 for query in queries for text in (query.sentence, query.minus) if text})
-    encoded = dict(zip(sentences, encoder.encode_texts(sentences).split(), strict=True)) if sentences else {}
+    encoded = encode_queries(encoder, queries)
     clock.lap("encode")
     asked = [encoded[query.sentence].summaries[0] for query in queries if not query.image]
-    shortlists = _shortlists(snapshot, asked, rows, length, nearest)
+    shortlists = choose_rows(snapshot, asked, rows, length, nearest)
     clock.lap("shortlist")
-    needed = np.unique(np.concatenate([*shortlists, np.zeros(0, np.int64)]))
-    stored = encoder.stored(snapshot.summaries[needed], snapshot.fetch(needed.tolist()))
+    needed, stored = fetch_rows(snapshot, encoder, shortlists)
     clock.lap("fetch")
 
     answers, remaining, end = [], iter(shortlists), options.offset + options.k
@@ -156,21 +154,14 @@ def answer_queries(
             candidates, scores = _by_picture(snapshot, query.image, (pictures or {}).get(query.image), rows)
         else:
             candidates = next(remaining)
-            images, minus = stored.take(np.searchsorted(needed, candidates)), encoded.get(query.minus)
-            scores = encoder.score(images, encoded[query.sentence])
-            if minus:
-                subtracted = -options.minus_weight * encoder.score(images, minus)
-                scores = scores + subtracted
+            images = stored.take(np.searchsorted(needed, candidates))
+            scores, subtracted = score_query(encoder, images, query, encoded, options.minus_weight)
         check_scores(scores, snapshot.ids, candidates)
         best = np.argsort(-scores, kind="stable")[:end]
-        shown, gap = best[options.offset :], _largest_fall(scores[best])
-        parts: dict[str, np.ndarray] = {}
-        if not query.image:
-            parts = encoder.parts(images.take(shown), encoded[query.sentence])
-            if minus:
-                parts["not"] = subtracted[shown]
+        shown, gap = best[options.offset :], largest_fall(scores[best])
+        parts = {} if query.image else parts_of_query(encoder, images, query, encoded, subtracted, shown)
         hits = [
-            Hit(rank + 1, snapshot.ids[candidates[place]], float(scores[place]), _at(parts, at), rank == gap)
+            Hit(rank + 1, snapshot.ids[candidates[place]], float(scores[place]), at_place(parts, at), rank == gap)
             for at, (rank, place) in enumerate(enumerate(shown.tolist(), options.offset))
         ]
         exact = 0 if query.image or not encoder.run else len(candidates)
@@ -190,18 +181,60 @@ def answer_queries(
     return answers
 
 
-def _at(parts: Mapping[str, np.ndarray], place: int) -> dict[str, float]:
+# The steps of an answer, which a search over shards shares ------------------------------------------------------------
+
+
+def encode_queries(encoder: Encoder, queries: Sequence[Query]) -> dict[str, Queries]:
+    """Return the encoding of each sentence of the queries, encoded together."""
+    sentences = list({text: 0 for query in queries for text in (query.sentence, query.minus) if text})
+    return dict(zip(sentences, encoder.encode_texts(sentences).split(), strict=True)) if sentences else {}
+
+
+def fetch_rows(
+    snapshot: Snapshot, encoder: Encoder, lists: Sequence[Int[np.ndarray, " _row"]]
+) -> tuple[Int[np.ndarray, " needed"], Stored]:
+    """Return the rows of all lists, sorted, and these pictures as `score` reads them."""
+    needed = np.unique(np.concatenate([*lists, np.zeros(0, np.int64)]))
+    return needed, encoder.stored(snapshot.summaries[needed], snapshot.fetch(needed.tolist()))
+
+
+def score_query(
+    encoder: Encoder, images: Stored, query: Query, encoded: Mapping[str, Queries], minus_weight: float
+) -> tuple[Float[np.ndarray, " image"], Float[np.ndarray, " image"] | None]:
+    """Return the scores of pictures for a query, and the addend of its `minus`; None if it has none."""
+    scores = encoder.score(images, encoded[query.sentence])
+    if not query.minus:
+        return scores, None
+    subtracted = -minus_weight * encoder.score(images, encoded[query.minus])
+    return scores + subtracted, subtracted
+
+
+def parts_of_query(
+    encoder: Encoder,
+    images: Stored,
+    query: Query,
+    encoded: Mapping[str, Queries],
+    subtracted: Float[np.ndarray, " image"] | None,
+    shown: Int[np.ndarray, " shown"],
+) -> dict[str, Float[np.ndarray, " shown"]]:
+    """Return the addends of the scores of the pictures at the places `shown`, by name."""
+    parts = encoder.parts(images.take(shown), encoded[query.sentence])
+    return parts if subtracted is None else parts | {"not": subtracted[shown]}
+
+
+def at_place(parts: Mapping[str, np.ndarray], place: int) -> dict[str, float]:
+    """Return the addends of the score of one picture."""
     return {name: float(values[place]) for name, values in parts.items()}
 
 
-def _shortlists(
+def choose_rows(
     snapshot: Snapshot,
     vectors: Sequence[Float[np.ndarray, " dim"]],
     rows: Int[np.ndarray, " row"],
     count: int,
     nearest: Nearest | None,
 ) -> list[Int[np.ndarray, " best"]]:
-    """The shortlist of each query. `rows` are the candidates: all rows, unless there is a condition."""
+    """Return the shortlist of each query, sorted. `rows` are the candidates: all rows, unless there is a condition."""
     if nearest and vectors and count < len(rows) == len(snapshot):
         return nearest.nearest(snapshot, np.stack(vectors), count)
     return [best_rows(snapshot, vector, rows, count) for vector in vectors]
@@ -210,13 +243,18 @@ def _shortlists(
 def best_rows(
     snapshot: Snapshot, vector: Float[np.ndarray, " dim"], rows: Int[np.ndarray, " row"], count: int
 ) -> Int[np.ndarray, " best"]:
-    """Return the `count` of `rows` with the largest inner products of summary vectors with `vector`, sorted."""
+    """Return the `count` of `rows` with the largest inner products of summary vectors with `vector`, sorted.
+
+    Of equal products, the first rows are taken, so that parts of a collection choose as the whole does.
+    """
     if count >= len(rows):
         return rows
     scores = nearness(snapshot.summaries, vector)
     check_scores(scores, snapshot.ids)
     scores = scores if len(rows) == len(scores) else scores[rows]
-    return np.sort(rows[np.argpartition(-scores, count - 1)[:count]])
+    least = -np.partition(-scores, count - 1)[count - 1]
+    equal = np.flatnonzero(scores == least)[: count - int((scores > least).sum())]
+    return rows[np.sort(np.append(np.flatnonzero(scores > least), equal))]
 
 
 def _by_picture(
@@ -231,8 +269,8 @@ def _by_picture(
     return rows, nearness(vectors, vector) / np.maximum(lengths, 1e-12)
 
 
-def _largest_fall(scores: Float[np.ndarray, " hit"]) -> int | None:
-    """The place after which sorted scores fall most; None if they do not fall."""
+def largest_fall(scores: Float[np.ndarray, " hit"]) -> int | None:
+    """Return the place after which sorted scores fall most; None if they do not fall."""
     falls = scores[:-1] - scores[1:]
     return int(falls.argmax()) if len(falls) and falls.max() > 0 else None
 
@@ -280,7 +318,7 @@ def measure_recall(
     best = np.argsort(-exact, 1, kind="stable")[:, :k]
     lengths = [length for length in LENGTHS if k <= length < count] + [count]
     found = {
-        length: _shortlists(snapshot, list(queries.summaries), np.arange(count), length, nearest) for length in lengths
+        length: choose_rows(snapshot, list(queries.summaries), np.arange(count), length, nearest) for length in lengths
     }
     return {
         length: round(100 * float(np.mean([np.isin(*pair).mean() for pair in zip(best, rows, strict=True)])), 2)
