@@ -2,15 +2,17 @@
 
 import hashlib
 import hmac
+from typing import Annotated
 
-from fastapi import Request
-from fastapi.security import HTTPAuthorizationCredentials
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from regard.web.problem import Problem
 from regard.web.settings import Settings
 
 COOKIE = "regard"
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
 def session_of(token: str) -> str:

@@ -17,7 +17,7 @@ from regard.web.settings import LOOPBACK_NAMES, Settings
 
 log = logging.getLogger(__name__)
 
-UPLOADS = "/v1/items"
+UPLOADS, SHARDS = "/v1/items", "/v1/shards/"
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -87,7 +87,9 @@ class Guard:
         self._check_size(scope, int(length))
 
     def _check_size(self, scope: Scope, size: int) -> None:
-        limit = self.settings.upload_bytes if scope["path"] == UPLOADS else self.settings.json_bytes
+        path, settings = scope["path"], self.settings
+        limit = settings.shard_bytes if path.startswith(SHARDS) else settings.json_bytes
+        limit = settings.upload_bytes if path == UPLOADS else limit
         if size > limit:
             raise Problem(413, f"The body has more than {limit:,} bytes, which is the limit here.")
 

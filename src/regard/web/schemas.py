@@ -93,6 +93,78 @@ class CollectionResponse(VersionedResponse):
     limits: dict[str, int]
 
 
+class ShardRequest(RequestBody):
+    """One step of a search over shards: make a shortlist, or score the pictures `ids` exactly."""
+
+    fingerprint: str = Field(max_length=200, description="Fingerprint of the model.")
+    snapshot: str = Field(max_length=200, description="Snapshot of the index; see `GET /v1/shards/{n}`.")
+    queries: list[SearchQuery] = Field(min_length=1, max_length=MAX_QUERIES, description="Sentences.")
+    k: int = Field(ge=1, le=MAX_SHORTLIST, description="Pictures of a shortlist; with `ids`, those whose parts return.")
+    filters: list[Filter] = Field([], max_length=MAX_FILTERS, description="Conditions that the shortlist must hold.")
+    ids: list[Annotated[list[str], Field(max_length=MAX_SHORTLIST)]] | None = Field(
+        None, max_length=MAX_QUERIES, description="For each query, the pictures to score exactly. null: a shortlist."
+    )
+
+
+class ShardShortlist(BaseModel):
+    """The best pictures of a shard for one query, in the order of its rows."""
+
+    ids: list[str]
+    keys: list[str] = Field(description="A hash of the content of each picture.")
+    summaries: list[float] = Field(description="The score of each picture by summary vectors.")
+
+
+class ShardScores(BaseModel):
+    """The exact scores of the pictures that were given for one query."""
+
+    scores: list[float] = Field(description="In the order of `ids`.")
+    parts: dict[str, dict[str, float]] = Field(description="The addends of the scores of the `k` best, by id.")
+
+
+class ShardResponse(VersionedResponse):
+    """What one step of a search over shards found, in the order of the queries."""
+
+    snapshot: str
+    candidates: int = Field(description="Pictures that the filters admit; 0 if `ids` were given.")
+    shortlists: list[ShardShortlist] = Field(description="Without `ids`.")
+    scores: list[ShardScores] = Field(description="With `ids`.")
+
+
+class ShardDescription(VersionedResponse):
+    """What a shard contains, and what requests to it must agree with."""
+
+    snapshot: str = Field(description="Names this version of this index: the pictures that it contains.")
+    items: int
+    columns: dict[str, str] = Field(description="The exposed columns, with their types.")
+    is_exact: bool = Field(description="False if the index has no run, and ranks by summary vectors alone.")
+
+
+class IdsResponse(VersionedResponse):
+    """Ids of a shard, in the order of the hashes."""
+
+    ids: list[str]
+
+
+class MissingShard(BaseModel):
+    """A shard whose pictures are not in an answer."""
+
+    shard: int = Field(description="Its place in `--shards`, from 0.")
+    reason: str
+
+
+class MergedResponse(SearchResponse):
+    """The answers of all shards as one."""
+
+    partial: list[MissingShard] = Field(description="Shards whose pictures are not in the answers. Empty: none.")
+
+
+class MergedHealth(BaseModel):
+    """The server answers."""
+
+    status: Literal["ok", "partial"]
+    partial: list[MissingShard]
+
+
 class SessionResponse(BaseModel):
     """The browser may read from now on."""
 

@@ -2,15 +2,14 @@
 
 import hashlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -18,14 +17,16 @@ from regard import __version__
 from regard.files import InputError
 from regard.search import index as collections
 from regard.web import schemas
-from regard.web.access import COOKIE, check_reading, check_token, session_of
+from regard.web.access import COOKIE, Credentials, check_reading, check_token, session_of
 from regard.web.cursors import decode_cursor, encode_cursor, stale
 from regard.web.filters import condition
 from regard.web.guard import Guard, failure
 from regard.web.pictures import SUFFIX_OF_TYPE, check_content_type
 from regard.web.problem import Problem, documented, problem_response, validation_line
+from regard.web.queries import check_query, check_words
 from regard.web.service import Service
 from regard.web.settings import MAX_K, MAX_OFFSET, MAX_QUERIES, MAX_SIDE, MAX_WORDS, Settings
+from regard.web.shard_routes import add_shard
 from regard.web.worker import ExplainJob, SearchJob
 
 PAGE_FILES = {
@@ -36,24 +37,6 @@ PAGE_FILES = {
 }
 ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="The id of a picture.")]
 Sentence = Annotated[str, Query(max_length=20_000)]
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
-
-
-def check_words(sentence: str, place: str) -> None:
-    """Raise Problem if a sentence has too many words."""
-    count = len(sentence.split())
-    if count > MAX_WORDS:
-        raise Problem(422, f"{place} has {count:,} words: expected at most {MAX_WORDS}.")
-
-
-def check_query(query: schemas.SearchQuery, place: str) -> collections.Query:
-    """Return a query of the index. Raises Problem if it asks for nothing, or for too much."""
-    sentence, minus = query.sentence.strip(), query.minus.strip()
-    if not sentence and not query.image:
-        raise Problem(422, f"{place}: the sentence is empty. Expected a sentence, or the id of a picture as image.")
-    check_words(sentence, f"{place}.sentence")
-    check_words(minus, f"{place}.minus")
-    return collections.Query(sentence, minus, query.image)
 
 
 def build_app(index: collections.Index, settings: Settings) -> ASGIApp:
@@ -65,6 +48,17 @@ def build_app(index: collections.Index, settings: Settings) -> ASGIApp:
         yield
         await to_thread.run_sync(service.close)
 
+    app = new_app(lifespan)
+    add_reading(app, service)
+    add_shard(app, service)
+    add_writing(app, service)
+    add_session(app, settings)
+    add_page(app)
+    return Guard(app, settings, service.measures)
+
+
+def new_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    """Return an application without endpoints, which answers errors with problem documents."""
     app = FastAPI(
         title="Regard",
         version=__version__,
@@ -79,10 +73,7 @@ def build_app(index: collections.Index, settings: Settings) -> ASGIApp:
     app.add_exception_handler(InputError, _on_input)
     app.add_exception_handler(OSError, _on_store)
     app.add_exception_handler(Exception, _on_failure)
-    add_reading(app, service)
-    add_writing(app, service)
-    add_page(app)
-    return Guard(app, settings, service.measures)
+    return app
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
@@ -278,7 +269,14 @@ def add_writing(app: FastAPI, service: Service) -> None:
         await to_thread.run_sync(service.writer.remove, id)
         return schemas.ChangeResponse(id=id, changed=True, **service.versioned(began))
 
-    @app.post("/v1/session", **writing, responses=documented(401, 403, 421))
+
+def add_session(app: FastAPI, settings: Settings) -> None:
+    """Add the endpoint that gives a browser its cookie."""
+
+    def has_token(credentials: Credentials) -> None:
+        check_token(settings, credentials)
+
+    @app.post("/v1/session", dependencies=[Depends(has_token)], tags=["writing"], responses=documented(401, 403, 421))
     def session(request: Request, response: Response) -> schemas.SessionResponse:
         """Exchange the token for a cookie with which a browser may read, but not write."""
         is_https = request.url.scheme == "https"

@@ -13,7 +13,7 @@ from regard.web.measures import Measures
 from regard.web.pictures import PictureCache
 from regard.web.problem import Problem
 from regard.web.settings import Settings
-from regard.web.worker import ExplainJob, Refresher, SearchJob, Worker
+from regard.web.worker import Job, Refresher, Worker
 from regard.web.writer import Writer
 
 ITEM_COLUMNS = ("captions", "paths")  # of each item, besides the columns to filter by
@@ -53,7 +53,7 @@ class Service:
 
         return await to_thread.run_sync(refresh_and_run, limiter=limiter)
 
-    async def answer(self, job: SearchJob | ExplainJob) -> Any:
+    async def answer(self, job: Job) -> Any:
         """Wait for the worker's answer. Raises Problem if it takes too long (503)."""
         result = self.worker.submit(job)
         try:

@@ -13,6 +13,7 @@ MAX_WORDS = 100  # of a sentence
 MAX_FILTERS = 16
 MAX_VALUES = 100  # of a filter with the operator "in"
 MAX_TEXT = 100_000  # characters of a sentence before its words are counted
+MAX_IDS = 10_000  # ids of a shard per answer
 MAX_SIDE = 2048  # pixels of a served picture's longer side
 MIN_TOKEN = 16  # characters
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -30,6 +31,8 @@ class Settings:
     seconds: float = 30.0  # that a request may take
     json_bytes: int = 2_000_000
     upload_bytes: int = 25_000_000
+    shard_bytes: int = 25_000_000  # of a request to a shard, which may name many pictures
+    shard_seconds: float = 10.0  # that a front server waits for each step of a shard
     upload_pixels: int = 50_000_000
     cache_bytes: int = 64_000_000  # of re-encoded pictures
     refresh_seconds: float = 1.0  # between two looks for a new version of the collection

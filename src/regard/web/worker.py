@@ -5,7 +5,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import Any
 
 from regard.files import InputError
 from regard.search.index import Answer, Index, Query
+from regard.search.opened import Opened
 from regard.web.measures import Measures
 from regard.web.problem import Problem
 from regard.web.settings import Settings
@@ -46,10 +47,20 @@ class ExplainJob:
 
 
 @dataclass(frozen=True)
+class ShardJob:
+    """One step of a search over shards, on the version that is open. The answer is what `step` returns, and seconds."""
+
+    step: Callable[[Opened], Any]
+
+
+Job = SearchJob | ExplainJob | ShardJob
+
+
+@dataclass(frozen=True)
 class Waiting:
     """A job, its result, and the time of its arrival."""
 
-    job: SearchJob | ExplainJob
+    job: Job
     result: "Future[Any]" = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
 
@@ -99,7 +110,7 @@ class Worker:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def submit(self, job: SearchJob | ExplainJob) -> "Future[Any]":
+    def submit(self, job: Job) -> "Future[Any]":
         """Queue a job and return its result. Raises Problem if the queue is full (429) or closed (503)."""
         waiting = Waiting(job)
         with self._lock:
@@ -149,6 +160,8 @@ class Worker:
         for waiting in batch:
             if isinstance(waiting.job, ExplainJob):
                 self._explain(waiting, waiting.job)
+            elif isinstance(waiting.job, ShardJob):
+                self._take_step(waiting, waiting.job)
 
     def _search(self, group: list[Waiting]) -> None:
         """Search for all queries of a group in one call. If one of them is refused, each is searched alone."""
@@ -186,6 +199,17 @@ class Worker:
         now = time.perf_counter()
         self.measures.phases.labels("explain").inc(now - began)
         waiting.result.set_result((explanation, {"queue": began - waiting.since, "explain": now - began}))
+
+    def _take_step(self, waiting: Waiting, job: ShardJob) -> None:
+        began = time.perf_counter()
+        try:
+            found = job.step(self.index.opened)
+        except Exception as error:  # the request answers with it, and the worker continues
+            waiting.result.set_exception(error)
+            return
+        seconds = {"queue": began - waiting.since, "shard": time.perf_counter() - began}
+        self.measures.phases.labels("shard").inc(seconds["shard"])
+        waiting.result.set_result((found, seconds))
 
     def _count(self, answers: Iterable[Answer]) -> None:
         for phase, seconds in next(iter(answers)).seconds.items():  # of the whole call

@@ -1,0 +1,23 @@
+"""Check the queries of a request."""
+
+from regard.search import index as collections
+from regard.web import schemas
+from regard.web.problem import Problem
+from regard.web.settings import MAX_WORDS
+
+
+def check_words(sentence: str, place: str) -> None:
+    """Raise Problem if a sentence has too many words."""
+    count = len(sentence.split())
+    if count > MAX_WORDS:
+        raise Problem(422, f"{place} has {count:,} words: expected at most {MAX_WORDS}.")
+
+
+def check_query(query: schemas.SearchQuery, place: str) -> collections.Query:
+    """Return a query of the index. Raises Problem if it asks for nothing, or for too much."""
+    sentence, minus = query.sentence.strip(), query.minus.strip()
+    if not sentence and not query.image:
+        raise Problem(422, f"{place}: the sentence is empty. Expected a sentence, or the id of a picture as image.")
+    check_words(sentence, f"{place}.sentence")
+    check_words(minus, f"{place}.minus")
+    return collections.Query(sentence, minus, query.image)
