@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,17 +14,31 @@ EXPOSED = ("width", "objects", "taken", "place")
 
 
 class Server:
-    """`regard serve` in a process of its own, on a free port of 127.0.0.1."""
+    """`regard serve` in a process of its own, by default with an index and on a free port of 127.0.0.1.
 
-    def __init__(self, folder: Path, *options: str, token: str = TOKEN, seconds: float = 60) -> None:
+    `folder` is the index; without one, `options` name the shards and `log` is the file for its log. `before` is put
+    before the command.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *options: str,
+        token: str = TOKEN,
+        seconds: float = 60,
+        port: int = 0,
+        expose: Sequence[str] = EXPOSED,
+        log: Path | None = None,
+        before: Sequence[str] = (),
+    ) -> None:
         environment = {**os.environ, "REGARD_TOKEN": token, "OMP_NUM_THREADS": "1", "REGARD_KERNELS": "0"}
-        exposed = [part for name in EXPOSED for part in ("--expose", name)]
-        command = [sys.executable, "-m", "regard", "serve", str(folder), "--port", "0", "--device", "cpu"]
-        self.log = folder.parent / "server.log"
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [*command, *exposed, *options], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-            )
+        command = [*before, sys.executable, "-m", "regard", "serve", "--port", str(port), *options]
+        if folder:
+            exposed = [part for name in expose for part in ("--expose", name)]
+            command += [str(folder), "--device", "cpu", *exposed]
+        self.log = log or folder.parent / "server.log"
+        with open(self.log, "wb") as file:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True, env=environment)
         try:
             self.url = self._wait(seconds)
         except BaseException as error:
@@ -38,7 +52,7 @@ class Server:
 
         assert self.process.stdout
         line, until = self.process.stdout.readline(), time.monotonic() + seconds
-        assert " at http://127.0.0.1:" in line, line
+        assert " at http://" in line, line
         while True:
             try:
                 httpx.get(f"{line.split()[-1]}/v1/health").raise_for_status()

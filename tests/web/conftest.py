@@ -11,6 +11,7 @@ from PIL import Image
 from commands import TINY, regard
 from regard.data import Split
 from regard.scenes import make_scenes
+from sharded import make_collection
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -56,3 +57,9 @@ def run(*arguments: object) -> None:
 def index_folder(web_world, tmp_path) -> Path:
     """A copy of the index that a test may change."""
     return Path(shutil.copytree(web_world / "index", tmp_path / "index"))
+
+
+@pytest.fixture(scope="session")
+def sharded(tmp_path_factory) -> Path:
+    """A collection as one index and as shards; see `make_collection`."""
+    return make_collection(tmp_path_factory.mktemp("sharded"))

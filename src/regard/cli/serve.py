@@ -1,5 +1,6 @@
 """The verb serve."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,10 @@ from regard.files import InputError
 
 
 def serve(
-    index: Path,
+    index: Path | None = None,
     *,
+    shards: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, consume_multiple=True)] = (),
+    shard_timeout: float | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     token: Annotated[str, Parameter(env_var="REGARD_TOKEN", show_default=False)] = "",
@@ -19,16 +22,25 @@ def serve(
     run: Path | None = None,
     device: Device = "auto",
 ) -> None:
-    """Serve an index over HTTP: a page and an API.
+    """Serve an index, or several as one, over HTTP: a page and an API.
 
     The page searches and explains; the API is under /v1. Only this machine can reach the server, unless `--host` is
     another address; reading then needs the token, too. SIGTERM or Ctrl-C stops the server, which first answers the
     requests that it has accepted.
 
+    With `--shards`, this server holds no index: it asks the servers of the shards, and merges their answers to those of
+    one index with all pictures.
+
     Parameters
     ----------
     index
         Folder of an index (the `--out` of `regard index`).
+    shards
+        Addresses of the servers of the shards, such as http://10.0.0.7:8000, in place of an index. They have the same
+        model and the same token, and no picture is in two of them.
+    shard_timeout
+        Seconds that a shard may take for each of the two steps of a search. Then the answer is given without it, and
+        names it. Default: 10.
     host
         Address to listen on.
     port
@@ -42,14 +54,35 @@ def serve(
         Folder of the trained run, if it is no longer where it was when the index was made.
     """
     try:
+        from regard.web.cluster import Cluster
+        from regard.web.front import build_front
         from regard.web.listen import serve as listen
+        from regard.web.server import build_app
         from regard.web.settings import Settings
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         raise InputError(f"The server requires {package}: pip install 'regard[serve]'.") from None
+    if (index is None) == (not shards):
+        raise InputError("Expected the folder of an index, or --shards with the addresses of servers of indexes.")
+    if shards:
+        for name, is_given in {"--expose": expose, "--run": run, "--device": device != "auto"}.items():
+            if is_given:
+                raise InputError(f"A front server of shards has no {name}: give it to the servers of the shards.")
+        settings = Settings(host=host, token=token, shard_seconds=shard_timeout or Settings.shard_seconds)
+        cluster = Cluster(shards, settings)
+        asyncio.run(cluster.check())
+        count = sum(shard.known.items for shard in cluster.shards)
+        told = f"Serving {count:,} pictures of {len(shards)} shards at"
+        return listen(
+            lambda: build_front(cluster, settings), settings, port, lambda url: console.print(f"{told} {url}")
+        )
+    if shard_timeout is not None:
+        raise InputError("--shard-timeout is for a front server: expected --shards.")
     from regard.runtime import device_named
     from regard.search.index import Index
 
+    assert index is not None
     settings = Settings(host=host, token=token, expose=expose)
     opened = Index(index, run=run, device=device_named(device))
-    listen(opened, settings, port, lambda url: console.print(f"Serving {len(opened):,} pictures at {url}"))
+    told = f"Serving {len(opened):,} pictures at"
+    return listen(lambda: build_app(opened, settings), settings, port, lambda url: console.print(f"{told} {url}"))

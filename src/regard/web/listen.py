@@ -6,25 +6,24 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from regard.files import InputError
 from regard.runtime import stoppable
-from regard.search.index import Index
 from regard.web.guard import JsonLines
-from regard.web.server import build_app
 from regard.web.settings import Settings
 
 GRACE = 30  # seconds for the requests that were accepted when the process is told to stop
 
 
-def serve(index: Index, settings: Settings, port: int, announce: Callable[[str], None]) -> None:
-    """Serve a collection until SIGTERM or Ctrl-C. Port 0: a free one. `announce` gets the address.
+def serve(build: Callable[[], ASGIApp], settings: Settings, port: int, announce: Callable[[str], None]) -> None:
+    """Serve the application that `build` returns until SIGTERM or Ctrl-C.
 
-    This configures the logging of the process: one line of JSON per record, on standard error. Raises InputError if
-    the address cannot be used, or a column to expose does not exist.
+    Port 0: a free one. `announce` gets the address. This configures the logging of the process: one line of JSON per
+    record, on standard error. Raises InputError if the address cannot be used, and what `build` raises.
     """
     with _listening(settings.host, port) as listener:
-        app = build_app(index, settings)
+        app = build()
         handler = logging.StreamHandler()
         handler.setFormatter(JsonLines())
         logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
