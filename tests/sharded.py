@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -64,18 +65,18 @@ def running(app, port: int = 0) -> Iterator[str]:
 
 
 @contextmanager
-def running_shards(indexes: Sequence[Path], **settings) -> Iterator[list[str]]:
+def running_shards(indexes: Sequence[Path], port: int = 0, **settings) -> Iterator[list[str]]:
     """Serve indexes in threads, and yield their addresses."""
     from regard.web.server import build_app
     from regard.web.settings import Settings
 
     options = Settings(**{"refresh_seconds": 0.0, "expose": ("objects",), **settings})
     with ExitStack() as stack:
-        yield [stack.enter_context(running(build_app(Index(path), options))) for path in indexes]
+        yield [stack.enter_context(running(build_app(Index(path), options), port)) for path in indexes]
 
 
 @contextmanager
-def running_front(urls: Sequence[str], **settings) -> Iterator[str]:
+def running_front(urls: Sequence[str], allow_silent: bool = False, **settings) -> Iterator[str]:
     """Serve a front server of shards in a thread, and yield its address."""
     import asyncio
 
@@ -85,7 +86,8 @@ def running_front(urls: Sequence[str], **settings) -> Iterator[str]:
 
     options = Settings(**{"refresh_seconds": 0.05, "shard_seconds": 5.0, **settings})
     cluster = Cluster(urls, options)
-    asyncio.run(cluster.check())
+    with ThreadPoolExecutor(1) as threads:  # as this one may have an event loop
+        threads.submit(asyncio.run, cluster.check(allow_silent)).result()
     with running(build_front(cluster, options)) as url:
         yield url
 
@@ -97,10 +99,10 @@ def wait_until(is_so, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def refusal(urls: Sequence[str]) -> str:
+def refusal(urls: Sequence[str], allow_silent: bool = False) -> str:
     """The line with which a front server refuses to start."""
     try:
-        with running_front(urls):
+        with running_front(urls, allow_silent):
             raise AssertionError("It started.")
     except InputError as error:
         return str(error)

@@ -1,6 +1,8 @@
 """A front server of shards gives the answers of one index, and names a shard that is missing."""
 
 import shutil
+import socket
+from contextlib import ExitStack
 from urllib.parse import quote
 
 import httpx
@@ -8,6 +10,8 @@ import pytest
 
 from commands import refused
 from regard.search.index import Index
+from regard.web.server import build_app
+from regard.web.settings import Settings
 from sharded import SHARDS, add_folders, refusal, running, running_front, running_shards, sentences, wait_until
 from web_servers import TOKEN
 
@@ -56,18 +60,15 @@ def servers(sharded):
 
 def test_shards_answer_as_one_index(servers):
     whole, *fronts = servers
-    asked = sentences(48)
-    minus = [{"sentence": one, "minus": other} for one, other in zip(asked[:6], asked[6:12], strict=True)]
+    asked, objects = sentences(12), {"column": "objects", "op": "contains"}
+    minus = [{"sentence": one, "minus": other} for one, other in zip(asked[:2], asked[2:4], strict=True)]
     cases = [
-        *([asked[first : first + 16], {"k": 10, "shortlist": 20}] for first in range(0, 48, 16)),
-        [minus, {"k": 5, "shortlist": 12}],
-        [asked[:3], {"k": 10}],
-        [asked[:3], {"k": 100, "shortlist": 0}],
-        [
-            asked[:3],
-            {"k": 10, "shortlist": 15, "filters": [{"column": "objects", "op": "contains", "value": "class 3"}]},
-        ],
-        [asked[:2], {"k": 10, "filters": [{"column": "objects", "op": "contains", "value": "none"}]}],
+        (asked, {"k": 10, "shortlist": 20}),
+        (minus, {"k": 5, "shortlist": 12}),
+        (asked[:1], {"k": 10}),
+        (asked[:1], {"k": 100, "shortlist": 0}),
+        (asked[:2], {"k": 10, "shortlist": 15, "filters": [{**objects, "value": "class 3"}]}),
+        (asked[:2], {"k": 10, "filters": [{**objects, "value": "none"}]}),
     ]
     for queries, options in cases:
         expected = ask(whole, *queries, **options)
@@ -159,53 +160,89 @@ def test_a_shard_refuses_what_is_about_another_model_or_snapshot(sharded):
 
 def test_a_shard_that_is_missing_is_named_and_used_again_when_it_is_back(sharded):
     first, second = indexes(sharded, 2)
-    with running_shards([first]) as (url,), running_shards([first]) as (alone,):
-        with running_shards([second]) as (other,):
-            port = int(other.rsplit(":")[-1])
-            front = running_front([url, other])
-            address = front.__enter__()
-            try:
-                whole = ask(address, "w3 near w5", k=10, shortlist=20)
-            except BaseException:
-                front.__exit__(None, None, None)
-                raise
-        try:
-            page = ask(address, "w3 near w5", k=10, shortlist=20)
-            assert [each["shard"] for each in page["partial"]] == [1]
-            assert "does not answer" in page["partial"][0]["reason"]
-            assert page["answers"][0]["candidates"] == NUM_ITEMS // 2
-            # The best of the other shard, as it alone would answer.
-            expected = ask(alone, "w3 near w5", k=10, shortlist=20)["answers"][0]["hits"]
-            assert [hit["id"] for hit in page["answers"][0]["hits"]] == [hit["id"] for hit in expected]
-            health = httpx.get(f"{address}/v1/health").json()
-            assert (health["status"], [each["shard"] for each in health["partial"]]) == ("partial", [1])
-            gone = httpx.get(f"{address}/v1/items/5/dev11")
-            assert (gone.status_code, "Shard 1 has '5/dev11', and is missing" in gone.text) == (503, True)
-            stale = ask(address, "w3 near w5", k=10, shortlist=20, cursor=whole["next"], status=409)
-            assert "other ones answer now" in stale["detail"]
+    asked = {"k": 10, "shortlist": 20}
+    with ExitStack() as stack:
+        (url,), shard = stack.enter_context(running_shards([first])), stack.enter_context(ExitStack())
+        (other,) = shard.enter_context(running_shards([second]))
+        front = stack.enter_context(running_front([url, other]))
+        whole = ask(front, "w3 near w5", **asked)
+        shard.close()
+        page = ask(front, "w3 near w5", **asked)
+        assert [each["shard"] for each in page["partial"]] == [1]
+        assert "does not answer" in page["partial"][0]["reason"]
+        # The answer is that of an index of the other shard's pictures.
+        expected = Index(first).search(["w3 near w5"], **asked)[0]
+        assert [hit["id"] for hit in page["answers"][0]["hits"]] == [hit.id for hit in expected.hits]
+        assert page["answers"][0]["candidates"] == expected.candidates == NUM_ITEMS // 2
+        health = httpx.get(f"{front}/v1/health").json()
+        assert (health["status"], [each["shard"] for each in health["partial"]]) == ("partial", [1])
+        gone = httpx.get(f"{front}/v1/items/5/dev11")
+        assert (gone.status_code, "Shard 1 has '5/dev11', and is missing" in gone.text) == (503, True)
+        stale = ask(front, "w3 near w5", cursor=whole["next"], status=409, **asked)
+        assert "other ones answer now" in stale["detail"]
+        with running_shards([second], port=int(other.rsplit(":")[-1])):
+            wait_until(lambda: ask(front, "w3 near w5", **asked)["partial"] == [])
+            assert ask(front, "w3 near w5", **asked)["answers"][0]["hits"] == whole["answers"][0]["hits"]
 
-            from regard.web.server import build_app
-            from regard.web.settings import Settings
 
-            with running(build_app(Index(second), Settings()), port):
-                wait_until(lambda: ask(address, "w3 near w5", k=10, shortlist=20)["partial"] == [])
-                assert (
-                    ask(address, "w3 near w5", k=10, shortlist=20)["answers"][0]["hits"] == whole["answers"][0]["hits"]
-                )
-        finally:
-            front.__exit__(None, None, None)
+class FailsAtScoring:
+    """A shard that makes shortlists, and fails when it should score."""
+
+    def __init__(self, path) -> None:
+        self.app, self.steps = build_app(Index(path), Settings()), 0
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/search"):
+            self.steps += 1
+            if self.steps % 2 == 0:
+                await send({"type": "http.response.start", "status": 500, "headers": []})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        await self.app(scope, receive, send)
+
+
+def test_if_a_shard_fails_between_the_steps_the_others_fill_the_shortlist(sharded):
+    first, second = indexes(sharded, 2)
+    with (
+        running_shards([first]) as (url,),
+        running(FailsAtScoring(second)) as other,
+        running_front([url, other]) as front,
+    ):
+        found = ask(front, "w3 near w5", k=10, shortlist=20)
+    assert found["partial"] == [{"shard": 1, "reason": "it answers 500: Internal Server Error"}]
+    expected = Index(first).search(["w3 near w5"], k=10, shortlist=20)[0]
+    assert [hit["id"] for hit in found["answers"][0]["hits"]] == [hit.id for hit in expected.hits]
+    assert found["answers"][0]["shortlist"] == 20
 
 
 def test_without_any_shard_there_is_no_answer(sharded):
-    with running_shards(indexes(sharded, 1)) as urls:
-        front = running_front(urls)
-        address = front.__enter__()
-    try:
-        assert "No shard answers (shard 0: it does not answer" in ask(address, "w1", status=503)["detail"]
-        assert httpx.get(f"{address}/v1/health").status_code == 503
-        assert httpx.get(f"{address}/v1/collection").status_code == 503
-    finally:
-        front.__exit__(None, None, None)
+    with ExitStack() as stack:
+        shard = stack.enter_context(ExitStack())
+        front = stack.enter_context(running_front(shard.enter_context(running_shards(indexes(sharded, 1)))))
+        shard.close()
+        assert "No shard answers (shard 0: it does not answer" in ask(front, "w1", status=503)["detail"]
+        assert httpx.get(f"{front}/v1/health").status_code == 503
+        assert httpx.get(f"{front}/v1/collection").status_code == 503
+
+
+def test_a_front_server_may_start_before_its_shards(sharded, tmp_path):
+    first, second = indexes(sharded, 2)
+    add_folders(sharded, tmp_path / "other", [4, 5], "other")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    later = f"http://127.0.0.1:{port}"
+    with running_shards([first, tmp_path / "other"]) as (url, other):
+        assert "its model has the fingerprint" in refusal([url, other], allow_silent=True)
+        assert "Shard 0" in refusal([later], allow_silent=True)
+        with running_front([url, later], allow_silent=True) as front:
+            assert [each["shard"] for each in ask(front, "w3 near w5")["partial"]] == [1]
+            assert httpx.get(f"{front}/v1/items/0/none").status_code == 503  # the shard may have it
+            with running_shards([second], port=port):
+                wait_until(lambda: ask(front, "w3 near w5")["partial"] == [])
+            # The address now has another model: the shard is not used, and the answer says why.
+            wait_until(lambda: ask(front, "w3 near w5")["partial"] != [])
+            with running_shards([tmp_path / "other"], port=port):
+                wait_until(lambda: "its model" in ask(front, "w3 near w5")["partial"][0]["reason"])
 
 
 def test_a_change_of_a_shard_is_picked_up(sharded, tmp_path):
@@ -260,7 +297,9 @@ def test_shards_that_do_not_fit_are_refused_at_the_start(sharded, tmp_path):
     assert "has no --run" in refused(*front, "--run", sharded / "run")
     assert "has no --device" in refused(*front, "--device", "cpu")
     assert "needs a token" in refused(*front, "--host", "0.0.0.0")
-    assert "--shard-timeout is for a front server" in refused("serve", sharded / "whole" / "0", "--shard-timeout", 3)
+    assert "--shard-timeout and --partial are for a front server" in refused(
+        "serve", sharded / "whole" / "0", "--shard-timeout", 3
+    )
 
 
 def test_the_token_of_the_front_server_is_that_of_the_shards(sharded):

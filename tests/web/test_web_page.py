@@ -4,6 +4,7 @@ import re
 import shutil
 import socket
 import threading
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ import uvicorn
 from regard.search.index import Index
 from regard.web.server import build_app
 from regard.web.settings import Settings
+from sharded import running_front, running_shards
 from web_servers import TOKEN, serving
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -273,3 +275,31 @@ def test_the_page_asks_for_the_token(browser, web_world):
     finally:
         server.should_exit = True
         thread.join(timeout=30)
+
+
+def test_the_page_of_a_front_server_names_a_missing_shard(browser, web_world, tmp_path):
+    """Two parts of the collection, of which one stops."""
+    paths = [shutil.copytree(web_world / "index", tmp_path / name) for name in ("a", "b")]
+    for path, where in zip(paths, ("width > 0 AND id < '12'", "id >= '12'"), strict=True):
+        Index(path).remove(where=where)
+    with ExitStack() as stack:
+        first = stack.enter_context(running_shards(paths[:1]))
+        second = stack.enter_context(ExitStack())
+        urls = first + second.enter_context(running_shards(paths[1:]))
+        url = stack.enter_context(running_front(urls))
+        page = browser.new_page(viewport=DESKTOP)
+        page.set_default_timeout(10_000)
+        page.goto(url + SEARCH)
+        page.wait_for_selector(".picture .frame.loaded")
+        page.wait_for_selector(".evidence li")
+        assert page.inner_text("#collection") == "24 pictures"
+        assert page.locator("#error").is_hidden()
+        assert page.locator(".like").first.is_hidden()  # a front server has no queries by a picture
+        second.close()
+        page.reload()
+        page.wait_for_selector("#error:not([hidden])")
+        assert re.match(r"Some pictures could not be searched\. Shard 1: it .*\.$", page.inner_text("#error"))
+        page.wait_for_selector(".picture .frame.loaded")
+        assert page.locator(".picture").count() == 12
+        page.screenshot(path=tmp_path / "missing.png")
+        page.close()

@@ -15,6 +15,7 @@ def serve(
     *,
     shards: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, consume_multiple=True)] = (),
     shard_timeout: float | None = None,
+    partial: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     host: str = "127.0.0.1",
     port: int = 8000,
     token: Annotated[str, Parameter(env_var="REGARD_TOKEN", show_default=False)] = "",
@@ -41,6 +42,8 @@ def serve(
     shard_timeout
         Seconds that a shard may take for each of the two steps of a search. Then the answer is given without it, and
         names it. Default: 10.
+    partial
+        With `--shards`, start although some of them do not answer. They are used as soon as they do.
     host
         Address to listen on.
     port
@@ -70,14 +73,14 @@ def serve(
                 raise InputError(f"A front server of shards has no {name}: give it to the servers of the shards.")
         settings = Settings(host=host, token=token, shard_seconds=shard_timeout or Settings.shard_seconds)
         cluster = Cluster(shards, settings)
-        asyncio.run(cluster.check())
-        count = sum(shard.known.items for shard in cluster.shards)
-        told = f"Serving {count:,} pictures of {len(shards)} shards at"
+        asyncio.run(cluster.check(partial))
+        count, used = sum(shard.known.items for shard in cluster.used), len(cluster.used)
+        told = f"Serving {count:,} pictures of {used if used == len(shards) else f'{used} of {len(shards)}'} shards at"
         return listen(
             lambda: build_front(cluster, settings), settings, port, lambda url: console.print(f"{told} {url}")
         )
-    if shard_timeout is not None:
-        raise InputError("--shard-timeout is for a front server: expected --shards.")
+    if shard_timeout is not None or partial:
+        raise InputError("--shard-timeout and --partial are for a front server: expected --shards.")
     from regard.runtime import device_named
     from regard.search.index import Index
 

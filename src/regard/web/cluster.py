@@ -26,6 +26,10 @@ class ShardFault(Exception):
     """A shard cannot be used; the text says why."""
 
 
+class ShardSilent(ShardFault):
+    """A shard does not answer at all."""
+
+
 class ShardChanged(Exception):
     """A shard has another snapshot or model than it had when it was described."""
 
@@ -35,7 +39,7 @@ class Shard:
 
     def __init__(self, number: int, url: str) -> None:
         self.number, self.url = number, url.rstrip("/")
-        self.fault = "it has not been asked yet"
+        self.fault, self.is_silent = "it has not been asked yet", True
         self.about: schemas.ShardDescription | None = None  # as it was last seen
         self.ids: IdTable | None = None
 
@@ -81,13 +85,16 @@ class Cluster:
         async with httpx.AsyncClient(headers=headers, timeout=timeout) as self._client:
             yield
 
-    async def check(self) -> None:
-        """Look at all shards. Raises InputError if one cannot be used."""
+    async def check(self, allow_silent: bool = False) -> None:
+        """Look at all shards. Raises InputError if one cannot be used.
+
+        With `allow_silent`, shards may be missing that do not answer, but not all of them.
+        """
         async with self.connected():
             for shard in self.shards:  # one after the other, so that of two that disagree the later one is named
                 await self.look(shard)
         for shard in self.shards:
-            if shard.fault:
+            if shard.fault and not (allow_silent and shard.is_silent and self.used):
                 raise InputError(f"Shard {shard.number} at {shard.url} cannot be used: {shard.fault}.")
 
     async def watch(self) -> None:
@@ -117,16 +124,16 @@ class Cluster:
                     log.info("shard used", extra={**fields, "snapshot": about.snapshot})
                 shard.about, shard.ids, shard.fault = about, ids, ""
         except ShardFault as fault:
-            self._leave(shard, str(fault))
+            self._leave(shard, str(fault), isinstance(fault, ShardSilent))
         except ShardChanged:
             self._leave(shard, "its index is changing")  # it is looked at again
         except Problem as problem:
             self._leave(shard, problem.detail)
 
-    def _leave(self, shard: Shard, fault: str) -> None:
+    def _leave(self, shard: Shard, fault: str, is_silent: bool = False) -> None:
         if not shard.fault:  # it was used until now
             log.warning("shard missing", extra={"shard": shard.number, "url": shard.url, "reason": fault})
-        shard.fault = fault
+        shard.fault, shard.is_silent = fault, is_silent
 
     async def _compare(self, shard: Shard, about: schemas.ShardDescription, ids: IdTable) -> None:
         """Raise ShardFault if a shard does not fit those that are used: another model, or an id that both have."""
@@ -166,9 +173,9 @@ class Cluster:
             async with asyncio.timeout(seconds):
                 return await self._client.request(method, shard.url + path, json=body, headers=headers)
         except (TimeoutError, httpx.TimeoutException):
-            raise ShardFault(f"it did not answer within {seconds:g} s") from None
+            raise ShardSilent(f"it did not answer within {seconds:g} s") from None
         except httpx.HTTPError as error:
-            raise ShardFault(f"it does not answer ({type(error).__name__})") from None
+            raise ShardSilent(f"it does not answer ({type(error).__name__})") from None
 
     async def fetch(self, shard: Shard, rest: str, body: dict[str, Any] | None = None) -> httpx.Response:
         """Send a request to an endpoint of a shard; with a body, by POST.

@@ -229,6 +229,7 @@ def add_merged_reading(app: FastAPI, cluster: Cluster, settings: Settings, measu
             items=_items(cluster),
             columns=shared,
             writable=False,
+            image_queries=False,
             limits={"k": MAX_K, "queries": MAX_QUERIES, "words": MAX_WORDS, "upload_bytes": 0},
             version=_version(used),
             fingerprint=used[0].known.fingerprint,

@@ -90,6 +90,7 @@ class CollectionResponse(VersionedResponse):
     items: int
     columns: dict[str, str] = Field(description="The exposed columns, with their types.")
     writable: bool
+    image_queries: bool = Field(description="Whether a query may be a picture of the collection.")
     limits: dict[str, int]
 
 

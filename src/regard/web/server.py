@@ -203,6 +203,7 @@ def add_reading(app: FastAPI, service: Service) -> None:
             items=len(service.index),
             columns=columns,
             writable=bool(settings.token),
+            image_queries=True,
             limits={"k": MAX_K, "queries": MAX_QUERIES, "words": MAX_WORDS, "upload_bytes": settings.upload_bytes},
             **service.versioned(began),
         )

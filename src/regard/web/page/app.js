@@ -169,6 +169,14 @@ function report(error) {
   $("error").hidden = false;
 }
 
+/** Say which parts of the collection are not in an answer. A server of one index has no parts. */
+function reportMissing(found) {
+  const missing = found.partial ?? [];
+  if (!missing.length) return;
+  const reasons = missing.map(({ shard, reason }) => `Shard ${shard}: ${reason}.`).join(" ");
+  report({ message: `Some pictures could not be searched. ${reasons}` });
+}
+
 function draw(state, sentences, found) {
   visible.disconnect();
   sizes.disconnect();
@@ -193,6 +201,7 @@ function draw(state, sentences, found) {
   cursor = lists.length > 1 ? null : found.next;
   $("more").hidden = !cursor;
   $("status").textContent = summary(found);
+  reportMissing(found);
   paintAll();
 }
 
@@ -684,6 +693,7 @@ $("more").addEventListener("click", async () => {
     const [list] = lists;
     const first = list.cards.length;
     addCards(list, found.answers[0].hits);
+    reportMissing(found);
     cursor = found.next;
     $("more").hidden = !cursor;
     list.cards[first]?.element.focus();
@@ -741,6 +751,7 @@ async function start() {
   try {
     const collection = await api("/v1/collection");
     columns = collection.columns;
+    document.body.classList.toggle("sentences-only", !collection.image_queries);
     $("collection").textContent = `${collection.items.toLocaleString("en")} pictures`;
     $("no-columns").hidden = Object.keys(columns).length > 0;
     $("add-filter").hidden = !$("no-columns").hidden;
