@@ -29,6 +29,7 @@ def create(
     source: Annotated[Path, Parameter(help="Data folder, or folder of photographs.")],
     *,
     out: Path,
+    store: Annotated[str, Parameter(show_default=False)] = "",
     first: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     validate_on: Path | None = None,
     split: str | None = None,
@@ -45,6 +46,8 @@ def create(
     ----------
     out
         New folder of the index.
+    store
+        Address of an object store for the rows, such as s3://bucket/pictures. Default: the folder of the index.
     first
         A first stage that makes the shortlists in place of the run's own summary vectors: an embedding model, or a run.
         Several runs are joined to one. The score is then the weighted sum of both stages, with weights chosen on the
@@ -64,7 +67,14 @@ def create(
     with console.status("reading the model"):
         encoder = encoder_named(run, first, device, validate_on)
     try:
-        _report(Index.create(out, encoder, device), source, split=split, captions=captions, prefix=prefix, texts=texts)
+        _report(
+            Index.create(out, encoder, device, store),
+            source,
+            split=split,
+            captions=captions,
+            prefix=prefix,
+            texts=texts,
+        )
     except OSError as error:  # a full disk, or a folder that may not be written
         error.add_note(f"What {out} contains is whole: the same command continues it, or says how.")
         raise
@@ -170,6 +180,8 @@ def info(index: IndexFolder, *, run: Moved = None, json_: Json = None) -> None:
     values = _open(index, run).info()
     write_json(json_, values)
     console.print(f"{values['pictures']:,} pictures, version {values['version']}, {values['bytes'] / 2**20:.1f} MiB")
+    if "://" in values["store"]:
+        console.print(f"  rows at {values['store']}, whose size is not counted", markup=False)
     for name, entry in values["sets"].items():
         mark = "in use" if name == values["using"] else "not in use"
         console.print(f"  vector set {name} ({mark}): {entry['model']} {entry['run']}")

@@ -1,7 +1,7 @@
 """An index: a collection of pictures on disk that answers sentences.
 
 index.json          the vector set in use, and for each set its run, fingerprint and measured recall
-store/NAME.lance    the rows of the vector set NAME (index_store.py)
+store/NAME.lance    the rows of the vector set NAME (index_store.py), unless they are in an object store
 extracted/          data folders of the photographs that were added directly
 lock                held by the one process that writes
 
@@ -9,7 +9,6 @@ A picture is known by its content (`Entry.key`), so that a file that was moved o
 is one transaction of the store; searching goes on in the version that was opened.
 """
 
-import hashlib
 import os
 import shutil
 import time
@@ -23,22 +22,34 @@ import numpy as np
 
 from regard.explain.explanation import Explanation
 from regard.extract.extraction import Progress
-from regard.files import InputError, nearest, replacing
+from regard.files import InputError, nearest
 from regard.search.encoder import Encoder, Shortlist
 from regard.search.entries import Entry
 from regard.search.index_store import LanceStore, Snapshot, row_of
 from regard.search.item import Item, encode_file, explain_entry, item_of
-from regard.search.manifest import FORMAT, LOCK, WAIT, is_index, read_manifest, write_manifest, writing
+from regard.search.manifest import (
+    FORMAT,
+    LOCK,
+    STORE,
+    WAIT,
+    check_address,
+    copy_index,
+    is_index,
+    read_manifest,
+    store_of,
+    write_manifest,
+    writing,
+)
 from regard.search.milvus import MilvusShortlist
 from regard.search.opened import Opened
 from regard.search.plan import ChangeReport, Plan, encode_again
 from regard.search.query import DEFAULT_SHORTLIST, Answer, Query, SearchOptions, answer_queries, measure_recall
 from regard.search.sentences import encode_sentences_again, rank_sentences, remove_orphans, sentence_entries
-from regard.search.source import Payload, check_extraction, extract_like, is_data_folder, sources_of
+from regard.search.source import Payload, check_extraction, extract_like, extraction_folder, is_data_folder, sources_of
 from regard.search.stages import encoder_of, nearest_of, settings_of
 from regard.training.trained_run import TrainedRun
 
-STORE, EXTRACTED = "store", "extracted"
+EXTRACTED = "extracted"
 TEXTS = "-texts"  # after the name of a vector set: its sentences
 FIRST = "main"  # name of the first vector set
 
@@ -62,25 +73,31 @@ class Index:
         Raises InputError if the folder is not an index, or if the run is gone or has another fingerprint.
         """
         self.folder, self.device, self._run, self._first = Path(folder), device, run, first
+        self._place = store_of(self.folder)
         self._state = self._load()
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], encoder: Encoder, device: str = "cpu") -> "Index":
+    def create(cls, folder: str | os.PathLike[str], encoder: Encoder, device: str = "cpu", store: str = "") -> "Index":
         """Create an empty index, or open the empty one that an interrupted call left.
 
-        Raises InputError if the folder exists and contains anything else.
+        `store` is the address of an object store for the rows, such as s3://bucket/pictures. Raises InputError if the
+        folder or the store exists and contains anything else.
         """
-        folder = Path(folder)
+        folder, place = Path(folder), check_address(store) if store else Path(folder) / STORE
         if is_index(folder):
             index = cls(folder, first=encoder.first, device=device)
-            if len(index) or index.fingerprint != encoder.fingerprint:
+            if len(index) or index.fingerprint != encoder.fingerprint or index._place != place:
                 raise InputError(f"{folder} is an index already: `regard index add` adds to it. Expected a new folder.")
             return index
         if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {STORE, LOCK}):
             raise InputError(f"{folder} is not empty. Expected a new folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        LanceStore(folder / STORE, FIRST).create(encoder.dim)
-        write_manifest(folder, {"format": FORMAT, "using": FIRST, "sets": {FIRST: settings_of(encoder)}})
+        table = LanceStore(place, FIRST)
+        table.create(encoder.dim)
+        if len(table.snapshot()):
+            raise InputError(f"{table.path} has rows of another index: expected a new place.")
+        manifest = {"format": FORMAT, "using": FIRST, "sets": {FIRST: settings_of(encoder)}}
+        write_manifest(folder, manifest | ({"store": store} if store else {}))
         return cls(folder, first=encoder.first, device=device)
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -102,7 +119,7 @@ class Index:
         return [self._store(name, kind) for name in sets for kind in ("", TEXTS) if not kind or sets[name].get("texts")]
 
     def _store(self, name: str, kind: str = "") -> LanceStore:
-        return LanceStore(self.folder / STORE, name + kind)
+        return LanceStore(self._place, name + kind)
 
     @property
     def opened(self) -> Opened:
@@ -227,6 +244,7 @@ class Index:
         """Return what the index contains: pictures, version, vector sets, columns and size on disk."""
         return {
             "folder": str(self.folder),
+            "store": str(self._place),
             "pictures": len(self),
             "version": self.version,
             "using": self.name,
@@ -287,7 +305,7 @@ class Index:
             run, unreadable = state.encoder.run, list[str]()
             folder = source.resolve()
             if not is_data_folder(source):
-                folder = self._extraction_folder(source)
+                folder = extraction_folder(self.folder.resolve() / EXTRACTED, source)
                 unreadable = extract_like(source, folder, run, captions=captions, device=self.device, progress=progress)
             if run:
                 check_extraction(folder, run)
@@ -462,7 +480,7 @@ class Index:
     def backup(self, target: str | os.PathLike[str]) -> None:
         """Copy the index to the new folder `target`, as it is now. Raises InputError if `target` exists."""
         with self.locked():
-            _copy(self.folder, Path(target))
+            copy_index(self.folder, Path(target))
 
     def _reopen(self) -> None:
         """Open the version that was written, and remove sentences whose pictures are gone."""
@@ -473,21 +491,9 @@ class Index:
             state = replace(state, sentences=store.snapshot(state.sentences))
         self._state = replace(state, encoder=self._state.encoder)
 
-    def _extraction_folder(self, photographs: Path) -> Path:
-        """The data folder of photographs that are added directly. The hash tells apart folders of the same name."""
-        hash_ = hashlib.blake2b(os.fsencode(photographs.resolve()), digest_size=4).hexdigest()
-        return self.folder.resolve() / EXTRACTED / f"{photographs.resolve().name}-{hash_}"
-
 
 def restore(backup: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
     """Copy a backup to the new folder `folder`. Raises InputError if the backup is damaged or `folder` exists."""
     if faults := Index(backup).verify():
         raise InputError(f"{backup} has {len(faults)} faults, the first: {faults[0]}. Restore another backup.")
-    _copy(Path(backup), Path(folder))
-
-
-def _copy(source: Path, target: Path) -> None:
-    if target.exists():
-        raise InputError(f"{target} exists: expected a new folder.")
-    with replacing(target) as temporary:
-        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(LOCK))
+    copy_index(Path(backup), Path(folder))

@@ -34,6 +34,7 @@ from regard.search.entries import (
 KEEP, NEVER = timedelta(hours=1), timedelta(days=36_500)
 MARGIN = 0.25  # of KEEP, by which LanceDB may read the clock later
 ANN = "summary_ann"  # name of the approximate index
+RETRIES = {"client_max_retries": "2", "client_retry_timeout": "10", "connect_timeout": "3s"}  # of an object store
 BATCH = 512  # rows that are written or read at a time
 KEY = {"lance-schema:unenforced-primary-key": "true"}  # without it, two writers could both insert a key
 
@@ -123,7 +124,7 @@ class LanceStore:
 
     @cached_property
     def _database(self) -> Any:
-        return _lancedb().connect(self.folder)
+        return _lancedb().connect(self.folder, storage_options=RETRIES if "://" in self.folder else None)
 
     @property
     def path(self) -> str:
@@ -369,6 +370,13 @@ def _errors_named(path: str) -> Iterator[None]:
             raise
         if refused := re.search(r"\(os error (\d+)\)", str(error)):
             raise OSError(int(refused[1]), os.strerror(int(refused[1])), path) from None
+        if "RetryError" in str(error):  # of a request to an object store
+            why = re.search(r"<Code>(\w+)", str(error)) or re.search(r"(?:status|kind): (\w+)", str(error))
+            told = why[1] if why else type(error).__name__
+            raise InputError(
+                f"The object store of the table {path} does not answer, or refuses ({told}): check the address, and in "
+                f"the environment AWS_ENDPOINT, AWS_REGION and the credentials."
+            ) from None
         line = re.sub(r", /\S+:\d+:\d+$", "", _first_line(error))  # without the place in LanceDB's own source
         raise InputError(
             f"The table {path} cannot be read or written ({line}): open the index again if it was compacted meanwhile, "

@@ -1,12 +1,13 @@
 """The manifest of an index, `index.json`, and the lock of its one writer.
 
-The manifest names the vector set in use, and has for each set its run, first stage, fusion, fingerprint, and the
-measured recall of shortlists.
+The manifest names the vector set in use and the object store of the rows, if any. It has for each set its run, first
+stage, fusion, fingerprint, and the measured recall of shortlists.
 """
 
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from typing import Any
 
 from regard.files import InputError, replacing
 
-MANIFEST, LOCK = "index.json", "lock"
+MANIFEST, LOCK, STORE = "index.json", "lock", "store"
+OBJECT_STORES = ("s3://", "gs://", "az://")
 SETTINGS = {"run", "model", "first", "fusion", "fingerprint"}  # of each vector set
 FORMAT = 1
 WAIT = 10.0  # seconds that a writer waits for another one
@@ -74,3 +76,25 @@ def writing(folder: Path, wait: float = WAIT) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def check_address(store: str) -> str:
+    """Return the address of an object store. Raises InputError if it is none."""
+    if not store.startswith(OBJECT_STORES) or not store.partition("://")[2].strip("/"):
+        raise InputError(f"The store {store!r} is no address: expected one such as s3://bucket/pictures.")
+    return store
+
+
+def store_of(folder: Path) -> Path | str:
+    """Return where the rows of an index are: a folder in it, or the address of an object store."""
+    return read_manifest(folder).get("store") or folder / STORE
+
+
+def copy_index(source: Path, target: Path) -> None:
+    """Copy an index to a new folder. Raises InputError if the folder exists, or the rows are in an object store."""
+    if target.exists():
+        raise InputError(f"{target} exists: expected a new folder.")
+    if not isinstance(place := store_of(source), Path):
+        raise InputError(f"The rows of {source} are at {place}: copy them with the tools of the object store.")
+    with replacing(target) as temporary:
+        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(LOCK))

@@ -1,6 +1,7 @@
 """What can be added to an index: the splits of a data folder. Photographs are extracted into a data folder first."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +116,15 @@ def check_extraction(folder: Path, run: TrainedRun) -> None:
                 f"{folder} was extracted with --{name} {given.get(name)}, and the data of {run.folder} with "
                 f"{expected.get(name)}: extract it again with --like {run.data}."
             )
+
+
+def extraction_folder(folder: Path, photographs: Path) -> Path:
+    """Return the data folder in `folder` of photographs that are added directly.
+
+    A hash tells apart folders of the same name.
+    """
+    hash_ = hashlib.blake2b(os.fsencode(photographs.resolve()), digest_size=4).hexdigest()
+    return folder / f"{photographs.resolve().name}-{hash_}"
 
 
 def content_keys(split: Split) -> list[str]:
