@@ -182,11 +182,14 @@ def together(function: Callable[[], T]) -> T:
 
 
 def check_same(what: str, value: str, remedy: str) -> None:
-    """Raise SharedError if `value`, a description of `what`, is not the same on all processes."""
+    """Raise SharedError if the lines of `value`, which describe `what`, are not the same on all processes."""
     values = all_values(value)
     for place, other in enumerate(values):
         if other != values[0]:
-            raise SharedError(f"Process {place} has another {what} than process 0: {other}, not {values[0]}. {remedy}")
+            theirs, first = other.splitlines(), values[0].splitlines()
+            new = ", ".join(line for line in theirs if line not in first)
+            old = ", ".join(line for line in first if line not in theirs)
+            raise SharedError(f"Process {place} has another {what} than process 0: {new}, not {old}. {remedy}")
 
 
 class _Gather(torch.autograd.Function):
@@ -244,5 +247,4 @@ def _exchange() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise LostProcess(f"Another process of this job ended or cannot be reached ({reason}).") from error
+        raise LostProcess("Another process of this job ended or cannot be reached.") from error

@@ -80,3 +80,64 @@ def test_several_processes_train_as_one(data, alone, tmp_path, processes):
     check_pairs(several, processes)
     with pytest.raises(AssertionError):  # negatives of one's own part only are another loss
         check_equal(alone, several, ["scan-rank"])
+
+
+def outcome(tmp_path, *lines):
+    """Run a shell script in each of two processes, whose number is $RANK, and return what they printed as errors."""
+    (tmp_path / "run.sh").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+    done = subprocess.run(
+        [*command, "bash", str(tmp_path / "run.sh")], capture_output=True, text=True, timeout=300, env=environment
+    )
+    return done, [line for line in done.stderr.splitlines() if line.startswith("regard: ")]
+
+
+@pytest.mark.slow
+def test_processes_that_differ_are_refused_once(data, tmp_path):
+    other = made.folder(tmp_path / "other", seed=1)
+    train = "$PYTHON -m regard train scan-f8k --device cpu --out " + str(tmp_path / "run")
+    code = f"; echo $? > {tmp_path}/code-$RANK"
+    for command, message in (
+        (f"{train} --data {data} --set train.seed=$RANK", "has another recipe than process 0: seed = 1, not seed = 0."),
+        (f"{train} --data $([ $RANK = 0 ] && echo {data} || echo {other})", "Process 1 has another train split than"),
+        (f"{train} --data {data}$([ $RANK = 0 ] || echo x)", f"Process 1 of 2: {data}x is not a folder"),
+        (f"{train} --data {data} --set train.batch_size=1", "A batch has 1 sentences"),
+    ):
+        _, errors = outcome(tmp_path, command + code)
+        assert len(errors) == 1
+        assert message in errors[0]
+        assert [(tmp_path / f"code-{rank}").read_text() for rank in range(2)] == ["2\n", "2\n"]
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_others_and_another_number_of_processes_continues(data, tmp_path):
+    out = tmp_path / "run"
+    train = f"$PYTHON -m regard train scan-f8k --device cpu --data {data} --out {out} --set train.save_minutes=0"
+    settings = [*made.SMALL, "scan.dim=16", "train.precision=64-true", "train.epochs=40", "words.dropout=0.2"]
+    train += "".join(f" --set {setting}" for setting in settings)
+    dies = f"while ! [ -s {out}/last.pt ]; do sleep 0.1; done; kill -9 $PID"
+    done, errors = outcome(
+        tmp_path, f"{train} & PID=$!", f"[ $RANK = 1 ] && ({dies})", "wait $PID; code=$?", "sleep 3; exit $code"
+    )
+    assert done.returncode != 0
+    assert any("Another process of this job ended or cannot be reached. The last checkpoint in" in it for it in errors)
+    step = torch.load(out / "last.pt", weights_only=True)["position"]
+    assert (step["epoch"], step["batch"]) < (40, 0)
+    again = subprocess.run(
+        ["bash", "-c", f"{train} --resume"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+    assert again.returncode == 0, again.stderr
+    whole = subprocess.run(
+        ["bash", "-c", train.replace(str(out), str(out) + "-whole")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+    assert whole.returncode == 0, whole.stderr
+    for key, weight in weights_of(tmp_path / "run-whole").items():
+        torch.testing.assert_close(weights_of(out)[key], weight, rtol=1e-6, atol=1e-8)

@@ -291,7 +291,8 @@ def _check_features(features: Column, file: str, is_one_each: bool = False) -> I
     for rows in features.blocks():
         block = features.read(rows)
         hashes += [hash(row.tobytes()) for row in block]
-        bad, empty = ~np.isfinite(block).all((1, 2)), ~block.any((1, 2))
+        with np.errstate(invalid="ignore"):  # a damaged number may be a NaN that signals
+            bad, empty = ~np.isfinite(block).all((1, 2)), ~block.any((1, 2))
         first_wrong = int(rows[bad.argmax()]) if bad.any() and not wrong else first_wrong
         first_zero = int(rows[empty.argmax()]) if empty.any() and not zero else first_zero
         wrong, zero = wrong + int(bad.sum()), zero + int(empty.sum())

@@ -115,6 +115,15 @@ def links_of(row: Mapping[str, Any]) -> tuple[Link, ...]:
 
 
 def entry_of(row: Mapping[str, Any], summary: np.ndarray, encoding: bytes = b"") -> Entry:
-    """Return the record in a row of the table, whose vectors are passed separately."""
+    """Return the record in a row of the table, whose vectors are passed separately.
+
+    Raises InputError if its content is damaged.
+    """
     payload = {name: value for name, value in row.items() if name not in (*COLUMNS, "_rowid") and value is not None}
-    return Entry(row["key"], links_of(row), summary, encoding, json.loads(row["content"]), payload)
+    try:
+        content = json.loads(row["content"])
+    except ValueError as error:
+        raise InputError(
+            f"The stored content of {row['key']} is damaged ({error}): restore a backup, or make the index again."
+        ) from None
+    return Entry(row["key"], links_of(row), summary, encoding, content, payload)
