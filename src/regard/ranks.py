@@ -24,7 +24,9 @@ from regard.runtime import device_named
 B = TypeVar("B", bound=Batch)
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)  # of one exchange: the first process may be writing or drawing in the meantime
+# Of one exchange: the others wait while the first process validates. One that ends closes its connections, which the
+# others notice at once.
+TIMEOUT = timedelta(days=1)
 
 
 class SharedError(InputError):
@@ -128,13 +130,6 @@ def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
             parameter.grad = part.view_as(parameter)
 
 
-def sum_on_first(tensor: Tensor) -> None:
-    """Add the tensors of the other processes to that of the first one, in place."""
-    if world() > 1:
-        with _exchange():
-            dist.reduce(tensor, 0)
-
-
 def any_of(*flags: bool) -> list[bool]:
     """Return for each flag whether any process has it set."""
     if world() == 1:
@@ -142,11 +137,6 @@ def any_of(*flags: bool) -> list[bool]:
     found = torch.tensor(flags, dtype=torch.uint8)
     _reduce(found, dist.ReduceOp.MAX)
     return [bool(flag) for flag in found.tolist()]
-
-
-def wait_for_all() -> None:
-    """Return when all processes have called this."""
-    any_of(False)
 
 
 def from_first(value: T) -> T:

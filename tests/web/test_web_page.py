@@ -17,6 +17,7 @@ from sharded import running_front, running_shards
 from web_servers import TOKEN, serving
 
 sync_api = pytest.importorskip("playwright.sync_api")
+sync_api.expect.set_options(timeout=30_000)  # the browser, the server and other tests share two cores
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -47,7 +48,7 @@ def open_page(browser, server):
     def open_(path: str, **options):
         contexts.append(browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if is_error(message) else None)
@@ -260,7 +261,7 @@ def test_the_page_asks_for_the_token(browser, web_world):
     thread.start()
     try:
         page = browser.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}{SEARCH}")
         page.fill("#token", "not-the-right-token")
         page.press("#token", "Enter")
@@ -288,7 +289,7 @@ def test_the_page_of_a_front_server_names_a_missing_shard(browser, web_world, tm
         urls = first + second.enter_context(running_shards(paths[1:]))
         url = stack.enter_context(running_front(urls))
         page = browser.new_page(viewport=DESKTOP)
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.goto(url + SEARCH)
         page.wait_for_selector(".picture .frame.loaded")
         page.wait_for_selector(".evidence li")
