@@ -406,6 +406,10 @@ DAMAGES = {
         r"has no index\.json|is not a run",
     ),
     "half a manifest": (lambda folder: cut(folder / "index.json"), r"index\.json is damaged"),
+    "a manifest that is too deep": (
+        lambda folder: (folder / "index.json").write_text("[" * 5000),
+        r"index\.json is damaged",
+    ),
     "an empty manifest": (lambda folder: cut(folder / "index.json", 0), r"index\.json is damaged"),
     **{
         f"the manifest {text}": (

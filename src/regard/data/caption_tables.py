@@ -222,7 +222,7 @@ def _read_json(path: Path, text: str) -> RowReader:
     """Karpathy's `dataset_*.json`, COCO's `captions_*.json`, or records with an image and its sentences."""
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         try:
             content = [json.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError:

@@ -75,7 +75,7 @@ def read_table(path: Path) -> list[tuple[str, Any]]:
         if text.lstrip()[:1] == "{":
             lines = enumerate(text.splitlines(), 1)
             return [(f"line {number}", json.loads(line)) for number, line in lines if line.strip()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} begins like JSON and is not ({error}). Save it again.") from None
     separator = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
     reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True)

@@ -149,7 +149,7 @@ def read_boxes(path: Path) -> dict[str, list[tuple[str, list[float], bool]]]:
                 out[record["file"]] = [
                     (str(thing["label"]), _check_box(thing["box"]), not thing.get("crowd")) for thing in things
                 ]
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             raise InputError(
                 f'{path}, line {number}: expected {{"file": "a.jpg", "boxes": [{{"label": "dog", "box": [x1, y1, x2, '
                 "y2]}, ...]}, boxes as fractions of the photograph."

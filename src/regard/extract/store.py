@@ -135,7 +135,7 @@ def _read_records(path: Path) -> Iterator[tuple[int, str, FileRecord]]:
         try:
             values = json.loads(line)
             yield values.pop("at"), values.pop("file"), FileRecord(**values)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue  # the incomplete last line of a process that was killed
 
 

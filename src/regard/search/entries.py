@@ -122,7 +122,7 @@ def entry_of(row: Mapping[str, Any], summary: np.ndarray, encoding: bytes = b"")
     payload = {name: value for name, value in row.items() if name not in (*COLUMNS, "_rowid") and value is not None}
     try:
         content = json.loads(row["content"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"The stored content of {row['key']} is damaged ({error}): restore a backup, or make the index again."
         ) from None

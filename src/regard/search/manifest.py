@@ -39,7 +39,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         for name, entry in manifest["sets"].items():
             if absent := SETTINGS - entry.keys():
                 raise KeyError(f"{name} without {', '.join(sorted(absent))}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error!r}): restore a backup of the index.") from None
     if manifest.get("format") != FORMAT:
         raise InputError(

@@ -142,7 +142,7 @@ class TrainedRun:
         """The data folder that the run was trained on. Raises InputError if it is unknown or no longer there."""
         try:
             folder = Path(json.loads((self.folder / DATA).read_text("utf-8"))["folder"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f"{self.name} does not name its data folder in {DATA}: give --data.") from None
         if not folder.is_dir():
             raise InputError(f"{self.folder} was trained on {folder}, which is no longer there: give --data.")

@@ -26,7 +26,7 @@ def decode_cursor(request: SearchRequest) -> tuple[int, str, int]:
         content: Any = json.loads(base64.b64decode(request.cursor, altchars=b"-_", validate=True))
         version, fingerprint, offset, digest = content
         is_valid = type(version) is int and isinstance(fingerprint, str) and type(offset) is int
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         is_valid = False
     if not is_valid or not 0 < offset <= MAX_OFFSET:
         raise Problem(422, "cursor: expected the value of next of an earlier answer, or null.")
