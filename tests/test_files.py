@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regard.files import nearest, replacing
+from regard.files import nearest, parse_json, replacing
 
 
 def write(path, *steps):
@@ -104,3 +104,10 @@ def test_the_nearest_name_or_all_of_them():
     assert nearest("cmsie", ["scan", "cmsei"]) == "Did you mean 'cmsei'?"
     assert nearest("vgg", {"scan", "cmsei"}) == "Choose one of: cmsei, scan."
     assert nearest("vgg", map(str, range(1000))).endswith("123, 124, …")
+
+
+def test_json_that_is_nested_too_deep_is_no_value():
+    assert parse_json('{"a": [1, "é"]}') == {"a": [1, "é"]}
+    for text in ("[" * 5000, '{"a":' * 5000, b"[" * 5000, "[1,"):
+        with pytest.raises(ValueError, match=r"nested too deep|Expecting value"):
+            parse_json(text)

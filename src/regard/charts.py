@@ -1,6 +1,5 @@
 """Draw numbers: the training curves of a run, a table of models with bars, a chart of rSums with intervals."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
-from regard.files import InputError, replacing
+from regard.files import InputError, parse_json, replacing
 
 INK, PLAIN, PALE = "#22252a", "#8d8d8d", "#ecebe7"  # of text, of secondary text and lines, of grids and empty bars
 I2T, T2I = ("#123f5c", "#2176ae", "#7fb4d6"), ("#6b2a1c", "#d0573c", "#eba793")  # R@1, R@5, R@10
@@ -216,8 +215,8 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     events = []
     for line in lines:
         try:
-            events.append(json.loads(line))
-        except (ValueError, RecursionError):  # incomplete, perhaps with the next line at its end
+            events.append(parse_json(line))
+        except ValueError:  # incomplete, perhaps with the next line at its end
             continue
     numbers = (int, float)
     return [

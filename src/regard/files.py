@@ -2,6 +2,7 @@
 
 import difflib
 import fcntl
+import json
 import os
 import platform
 import re
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 MANY = 30  # choices listed in one line
 # Of messages: control characters but tab and newline, marks that reorder text, and bytes that are not UTF-8.
@@ -56,6 +58,14 @@ def locked(path: Path, message: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value that JSON text describes. Raises ValueError if it is not JSON, or nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def check_new_folder(out: Path) -> None:

@@ -136,6 +136,8 @@ def test_bad_tables_are_refused(tmp_path):
         read(tmp_path, '[{"x": 1}, null]')
     with pytest.raises(InputError, match="begins like JSON and is not"):
         read(tmp_path, '[{"x": 1},')
+    with pytest.raises(InputError, match=r"begins like JSON and is not \(it is nested too deep\)"):
+        read(tmp_path, "[" * 5000)
     with pytest.raises(InputError, match=r"gone.csv is not there"):
         Captions.read(tmp_path / "gone.csv")
 

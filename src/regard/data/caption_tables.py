@@ -5,13 +5,12 @@ There is one function per form. `read_rows` looks at the content, not at the nam
 
 import ast
 import csv
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regard.files import InputError
+from regard.files import InputError, parse_json
 
 FILE = (
     "file", "filename", "file_name", "filepath", "file_path", "image", "image_name", "image_path", "img", "img_path",
@@ -205,10 +204,10 @@ def _unquoted(cell: str) -> str:
 def _listed(cell: str) -> list[str]:
     """The sentences of a cell: those of a list written as text, as `['a', 'b']`, or the cell itself."""
     if re.fullmatch(r"\[\s*(['\"]).*\1\s*\]", cell, re.DOTALL):
-        for parse in (json.loads, ast.literal_eval):
+        for parse in (parse_json, ast.literal_eval):
             try:
                 listed = parse(cell)
-            except (ValueError, SyntaxError):
+            except (ValueError, SyntaxError, RecursionError):
                 continue
             if all(isinstance(each, str) for each in listed):
                 return list(listed)
@@ -221,10 +220,10 @@ def _listed(cell: str) -> list[str]:
 def _read_json(path: Path, text: str) -> RowReader:
     """Karpathy's `dataset_*.json`, COCO's `captions_*.json`, or records with an image and its sentences."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         try:
-            content = [json.loads(line) for line in text.splitlines() if line.strip()]
+            content = [parse_json(line) for line in text.splitlines() if line.strip()]
         except ValueError:
             raise InputError(f"{path} begins like JSON and is not ({error}). Save it again.") from None
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):

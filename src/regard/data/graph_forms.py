@@ -4,14 +4,13 @@ A record has `labels`, one class per region; `relations` of subject, predicate, 
 perhaps `boxes`, `size` and `captions`. An error is a ValueError that says what is wrong with a record.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from regard.data.layout import read_json
 from regard.data.pickles import read_pickle
-from regard.files import InputError
+from regard.files import InputError, parse_json
 
 Named = Iterator[tuple[str, Any]]
 INFO = "custom_data_info.json"  # beside Scene-Graph-Benchmark's custom_prediction.json
@@ -56,8 +55,8 @@ def _load(path: Path) -> Any:
     if path.suffix != ".jsonl":
         return read_json(path)
     try:
-        records = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (ValueError, RecursionError) as error:
+        records = [parse_json(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except ValueError as error:
         raise InputError(f"{path} is not JSON with one record per line, in UTF-8 ({error}). Save it again.") from None
     return records[0] if len(records) == 1 and isinstance(records[0], list) else records
 

@@ -1,14 +1,13 @@
 """Tables of probes: an image with a sentence and a harder one (SugarCrepe), or two of each (Winoground)."""
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regard.data.caption_tables import FILE, SkippedRow
-from regard.files import InputError
+from regard.files import InputError, parse_json
 
 CAPTION = ("caption", "sentence", "positive", "true_caption")
 NEGATIVE = ("negative", "negative_caption", "hard_negative", "false_caption")
@@ -70,12 +69,12 @@ def read_table(path: Path) -> list[tuple[str, Any]]:
         raise InputError(f"{path} cannot be read as UTF-8 text ({error}).") from None
     try:
         if text.lstrip()[:1] == "[" or (text.lstrip()[:1] == "{" and "\n{" not in text):
-            content = json.loads(text)
+            content = parse_json(text)
             return [(f"record {key}", record) for key, record in _items(content)]
         if text.lstrip()[:1] == "{":
             lines = enumerate(text.splitlines(), 1)
-            return [(f"line {number}", json.loads(line)) for number, line in lines if line.strip()]
-    except (ValueError, RecursionError) as error:
+            return [(f"line {number}", parse_json(line)) for number, line in lines if line.strip()]
+    except ValueError as error:
         raise InputError(f"{path} begins like JSON and is not ({error}). Save it again.") from None
     separator = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
     reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True)

@@ -1,7 +1,6 @@
 """Bottom-up attention's .tsv files and its kin: records with boxes and features in base64."""
 
 import base64
-import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 
 from regard.data.ids import match_ids
 from regard.data.records import Record, Records
-from regard.files import InputError
+from regard.files import InputError, parse_json
 
 COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 ADVICE = "Write the boxes and features of all records as float32."
@@ -151,7 +150,7 @@ def _parse_lxmert(columns: Sequence[bytes]) -> _Line:
 
 def _parse_vinvl(columns: Sequence[bytes]) -> _Line:
     """The image id, and JSON with the number of boxes and features that end with six positions of each box."""
-    values = json.loads(columns[1])
+    values = parse_json(columns[1])
     return _Line(_text(columns[0]), int(values["num_boxes"]), values["features"].encode())
 
 

@@ -5,7 +5,6 @@ things in exchanged places. Things are far harder to recognise than in Scenes an
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from regard.data.rows import NpyWriter, save_array
 from regard.data.twins import save_twins
 from regard.extract.extractor import ComposedExtractor, Detections
 from regard.extract.options import Options
-from regard.files import InputError, check_new_folder, replacing
+from regard.files import InputError, check_new_folder, parse_json, replacing
 from regard.photographs import decode_photograph, list_photographs
 from regard.relations.from_sentences import parse_split
 from regard.relations.places import CONVERSE, PREDICATES, Fact, intersections, places, state, triples_of
@@ -143,13 +142,13 @@ def read_boxes(path: Path) -> dict[str, list[tuple[str, list[float], bool]]]:
     out: dict[str, list[tuple[str, list[float], bool]]] = {}
     for number, line in enumerate(Lines(path), 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             things = record["boxes"] if "boxes" in record else record["gt"]
             if things is not None:
                 out[record["file"]] = [
                     (str(thing["label"]), _check_box(thing["box"]), not thing.get("crowd")) for thing in things
                 ]
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise InputError(
                 f'{path}, line {number}: expected {{"file": "a.jpg", "boxes": [{{"label": "dog", "box": [x1, y1, x2, '
                 "y2]}, ...]}, boxes as fractions of the photograph."

@@ -22,7 +22,7 @@ from regard.checksums import save_arrays
 from regard.data.layout import SETTINGS
 from regard.data.rows import NpyWriter, Rows
 from regard.extract.extractor import Regions
-from regard.files import InputError, locked, replacing
+from regard.files import InputError, locked, parse_json, replacing
 
 ARRAYS = ("hash", "sizes", "counts", "boxes", "labels", "scores")  # of the .npz of a shard
 
@@ -133,9 +133,9 @@ def _read_records(path: Path) -> Iterator[tuple[int, str, FileRecord]]:
     """Yield the time of writing, the name of the file and the record of each line."""
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             yield values.pop("at"), values.pop("file"), FileRecord(**values)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue  # the incomplete last line of a process that was killed
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from regard.boxes import PAIR_FEATURES, pair_features
 from regard.checksums import check_tensors, save_tensors
-from regard.files import InputError
+from regard.files import InputError, parse_json
 from regard.relations.annotations import Annotations, pairs_of
 
 FORMAT = "regard.predicates.1"
@@ -121,14 +121,14 @@ class Predictor:
                 names = file.metadata() or {}
                 if names.get("format") != FORMAT:
                     raise SafetensorError("it has another format")
-                lists: dict[str, Any] = {name: tuple(json.loads(names[name])) for name in ("classes", "predicates")}
+                lists: dict[str, Any] = {name: tuple(parse_json(names[name])) for name in ("classes", "predicates")}
                 tensors = {name: file.get_tensor(name) for name in _TENSORS}
                 if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
                     raise ValueError(f"{broken[0]} contains NaN or infinity")
                 return cls(**lists, **tensors)
         except FileNotFoundError:
             raise InputError(f"{path} is not there. `regard relations fit` writes one.") from None
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{path} is not a predictor of relations ({error}): expected what `regard relations fit` wrote."
             ) from None

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from regard.batch import Batch, Vectors
-from regard.files import InputError
+from regard.files import InputError, parse_json
 
 VECTORS = ("summary", "encoding")  # the columns that the model computed
 CHECKSUMS = ("vectors_crc", "record_crc")
@@ -121,8 +121,8 @@ def entry_of(row: Mapping[str, Any], summary: np.ndarray, encoding: bytes = b"")
     """
     payload = {name: value for name, value in row.items() if name not in (*COLUMNS, "_rowid") and value is not None}
     try:
-        content = json.loads(row["content"])
-    except (ValueError, RecursionError) as error:
+        content = parse_json(row["content"])
+    except ValueError as error:
         raise InputError(
             f"The stored content of {row['key']} is damaged ({error}): restore a backup, or make the index again."
         ) from None

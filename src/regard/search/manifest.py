@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regard.files import InputError, replacing
+from regard.files import InputError, parse_json, replacing
 
 MANIFEST, LOCK, STORE = "index.json", "lock", "store"
 OBJECT_STORES = ("s3://", "gs://", "az://")
@@ -34,12 +34,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder} is not an index: it has no {MANIFEST}. `regard index RUN SOURCE` creates one.")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        manifest: dict[str, Any] = parse_json(path.read_text("utf-8"))
         manifest["sets"][manifest["using"]]
         for name, entry in manifest["sets"].items():
             if absent := SETTINGS - entry.keys():
                 raise KeyError(f"{name} without {', '.join(sorted(absent))}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): restore a backup of the index.") from None
     if manifest.get("format") != FORMAT:
         raise InputError(

@@ -1,6 +1,5 @@
 """The precision of a training run: chosen when it starts, recorded in its metrics, and kept when it is resumed."""
 
-import json
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from regard import __version__
+from regard.files import parse_json
 from regard.processor import cpu_name
 from regard.runtime import Precision, choose_precision, fast_products, library
 from regard.training.config import TrainConfig
@@ -42,8 +42,8 @@ def recorded_start(out: Path) -> dict[str, Any]:
     """Return the first event of the metrics of the run in `out`; empty if there is none, or it is damaged."""
     try:
         with open(out / METRICS, encoding="utf-8") as file:
-            first = json.loads(file.readline())
-    except (OSError, ValueError, RecursionError):
+            first = parse_json(file.readline())
+    except (OSError, ValueError):
         return {}
     return first if isinstance(first, dict) and first.get("event") == START else {}
 

@@ -27,7 +27,7 @@ from regard.charts import draw_curves
 from regard.data import Split
 from regard.data.loader import Loader
 from regard.evaluation.evaluate import evaluate
-from regard.files import InputError, replacing
+from regard.files import InputError, parse_json, replacing
 from regard.losses import is_collapsed
 from regard.matcher import Matcher
 from regard.metrics import Recalls
@@ -260,8 +260,8 @@ def _keep_lines(path: Path, last_step: int) -> None:
 def _step_of(line: str) -> float:
     """The step of a line of metrics; infinity for a line that is damaged, as a killed run may leave."""
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = parse_json(line)
+    except ValueError:
         return math.inf
     step = event.get("step") if isinstance(event, dict) and line.endswith("\n") else None
     return float(step) if isinstance(step, int) else math.inf

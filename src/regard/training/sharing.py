@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regard import __version__
-from regard.files import InputError
+from regard.files import InputError, parse_json
 from regard.hub import NAME, hub_for, hub_package
 from regard.training.card import PLACE, shared_recipe, without_paths
 from regard.training.trained_run import CARD, RECIPE, SHARED, TrainedRun
@@ -60,7 +60,7 @@ def shared_files(run: TrainedRun, name: str) -> dict[str, Path | bytes]:
     files[CARD] = card.replace(PLACE, f"hf://{name}").encode()
     files[RECIPE] = shared_recipe(run).encode()
     if pieces.FILE_NAME in files:
-        content = json.loads((run.folder / pieces.FILE_NAME).read_text("utf-8"))
+        content = parse_json((run.folder / pieces.FILE_NAME).read_text("utf-8"))
         content["path"] = without_paths(content["path"])
         if "_name_or_path" in content["model"]:
             content["model"]["_name_or_path"] = without_paths(content["model"]["_name_or_path"])

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from regard.checksums import check_tensors
 from regard.data import Split
 from regard.evaluation.ensemble import Ensemble
-from regard.files import InputError, replacing
+from regard.files import InputError, parse_json, replacing
 from regard.hub import address_of, download, is_address
 from regard.matcher import Matcher
 from regard.models.zero_shot import ZeroShot
@@ -141,8 +141,8 @@ class TrainedRun:
     def data(self) -> Path:
         """The data folder that the run was trained on. Raises InputError if it is unknown or no longer there."""
         try:
-            folder = Path(json.loads((self.folder / DATA).read_text("utf-8"))["folder"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            folder = Path(parse_json((self.folder / DATA).read_text("utf-8"))["folder"])
+        except (OSError, ValueError, KeyError, TypeError):
             raise InputError(f"{self.name} does not name its data folder in {DATA}: give --data.") from None
         if not folder.is_dir():
             raise InputError(f"{self.folder} was trained on {folder}, which is no longer there: give --data.")
@@ -187,7 +187,7 @@ class TrainedRun:
     def _tokenizer_content(self) -> dict[str, Any]:
         """The tokenizer's file without the path that its model was loaded from."""
         name = vocabulary.FILE_NAME if isinstance(self.tokenizer, Vocabulary) else pieces.FILE_NAME
-        content = json.loads((self.folder / name).read_text("utf-8"))
+        content = parse_json((self.folder / name).read_text("utf-8"))
         content.pop("path", None)
         content.get("model", {}).pop("_name_or_path", None)
         return content

@@ -5,6 +5,7 @@ import hashlib
 import json
 from typing import Any
 
+from regard.files import parse_json
 from regard.web.problem import Problem
 from regard.web.schemas import SearchRequest
 from regard.web.settings import MAX_OFFSET
@@ -23,10 +24,10 @@ def decode_cursor(request: SearchRequest) -> tuple[int, str, int]:
     """
     assert request.cursor is not None
     try:
-        content: Any = json.loads(base64.b64decode(request.cursor, altchars=b"-_", validate=True))
+        content: Any = parse_json(base64.b64decode(request.cursor, altchars=b"-_", validate=True))
         version, fingerprint, offset, digest = content
         is_valid = type(version) is int and isinstance(fingerprint, str) and type(offset) is int
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         is_valid = False
     if not is_valid or not 0 < offset <= MAX_OFFSET:
         raise Problem(422, "cursor: expected the value of next of an earlier answer, or null.")

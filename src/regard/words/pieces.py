@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from regard.batch import Texts
-from regard.files import InputError, replacing
+from regard.files import InputError, parse_json, replacing
 from regard.pretrained import transformers_for
 from regard.words.segmenter import Segmenter, segmenter_named
 
@@ -54,7 +54,7 @@ class Pieces:
             raise InputError(
                 f"{path} has only a slow tokenizer, which cannot assign pieces to words: expected a tokenizer.json."
             )
-        configuration = json.loads(model.to_json_string(use_diff=False))
+        configuration = parse_json(model.to_json_string(use_diff=False))
         self._set(path, max_tokens, configuration, tokenizer.backend_tokenizer, fragments, segmenter)
 
     def _set(
@@ -166,7 +166,7 @@ class Pieces:
         try:
             from tokenizers import Tokenizer  # it comes with transformers
 
-            saved = json.loads(file.read_text(encoding="utf-8"))
+            saved = parse_json(file.read_text(encoding="utf-8"))
             tokenizer = Tokenizer.from_str(json.dumps(saved["tokenizer"]))
             fragments = saved.get("fragments", "words")  # absent from older runs
             if fragments not in ("words", "pieces"):

@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from regard.batch import Texts
-from regard.files import InputError, replacing
+from regard.files import InputError, parse_json, replacing
 from regard.words.scripts import SOME, UNSPACED, are_unspaced
 from regard.words.segmenter import Segmenter, segmenter_named
 from regard.words.treebank import tokenize_treebank
@@ -163,8 +163,8 @@ class Vocabulary:
                 'training captions, or turn this one into JSON {"word2idx": {word: number}} if you trust it.'
             )
         try:
-            saved = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            saved = parse_json(content)
+        except ValueError as error:
             raise InputError(f"{path} is not JSON ({error}): expected the {FILE_NAME} of a run, or SCAN's.") from None
         try:
             if isinstance(saved, dict) and "word2idx" in saved:
