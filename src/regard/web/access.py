@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -37,3 +37,21 @@ def check_reading(settings: Settings, request: Request, credentials: HTTPAuthori
     cookie = request.cookies.get(COOKIE, "")
     if not hmac.compare_digest(cookie.encode(), session_of(settings.token).encode()):
         check_token(settings, credentials)
+
+
+def may_read(settings: Settings) -> Any:
+    """Return the dependency of endpoints that read (see `check_reading`)."""
+
+    def check(request: Request, credentials: Credentials) -> None:
+        check_reading(settings, request, credentials)
+
+    return Depends(check)
+
+
+def has_token(settings: Settings) -> Any:
+    """Return the dependency of endpoints that need the token (see `check_token`)."""
+
+    def check(credentials: Credentials) -> None:
+        check_token(settings, credentials)
+
+    return Depends(check)

@@ -18,6 +18,7 @@ from regard.web.settings import Settings
 log = logging.getLogger(__name__)
 Body = TypeVar("Body", bound=BaseModel)
 
+RETRY = {"Retry-After": "5"}  # of answers about a shard that is missing
 CONNECT_SECONDS = 2.0  # to open a connection to a shard
 PASSED_ON = (408, 413, 422, 429)  # answers of a shard about the request, which the front server gives as its own
 
@@ -240,12 +241,11 @@ class Cluster:
         """Return the shard that contains a picture. Raises Problem if none does (404), or if it is missing (503)."""
         hash_ = hash_of_id(id_)
         owners = [shard for shard in self.shards if shard.ids is not None and shard.ids.place(hash_) is not None]
-        for shard in sorted(owners, key=lambda shard: bool(shard.fault)):
-            if not shard.fault:
-                return shard
-            raise Problem(
-                503, f"Shard {shard.number} has {id_!r}, and is missing: {shard.fault}.", {"Retry-After": "5"}
-            )
+        if owners:
+            shard = min(owners, key=lambda shard: bool(shard.fault))
+            if shard.fault:
+                raise Problem(503, f"Shard {shard.number} has {id_!r}, and is missing: {shard.fault}.", RETRY)
+            return shard
         if never_seen := [shard for shard in self.shards if shard.ids is None]:
             raise Problem(503, f"No shard has {id_!r}, but shard {never_seen[0].number} is missing.")
         raise Problem(404, f"No shard has a picture {id_!r}.")

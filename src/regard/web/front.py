@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from prometheus_client import Gauge
 from starlette.types import ASGIApp
 
@@ -20,18 +20,27 @@ from regard.search import index as collections
 from regard.search.query import DEFAULT_SHORTLIST
 from regard.search.shards import ScoredPart, ShortlistPart, merge_scores, merge_shortlists
 from regard.web import schemas
-from regard.web.access import Credentials, check_reading, check_token
-from regard.web.cluster import Cluster, Shard, ShardChanged, ShardFault
+from regard.web.access import has_token
+from regard.web.cluster import RETRY, Cluster, Shard, ShardChanged, ShardFault
 from regard.web.cursors import decode_cursor, encode_cursor
 from regard.web.guard import Guard
 from regard.web.measures import Measures
 from regard.web.problem import Problem, documented
-from regard.web.queries import check_query
-from regard.web.server import ItemId, Sentence, add_page, add_session, new_app
+from regard.web.queries import check_sentence_queries
+from regard.web.server import (
+    PICTURE,
+    ItemId,
+    Sentence,
+    Side,
+    add_metrics,
+    add_page,
+    add_session,
+    new_app,
+    reading_route,
+)
 from regard.web.settings import MAX_K, MAX_OFFSET, MAX_QUERIES, MAX_SHORTLIST, MAX_SIDE, MAX_WORDS, Settings
 
 TRIES = 3  # of a search during which a shard changes
-RETRY = {"Retry-After": "5"}
 KEPT = ("content-type", "etag", "cache-control", "retry-after")  # headers of a shard's answer that are passed on
 
 
@@ -53,7 +62,8 @@ def build_front(cluster: Cluster, settings: Settings) -> ASGIApp:
                 await watching
 
     app = new_app(lifespan)
-    add_merged_reading(app, cluster, settings, measures)
+    add_merged_reading(app, cluster, settings)
+    add_metrics(app, settings, measures)
     add_refusals(app, settings)
     add_session(app, settings)
     add_page(app)
@@ -137,25 +147,15 @@ async def search_shards(
     )
 
 
-def add_merged_reading(app: FastAPI, cluster: Cluster, settings: Settings, measures: Measures) -> None:
+def add_merged_reading(app: FastAPI, cluster: Cluster, settings: Settings) -> None:
     """Add the endpoints that read."""
-
-    def may_read(request: Request, credentials: Credentials) -> None:
-        check_reading(settings, request, credentials)
-
-    reading: dict[str, Any] = {"dependencies": [Depends(may_read)], "tags": ["reading"]}
+    reading = reading_route(settings)
 
     @app.post("/v1/search", **reading, responses=documented(400, 401, 408, 409, 413, 415, 421, 422, 429, 503))
     async def search(request: schemas.SearchRequest) -> schemas.MergedResponse:
         """Find the pictures that match each query best, in all shards. `partial` names the shards that are missing."""
         began = time.perf_counter()
-        queries = [check_query(query, f"queries.{place}") for place, query in enumerate(request.queries)]
-        for place, query in enumerate(queries):
-            if query.image:
-                raise Problem(
-                    422,
-                    f"queries.{place}.image: a search over shards has no queries by a picture. Expected a sentence.",
-                )
+        queries = check_sentence_queries(request.queries, "a search over shards")
         for _ in range(TRIES):
             try:
                 return await search_shards(cluster, request, queries, began)
@@ -191,19 +191,8 @@ def add_merged_reading(app: FastAPI, cluster: Cluster, settings: Settings, measu
         """Explain the score of one picture and one sentence; with `against`, compared with another sentence."""
         return await forward(request, id)
 
-    @app.get(
-        "/v1/items/{id:path}/picture",
-        **reading,
-        response_class=Response,
-        responses={
-            200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
-            304: {"description": "Not Modified"},
-            **documented(401, 404, 421, 422, 503),
-        },
-    )
-    async def picture(
-        request: Request, id: ItemId, side: Annotated[int, Query(ge=16, le=MAX_SIDE)] = MAX_SIDE
-    ) -> Response:
+    @app.get("/v1/items/{id:path}/picture", **reading, **PICTURE)
+    async def picture(request: Request, id: ItemId, side: Side = MAX_SIDE) -> Response:
         """Return the picture as a JPEG without metadata, scaled down to a longer side of `side` pixels."""
         return await forward(request, id)
 
@@ -236,16 +225,6 @@ def add_merged_reading(app: FastAPI, cluster: Cluster, settings: Settings, measu
             seconds={"total": time.perf_counter() - began},
         )
 
-    @app.get(
-        "/v1/metrics",
-        **reading,
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented(401, 421)},
-    )
-    def metrics() -> Response:
-        """Return the measures of the server in Prometheus' text format."""
-        return Response(measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
     @app.get("/v1/health", tags=["reading"], responses=documented(421, 503))
     async def health() -> schemas.MergedHealth:
         """Return ok if all shards answer, and partial if some do; 503 if none does. Needs no token."""
@@ -257,11 +236,7 @@ def add_merged_reading(app: FastAPI, cluster: Cluster, settings: Settings, measu
 
 def add_refusals(app: FastAPI, settings: Settings) -> None:
     """Add the endpoints of one index that a front server does not have: they say so."""
-
-    def has_token(credentials: Credentials) -> None:
-        check_token(settings, credentials)
-
-    writing: dict[str, Any] = {"dependencies": [Depends(has_token)], "include_in_schema": False}
+    writing: dict[str, Any] = {"dependencies": [has_token(settings)], "include_in_schema": False}
 
     @app.post("/v1/items", **writing)
     def add() -> Response:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -17,10 +17,11 @@ from regard import __version__
 from regard.files import InputError
 from regard.search import index as collections
 from regard.web import schemas
-from regard.web.access import COOKIE, Credentials, check_reading, check_token, session_of
+from regard.web.access import COOKIE, has_token, may_read, session_of
 from regard.web.cursors import decode_cursor, encode_cursor, stale
 from regard.web.filters import condition
 from regard.web.guard import Guard, failure
+from regard.web.measures import Measures
 from regard.web.pictures import SUFFIX_OF_TYPE, check_content_type
 from regard.web.problem import Problem, documented, problem_response, validation_line
 from regard.web.queries import check_query, check_words
@@ -37,6 +38,15 @@ PAGE_FILES = {
 }
 ItemId = Annotated[str, Path(min_length=1, max_length=1000, description="The id of a picture.")]
 Sentence = Annotated[str, Query(max_length=20_000)]
+Side = Annotated[int, Query(ge=16, le=MAX_SIDE)]
+PICTURE: dict[str, Any] = {  # of the endpoint of an image file
+    "response_class": Response,
+    "responses": {
+        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+        304: {"description": "Not Modified"},
+        **documented(401, 404, 421, 422, 503),
+    },
+}
 
 
 def build_app(index: collections.Index, settings: Settings) -> ASGIApp:
@@ -50,6 +60,7 @@ def build_app(index: collections.Index, settings: Settings) -> ASGIApp:
 
     app = new_app(lifespan)
     add_reading(app, service)
+    add_metrics(app, settings, service.measures)
     add_shard(app, service)
     add_writing(app, service)
     add_session(app, settings)
@@ -103,14 +114,15 @@ async def _on_failure(request: Request, error: Exception) -> Response:
     return problem_response(failure(error))
 
 
+def reading_route(settings: Settings) -> dict[str, Any]:
+    """Return the arguments that all endpoints that read share."""
+    return {"dependencies": [may_read(settings)], "tags": ["reading"]}
+
+
 def add_reading(app: FastAPI, service: Service) -> None:
     """Add the endpoints that read."""
     settings, worker = service.settings, service.worker
-
-    def may_read(request: Request, credentials: Credentials) -> None:
-        check_reading(settings, request, credentials)
-
-    reading: dict[str, Any] = {"dependencies": [Depends(may_read)], "tags": ["reading"]}
+    reading = reading_route(settings)
 
     @app.post("/v1/search", **reading, responses=documented(400, 401, 408, 409, 413, 415, 421, 422, 429, 503))
     async def search(request: schemas.SearchRequest) -> schemas.SearchResponse:
@@ -149,19 +161,8 @@ def add_reading(app: FastAPI, service: Service) -> None:
         explanation, seconds = await service.answer(ExplainJob(id, sentence.strip(), against.strip()))
         return schemas.ExplainResponse(explanation=explanation, **service.versioned(began, **seconds))
 
-    @app.get(
-        "/v1/items/{id:path}/picture",
-        **reading,
-        response_class=Response,
-        responses={
-            200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
-            304: {"description": "Not Modified"},
-            **documented(401, 404, 421, 422, 503),
-        },
-    )
-    async def picture(
-        request: Request, id: ItemId, side: Annotated[int, Query(ge=16, le=MAX_SIDE)] = MAX_SIDE
-    ) -> Response:
+    @app.get("/v1/items/{id:path}/picture", **reading, **PICTURE)
+    async def picture(request: Request, id: ItemId, side: Side = MAX_SIDE) -> Response:
         """Return the picture as a JPEG without metadata, scaled down to a longer side of `side` pixels."""
 
         def read() -> tuple[bytes, str]:
@@ -208,16 +209,6 @@ def add_reading(app: FastAPI, service: Service) -> None:
             **service.versioned(began),
         )
 
-    @app.get(
-        "/v1/metrics",
-        **reading,
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented(401, 421)},
-    )
-    def metrics() -> Response:
-        """Return the measures of the server in Prometheus' text format."""
-        return Response(service.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
     @app.get("/v1/health", tags=["reading"], responses=documented(421, 503))
     async def health() -> schemas.HealthResponse:
         """Return ok if the collection can be read and the worker runs; 503 otherwise. Needs no token."""
@@ -231,14 +222,23 @@ def add_reading(app: FastAPI, service: Service) -> None:
         return schemas.HealthResponse(status="ok")
 
 
+def add_metrics(app: FastAPI, settings: Settings, measures: Measures) -> None:
+    """Add the endpoint that Prometheus reads."""
+
+    @app.get(
+        "/v1/metrics",
+        **reading_route(settings),
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented(401, 421)},
+    )
+    def metrics() -> Response:
+        """Return the measures of the server in Prometheus' text format."""
+        return Response(measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
 def add_writing(app: FastAPI, service: Service) -> None:
     """Add the endpoints that need the token."""
-    settings = service.settings
-
-    def has_token(credentials: Credentials) -> None:
-        check_token(settings, credentials)
-
-    writing: dict[str, Any] = {"dependencies": [Depends(has_token)], "tags": ["writing"]}
+    writing: dict[str, Any] = {"dependencies": [has_token(service.settings)], "tags": ["writing"]}
     binary = {"schema": {"type": "string", "format": "binary"}}
 
     @app.post(
@@ -274,10 +274,7 @@ def add_writing(app: FastAPI, service: Service) -> None:
 def add_session(app: FastAPI, settings: Settings) -> None:
     """Add the endpoint that gives a browser its cookie."""
 
-    def has_token(credentials: Credentials) -> None:
-        check_token(settings, credentials)
-
-    @app.post("/v1/session", dependencies=[Depends(has_token)], tags=["writing"], responses=documented(401, 403, 421))
+    @app.post("/v1/session", dependencies=[has_token(settings)], tags=["writing"], responses=documented(401, 403, 421))
     def session(request: Request, response: Response) -> schemas.SessionResponse:
         """Exchange the token for a cookie with which a browser may read, but not write."""
         is_https = request.url.scheme == "https"

@@ -7,15 +7,15 @@ others now. `n` is the number that the front server gives the shard; a proxy may
 import time
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Path, Query, Response
 
 from regard.search.opened import Opened
 from regard.search.shards import hashes_of, ids_from, score, shortlist
 from regard.web import schemas
-from regard.web.access import Credentials, check_reading
+from regard.web.access import may_read
 from regard.web.filters import condition
 from regard.web.problem import Problem, documented
-from regard.web.queries import check_query
+from regard.web.queries import check_sentence_queries
 from regard.web.service import Service
 from regard.web.settings import MAX_IDS
 from regard.web.worker import ShardJob
@@ -42,12 +42,7 @@ def check_snapshot(opened: Opened, n: int, snapshot: str, fingerprint: str | Non
 
 def add_shard(app: FastAPI, service: Service) -> None:
     """Add the endpoints of a shard."""
-    settings = service.settings
-
-    def may_read(request: Request, credentials: Credentials) -> None:
-        check_reading(settings, request, credentials)
-
-    reading: dict[str, Any] = {"dependencies": [Depends(may_read)], "tags": ["shard"]}
+    reading: dict[str, Any] = {"dependencies": [may_read(service.settings)], "tags": ["shard"]}
 
     def versioned(opened: Opened, began: float, **seconds: float) -> dict[str, Any]:
         seconds["total"] = time.perf_counter() - began
@@ -60,10 +55,7 @@ def add_shard(app: FastAPI, service: Service) -> None:
     async def search_shard(n: Number, request: schemas.ShardRequest) -> schemas.ShardResponse:
         """Return the best pictures of this shard by summary vectors, or the exact scores of the pictures `ids`."""
         began = time.perf_counter()
-        queries = [check_query(query, f"queries.{place}") for place, query in enumerate(request.queries)]
-        for place, query in enumerate(queries):
-            if query.image:
-                raise Problem(422, f"queries.{place}.image: a shard has no queries by a picture. Expected a sentence.")
+        queries = check_sentence_queries(request.queries, "a shard")
         if request.ids is not None and len(request.ids) != len(queries):
             raise Problem(422, f"ids: expected a list for each of {len(queries)} queries, got {len(request.ids)}.")
         where = condition(request.filters, await service.in_thread(service.exposed))
