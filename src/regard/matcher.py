@@ -122,6 +122,11 @@ class Matcher(nn.Module, ABC):
         """Return the weighted losses to add to the loss over scores, by name. Like that loss, each is a batch sum."""
         return {}
 
+    @property
+    def has_extra_losses(self) -> bool:
+        """Whether the model has losses of its own."""
+        return type(self).extra_losses is not Matcher.extra_losses
+
     def pair_size(self, regions: int, words: int) -> int:
         """Return about how many numbers `score` keeps in memory per pair, from which the size of blocks is chosen."""
         return regions * words

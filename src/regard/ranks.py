@@ -171,9 +171,12 @@ def together(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]  # None only if the function returned it
 
 
-def check_same(what: str, value: str, remedy: str) -> None:
-    """Raise SharedError if the lines of `value`, which describe `what`, are not the same on all processes."""
-    values = all_values(value)
+def check_same(what: str, describe: Callable[[], str], remedy: str) -> None:
+    """Raise SharedError if the lines of `describe()`, which describe `what`, are not the same on all processes.
+
+    Alone, nothing is described.
+    """
+    values = all_values(describe()) if world() > 1 else []
     for place, other in enumerate(values):
         if other != values[0]:
             theirs, first = other.splitlines(), values[0].splitlines()

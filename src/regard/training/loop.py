@@ -59,7 +59,6 @@ class Objective:
     def __init__(self, model: Matcher, config: TrainConfig) -> None:
         self.model, self.config = model, config
         self.gathers = config.negatives_from == "all" and ranks.world() > 1
-        self.has_extra_losses = type(model).extra_losses is not Matcher.extra_losses
 
     def __call__(self, pairs: Pairs, negatives: Negatives) -> Scored:
         """Return the losses by name, the scores, and which pairs match."""
@@ -84,7 +83,7 @@ class Objective:
         losses = {"triplet": loss(scores, scored)}
         if config.summary_weight:
             losses["summary"] = config.summary_weight * loss(self._whole(inner(images.summary(), texts.summary())))
-        if self.has_extra_losses:
+        if self.model.has_extra_losses:
             texts = ranks.gather(texts) if self.gathers else texts
             losses |= self.model.extra_losses(images, texts, scores, matches)
         return Scored(losses, scores.detach(), matches)
@@ -135,12 +134,14 @@ def train(
 def _train_here(recipe: Recipe, data: Path, out: Path, resume: bool, device: torch.device, console: Console) -> Recalls:
     config = recipe.train
     precision, reason = ranks.together(lambda: precision_of_run(config, device.type, out))
-    ranks.check_same("recipe", recipe.to_toml(), "Start all processes with the same options.")
-    ranks.check_same("precision", precision, "The machines differ: set train.precision to 32-true or bf16-mixed.")
+    ranks.check_same("recipe", recipe.to_toml, "Start all processes with the same options.")
+    ranks.check_same(
+        "precision", lambda: precision, "The machines differ: set train.precision to 32-true or bf16-mixed."
+    )
     names = ("train", recipe.data.validation)
     splits = ranks.together(lambda: {name: recipe.open_split(data, name) for name in names})
     for name, split in splits.items():
-        ranks.check_same(f"{name} split", split.digest(), f"All processes must read the same data as {data}.")
+        ranks.check_same(f"{name} split", split.digest, f"All processes must read the same data as {data}.")
     with ExitStack() as stack:
         # The first process has the folder; the others read it after that.
         ranks.together(lambda: stack.enter_context(own_folder(out)) if ranks.rank() == 0 else None)
@@ -158,29 +159,16 @@ def _train(
     reason: str,
     console: Console,
 ) -> Recalls:
-    config, validation = recipe.train, splits[recipe.data.validation]
+    config, train_split = recipe.train, splits["train"]
     console = console if ranks.rank() == 0 else Console(quiet=True)
-
-    def prepared() -> tuple[Matcher, Any, Loader, TrainedRun | None, list[str]]:
-        start = TrainedRun(config.init) if config.init and not state else None
-        if state:
-            tokenizer = load_tokenizer(out)
-        else:
-            tokenizer = start.tokenizer if start else build_tokenizer(recipe.words, splits["train"].captions)
-        torch.manual_seed(config.seed)
-        model = build_model(recipe, splits["train"].feature_dim, tokenizer)
-        copied = model.start_from(start.model) if start else []
-        for split in splits.values():
-            check_inputs(model, split)
-        if config.shortlist and type(model).extra_losses is not Matcher.extra_losses:
-            raise InputError(
-                f"train.shortlist is {config.shortlist}, but {recipe.model} has losses over the scores of all pairs: "
-                "set it to 0."
-            )
-        model.to(device, torch.float64 if precision == "float64" else torch.float32)
-        loader = Loader(
-            splits["train"],
-            tokenizer,
+    start = ranks.together(lambda: TrainedRun(config.init)) if config.init and not state else None
+    model, copied = ranks.together(lambda: _first_model(recipe, splits, load_tokenizer(out) if state else None, start))
+    model.to(device, torch.float64 if precision == "float64" else torch.float32)
+    optimizer = _optimizer(model, config)
+    loader = ranks.together(
+        lambda: Loader(
+            train_split,
+            model.tokenizer,
             config.batch_size,
             config.seed,
             ranks.rank(),
@@ -190,12 +178,12 @@ def _train(
             pin=device.type == "cuda",
             alone=config.negatives_from == "rank",
         )
-        return model, _optimizer(model, config), loader, start, copied
-
-    model, optimizer, loader, start, copied = ranks.together(prepared)
+    )
     run = RunFolder(recipe, out, device, precision, console, model, splits, loader)
     position = ranks.together(lambda: run.restore(state, optimizer) if state else Position())
-    ranks.check_same("checkpoint", f"epoch {position.epoch}, batch {position.batch}", f"All must see {out}.")
+    ranks.check_same(
+        "checkpoint", lambda: f"epoch {position.epoch}, batch {position.batch}", f"All processes must see {out}."
+    )
     run.begin(position, resumed=bool(state))
     run.console.print(reason, markup=False)
     if start:
@@ -204,11 +192,32 @@ def _train(
         if not state:
             run.log(start_event(precision, device.type))
         _loop(run, Objective(model, config), optimizer, position, stop)
-    best = run.best
-    if ranks.from_first(best) is None:  # resumed after its end
-        best = evaluate(load(out, device), validation) if ranks.rank() == 0 else None
-    found: Any = ranks.from_first(best)
+    if run.best is None and run.is_first:  # resumed after its end
+        run.best = evaluate(load(out, device), splits[recipe.data.validation])
+    found: Any = ranks.from_first(run.best)
     return found
+
+
+def _first_model(
+    recipe: Recipe, splits: dict[str, Split], tokenizer: Any, start: TrainedRun | None
+) -> tuple[Matcher, list[str]]:
+    """Return the model before its first step, and the names of the parts copied from `start`.
+
+    Without a `tokenizer`, it has that of `start`, or a new one. Raises InputError for data that it cannot use.
+    """
+    train_split, shortlist = splits["train"], recipe.train.shortlist
+    if tokenizer is None:
+        tokenizer = start.tokenizer if start else build_tokenizer(recipe.words, train_split.captions)
+    torch.manual_seed(recipe.train.seed)
+    model = build_model(recipe, train_split.feature_dim, tokenizer)
+    copied = model.start_from(start.model) if start else []
+    for split in splits.values():
+        check_inputs(model, split)
+    if shortlist and model.has_extra_losses:
+        raise InputError(
+            f"train.shortlist is {shortlist}, but {recipe.model} has losses over the scores of all pairs: set it to 0."
+        )
+    return model, copied
 
 
 def _loop(run: RunFolder, objective: Objective, optimizer: Any, position: Position, stop: Any) -> None:
