@@ -6,6 +6,7 @@ their number before the backward pass, and `sum_gradients` after it gives the gr
 batch.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -52,12 +53,13 @@ def world() -> int:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[torch.device]:
+def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[torch.device]:
     """Join the processes of the job during the block, and yield this process's device.
 
-    `device` is auto, cpu or cuda. Each process of a machine has its own GPU, by its local rank. A program that has
-    joined already, such as a worker of Ray Train, stays joined. Raises InputError if the environment describes a job in
-    part, and if a machine has fewer GPUs than processes; LostProcess if the others cannot be reached.
+    `device` is auto, cpu or cuda, and `timeout` that of one exchange. Each process of a machine has its own GPU, by its
+    local rank. A program that has joined already, such as a worker of Ray Train, stays joined. Raises InputError if the
+    environment describes a job in part, and if a machine has fewer GPUs than processes; LostProcess if the others
+    cannot be reached.
     """
     own, kind = job(), device_named(device)
     if kind == "cuda" and own.local_rank >= torch.cuda.device_count():
@@ -69,15 +71,17 @@ def joined(device: str) -> Iterator[torch.device]:
     if own.world == 1 or _is_joined():
         yield place
         return
+    # Optimizers import this module. It binds the present group to default arguments, so that a group that is older
+    # than the import is never freed, and its threads can abort the process at the end of the interpreter.
+    importlib.import_module("torch.distributed.nn")
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     where = "env://" if own.launcher == "torchrun" else f"tcp://{own.address}:{own.port}"
     with _exchange():
-        dist.init_process_group(backend, where, TIMEOUT, own.world, own.rank)
+        dist.init_process_group(backend, where, timeout, own.world, own.rank)
     try:
         yield place
     finally:
-        # It closes the connections, which the others notice at once. Its threads can abort the process if they outlive
-        # the interpreter.
+        # It closes the connections, which the others notice at once, and ends the threads of the group.
         dist.destroy_process_group()
 
 
@@ -137,6 +141,11 @@ def any_of(*flags: bool) -> list[bool]:
     found = torch.tensor(flags, dtype=torch.uint8)
     _reduce(found, dist.ReduceOp.MAX)
     return [bool(flag) for flag in found.tolist()]
+
+
+def wait_for_all() -> None:
+    """Return when all processes have called this."""
+    any_of(False)
 
 
 def from_first(value: T) -> T:
