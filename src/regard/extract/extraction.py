@@ -20,7 +20,6 @@ from stat import S_ISREG
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from regard.data.caption_tables import SPLIT_NAME
@@ -34,14 +33,17 @@ from regard.extract.relation_source import RelationSource
 from regard.extract.split_writer import ExtractionReport, write_splits
 from regard.extract.store import FileRecord, Store, write_settings
 from regard.files import InputError, Stopped, replacing
+from regard.launchers import job
 from regard.models.zero_shot import ZeroShot
 from regard.photographs import decode_photograph, list_photographs
+from regard.ranks import joined, wait_for_all
 from regard.runtime import stoppable
 
 SKIPPED = "skipped.tsv"
 SHARD = 128  # photographs per shard: at most these and one batch are lost if the process is killed
 BATCH = 8  # photographs per call of the extractor
 MAX_LISTED = 5  # skipped files that the printed report lists
+WAIT = timedelta(days=30)  # of a process that has finished its part for the others
 
 Progress = Callable[[int, int], None]
 
@@ -98,7 +100,7 @@ def extract(
         Called as `progress(done, total)` after each photograph.
     """
     started = time.monotonic()
-    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, num_processes = job().rank, job().world
     names = list_photographs(photographs)
     earlier = _earlier_settings(out, like)
     resolved = Options.resolve(options or {}, earlier.get("options", {}), like if like and not out.exists() else out)
@@ -115,25 +117,22 @@ def extract(
     store = Store(out / PHOTOGRAPHS, rank)
     num_before = len(store.row_of)
     with store.locked(), stoppable() as is_stopped:
-        if num_processes > 1:
-            torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-        own_names = names[rank::num_processes]
-        new = _new_photographs(photographs, own_names, store, resolved.side, max(1, workers), is_stopped, progress)
-        model: Extractor | None = None
-        for batch in _batches(new):
-            if model is None:  # models are loaded only if there is a new photograph
-                model = extractor(resolved) if extractor else resolved.extractor(device)
-                settings |= {"classes": list(model.classes), "models": _check_models(earlier, resolved, out)}
-            _add(store, batch, model([photograph.image for photograph in batch]))
-            if len(store.pending) >= SHARD:
+        with joined("cpu", WAIT):
+            own_names = names[rank::num_processes]
+            new = _new_photographs(photographs, own_names, store, resolved.side, max(1, workers), is_stopped, progress)
+            model: Extractor | None = None
+            for batch in _batches(new):
+                if model is None:  # models are loaded only if there is a new photograph
+                    model = extractor(resolved) if extractor else resolved.extractor(device)
+                    settings |= {"classes": list(model.classes), "models": _check_models(earlier, resolved, out)}
+                _add(store, batch, model([photograph.image for photograph in batch]))
+                if len(store.pending) >= SHARD:
+                    _write_shard(store, settings, model)
+            if model:
                 _write_shard(store, settings, model)
-        if model:
-            _write_shard(store, settings, model)
-        if is_stopped():
-            raise Stopped(f"Stopped. What was extracted is kept in {out}; run the same command to continue.")
-        if num_processes > 1:
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
+            if is_stopped():
+                raise Stopped(f"Stopped. What was extracted is kept in {out}; run the same command to continue.")
+            wait_for_all()
         report = ExtractionReport()
         if rank == 0:
             store.load()
