@@ -26,16 +26,20 @@ REMEDIES = {
 
 def encode(model: Matcher, split: Split) -> tuple[Any, Any]:
     """Return the encodings of all images and of all texts of a split, on the model's device."""
-    return encode_images(model, split), encode_texts(model, split, np.arange(split.num_texts))
+    return encode_images(model, split, np.arange(split.num_images)), encode_texts(
+        model, split, np.arange(split.num_texts)
+    )
 
 
-def encode_images(model: Matcher, split: Split, keep: Callable[[Any], Any] = lambda encoding: encoding) -> Any:
-    """Return the encodings of all images of a split, on the model's device.
+def encode_images(
+    model: Matcher, split: Split, rows: np.ndarray, keep: Callable[[Any], Any] = lambda encoding: encoding
+) -> Any:
+    """Return the encodings of the images at `rows`, on the model's device.
 
     `keep` is applied to the encoding of each batch, to keep less than all of it. Raises InputError if features contain
     NaN or infinity.
     """
-    parts = [keep(model.encode_images(read_images(model, split, rows))) for rows in batch_rows(split.num_images)]
+    parts = [keep(model.encode_images(read_images(model, split, rows[part]))) for part in batch_rows(len(rows))]
     return type(parts[0]).cat(parts)
 
 

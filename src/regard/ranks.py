@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from regard.batch import Batch, host, to_device
 from regard.files import InputError, Stopped
-from regard.launchers import job
+from regard.launchers import Job, job
 from regard.runtime import device_named
 
 B = TypeVar("B", bound=Batch)
@@ -28,6 +28,10 @@ T = TypeVar("T")
 # Of one exchange: the others wait while the first process validates. One that ends closes its connections, which the
 # others notice at once.
 TIMEOUT = timedelta(days=1)
+
+# Whether this process is inside `joined`. That torch has a group of processes does not suffice: a program may have made
+# one for training of its own, and evaluate in its first process only.
+_is_joined = False
 
 
 class SharedError(InputError):
@@ -43,13 +47,13 @@ class LostProcess(Stopped):
 
 
 def rank() -> int:
-    """Return the number of this process in its job; 0 if it is alone."""
-    return dist.get_rank() if _is_joined() else 0
+    """Return the number of this process in its job; 0 outside `joined`."""
+    return dist.get_rank() if _is_joined else 0
 
 
 def world() -> int:
     """Return the number of processes of the job; 1 outside `joined`."""
-    return dist.get_world_size() if _is_joined() else 1
+    return dist.get_world_size() if _is_joined else 1
 
 
 @contextmanager
@@ -61,25 +65,24 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[torch.device]:
     environment describes a job in part, and if a machine has fewer GPUs than processes; LostProcess if the others
     cannot be reached.
     """
-    own, kind = job(), device_named(device)
-    if kind == "cuda" and own.local_rank >= torch.cuda.device_count():
-        raise InputError(
-            f"Process {own.rank} is number {own.local_rank + 1} on its machine, which has {torch.cuda.device_count()} "
-            "GPUs: start one process per GPU, or use --device cpu."
-        )
-    place = torch.device(kind, own.local_rank) if kind == "cuda" and own.world > 1 else torch.device(kind)
-    if own.world == 1 or _is_joined():
-        yield place
+    own = job()
+    if own.world == 1 or _is_joined:
+        yield _place(device, own)
+        return
+    if dist.is_available() and dist.is_initialized():
+        with _inside():
+            yield together(lambda: _place(device, own))
         return
     # Optimizers import this module. It binds the present group to default arguments, so that a group that is older
     # than the import is never freed, and its threads can abort the process at the end of the interpreter.
     importlib.import_module("torch.distributed.nn")
-    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
     where = "env://" if own.launcher == "torchrun" else f"tcp://{own.address}:{own.port}"
     with _exchange():
         dist.init_process_group(backend, where, timeout, own.world, own.rank)
     try:
-        yield place
+        with _inside():
+            yield together(lambda: _place(device, own))
     finally:
         # It closes the connections, which the others notice at once, and ends the threads of the group.
         dist.destroy_process_group()
@@ -146,11 +149,6 @@ def any_of(*flags: bool) -> list[bool]:
 def wait_for_all() -> None:
     """Return when all processes have called this."""
     any_of(False)
-
-
-def from_first(value: T) -> T:
-    """Return the value of the first process."""
-    return all_values(value)[0]
 
 
 def all_values(value: T) -> list[T]:
@@ -239,8 +237,27 @@ def _reduce(tensor: Tensor, operation: Any = dist.ReduceOp.SUM) -> None:
         dist.all_reduce(tensor, operation)
 
 
-def _is_joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
+def _place(device: str, own: Job) -> torch.device:
+    """The device of a process. Raises InputError if there is none."""
+    kind = device_named(device)
+    if kind == "cpu" or own.world == 1:
+        return torch.device(kind)
+    if own.local_rank >= torch.cuda.device_count():
+        raise InputError(
+            f"Process {own.rank} is number {own.local_rank + 1} on its machine, which has {torch.cuda.device_count()} "
+            "GPUs: start one process per GPU, or use --device cpu."
+        )
+    return torch.device(kind, own.local_rank)
+
+
+@contextmanager
+def _inside() -> Iterator[None]:
+    global _is_joined
+    _is_joined = True
+    try:
+        yield
+    finally:
+        _is_joined = False
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import cyclopts
 from regard import __version__
 from regard.cli.process import tune_process
 from regard.files import InputError, Stopped, sweep, visible
-from regard.launchers import is_first
+from regard.launchers import UnclearJob, is_first, job
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 
@@ -43,6 +43,9 @@ VERBS = {
     "Data": ("extract:extract", "data:app", "relations:app", "words:app"),
     "Demonstration and speed": ("bench:demo", "bench:bench", "bench:compile_"),
 }
+
+# The verbs that several processes of a job can do together. With any other, each would do all of it, in the same files.
+DIVIDED = ("train", "evaluate", "twins", "probe", "extract")
 
 app = cyclopts.App(
     name="regard",
@@ -91,6 +94,7 @@ def _sigterm_as_interruption() -> Iterator[None]:
 def _run(arguments: list[str]) -> int:
     """Run one command, and return its exit code."""
     try:
+        _check_alone(arguments)
         for folder in _folders(arguments):
             sweep(folder)
         if all(argument.startswith("-") for argument in arguments):
@@ -112,6 +116,22 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:  # nothing ends in a traceback
         return _report(error)
     return 0
+
+
+def _check_alone(arguments: list[str]) -> None:
+    """Raise UnclearJob if a launcher has started several processes of a verb that is for one."""
+    verb = arguments[0] if arguments else ""
+    if verb in DIVIDED or verb.startswith("-"):
+        return
+    try:
+        own = job()
+    except UnclearJob:  # a variable that some other program left
+        return
+    if own.world > 1:
+        raise UnclearJob(
+            f"{own.launcher} has started {own.world} processes, but `regard {verb}` works in one: start it without "
+            f"{own.launcher}. {', '.join(DIVIDED[:-1])} and {DIVIDED[-1]} work in several."
+        )
 
 
 def _folders(arguments: Iterable[str]) -> set[Path]:

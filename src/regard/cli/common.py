@@ -1,10 +1,12 @@
 """What the verbs share: the console, option types with their help, the progress bar, and writing of JSON files."""
 
+import functools
+import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.markup import escape
@@ -12,6 +14,12 @@ from rich.markup import escape
 from regard.console import PlainConsole
 from regard.files import InputError, replacing, visible
 from regard.launchers import is_first
+
+if TYPE_CHECKING:
+    from regard.data import Split
+    from regard.training.trained_run import EmbeddingRun, TrainedRun
+
+SAME_OPTIONS = "Start all processes with the same options."
 
 console = PlainConsole(quiet=not is_first())  # of several processes, the first one prints
 
@@ -64,14 +72,44 @@ SentenceParser = Annotated[
 ]
 
 
+def divided(verb: Callable[..., Callable[[], None]]) -> Callable[..., None]:
+    """Make a verb whose work the processes of a job divide; the first one prints and writes files.
+
+    `verb` checks and opens what it needs, and returns the function that does the work. All processes end with the same
+    line if one cannot begin, or if their options differ. `device` becomes that of the process.
+    """
+
+    @functools.wraps(verb)
+    def in_every_process(*values: Any, **options: Any) -> None:
+        from regard.ranks import check_same, joined, together
+
+        with joined(options.pop("device", "auto")) as device:
+            given = inspect.signature(verb).bind(*values, **options).arguments
+            check_same("command", lambda: "\n".join(f"{name} {value}" for name, value in given.items()), SAME_OPTIONS)
+            work = together(lambda: verb(*values, **options, device=str(device)))
+            together(work)
+
+    return in_every_process
+
+
+def check_same_inputs(runs: "Sequence[TrainedRun | EmbeddingRun]", splits: "Sequence[Split]") -> None:
+    """Raise SharedError if the processes of a job read different runs or data. All models are loaded."""
+    from regard.ranks import check_same, together
+
+    together(lambda: [run.model for run in runs])
+    files = "All processes must read the same files."
+    check_same("run", lambda: "\n".join(f"{run.folder} {run.fingerprint}" for run in runs), files)
+    check_same("split", lambda: "\n".join(split.digest() for split in splits), files)
+
+
 def settle_precision(precision: str, device: str) -> Any:
-    """Return the precision to use on `device` ("cpu" or "cuda"). If it is chosen here, print which it is and why.
+    """Return the precision to use on `device`. If it is chosen here, print which it is and why.
 
     Raises InputError for tf32 without CUDA.
     """
     from regard.runtime import choose_precision
 
-    chosen, reason = choose_precision(precision, device)  # type: ignore[arg-type]  # cyclopts has checked it
+    chosen, reason = choose_precision(precision, device.partition(":")[0])  # type: ignore[arg-type]  # cyclopts has checked it
     if precision == "auto":
         console.print(reason)
     return chosen
@@ -115,7 +153,7 @@ class ProgressBar:
 
 
 def write_json(path: Path | None, values: Any) -> None:
-    """Write `values` to `path` if there is one."""
-    if path is not None:
+    """Write `values` to `path` if there is one. Of several processes, the first one writes."""
+    if path is not None and is_first():
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

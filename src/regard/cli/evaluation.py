@@ -1,7 +1,7 @@
 """Verbs that measure: evaluate, metrics, twins."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +19,14 @@ from regard.cli.common import (
     RunOfSeveral,
     SplitName,
     check_runs,
+    check_same_inputs,
     console,
+    divided,
     settle_precision,
     write_json,
 )
 from regard.files import InputError, replacing
+from regard.launchers import is_first
 
 if TYPE_CHECKING:
     from regard.data import Split
@@ -49,6 +52,7 @@ RelevanceTable = Annotated[
 ]
 
 
+@divided
 def evaluate(
     *runs: RunOfSeveral,
     data: RunData = None,
@@ -72,7 +76,7 @@ def evaluate(
     json_: Json = None,
     save_scores: OutputFile | None = None,
     device: Device = "auto",
-) -> None:
+) -> Callable[[], None]:
     """Compute the retrieval metrics of a run.
 
     With several runs, the metrics are those of the mean of their score matrices, by default on the data folder of the
@@ -107,10 +111,8 @@ def evaluate(
     from regard.evaluation.relevance import measure_relevance
     from regard.evaluation.stratum_report import measure_strata
     from regard.metrics import galleries, render, summary
-    from regard.runtime import device_named
     from regard.training.trained_run import EMBEDDINGS, EmbeddingRun, TrainedRun, open_run
 
-    device = device_named(device)
     named = [*map(str, runs), *([f"{EMBEDDINGS}{embeddings}"] if embeddings else [])]
     check_runs(named)
     trained = [open_run(run, device) for run in named]
@@ -131,8 +133,7 @@ def evaluate(
                 "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores, "
                 "--by or --against: it does not compute the whole matrix."
             )
-        _evaluate_shortlist(first_run, data, split, shortlist, json_)
-        return
+        return _shortlist_evaluation(first_run, data, split, shortlist, json_)
     other_run = open_run(against, device) if against else None
     splits = [run.open_split(split, data) for run in (*trained, *([other_run] if other_run else []))]
     first = splits[0]
@@ -145,44 +146,51 @@ def evaluate(
     folds: Protocol = "5fold" if protocol == "5fold" else "full"
     strata = _strata(first, by, by_table, protocol)
     answers = _right_answers(first, relevance, protocol)
-    with _score_matrix(save_scores, (first.num_images, first.num_texts)) as scores:
-        for run, opened in zip(trained, splits, strict=False):
-            with ProgressBar(f"scoring with {run.folder}", scores.size) as bar:
+
+    def work() -> None:
+        check_same_inputs([*trained, *([other_run] if other_run else [])], splits)
+        with _score_matrix(save_scores if is_first() else None, (first.num_images, first.num_texts)) as scores:
+            for run, opened in zip(trained, splits, strict=False):
+                with ProgressBar(f"scoring with {run.folder}", scores.size) as bar:
+                    own = scores_of(
+                        run.model,
+                        opened,
+                        out=scores if opened is first else None,
+                        progress=bar.advance,
+                        precision=chosen,
+                        encodings=encodings,
+                    )
+                if opened is not first:
+                    scores += own.numpy()
+            scores /= len(trained)
+            ranks = galleries(scores, first.image_of_text, folds)
+            report = measure_relevance(scores, answers) if answers else None
+        measured = summary(ranks)
+        values: dict[str, Any] = measured.to_dict() | ({"relevance": report.to_dict()} if report else {})
+        names = " + ".join(named)
+        console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts")
+        console.print(render(measured))
+        if report:
+            console.print(f"\nWith the right answers of {relevance or protocol}:\n{report.render()}")
+        if save_scores and is_first():
+            _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
+        others = None
+        if other_run:
+            with ProgressBar(f"scoring with {against}", first.num_images * first.num_texts) as bar:
                 own = scores_of(
-                    run.model,
-                    opened,
-                    out=scores if opened is first else None,
-                    progress=bar.advance,
-                    precision=chosen,
-                    encodings=encodings,
+                    other_run.model, splits[-1], progress=bar.advance, precision=chosen, encodings=encodings
                 )
-            if opened is not first:
-                scores += own.numpy()
-        scores /= len(trained)
-        ranks = galleries(scores, first.image_of_text, folds)
-        report = measure_relevance(scores, answers) if answers else None
-    measured = summary(ranks)
-    values: dict[str, Any] = measured.to_dict() | ({"relevance": report.to_dict()} if report else {})
-    names = " + ".join(named)
-    console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts")
-    console.print(render(measured))
-    if report:
-        console.print(f"\nWith the right answers of {relevance or protocol}:\n{report.render()}")
-    if save_scores:
-        _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
-    others = None
-    if other_run:
-        with ProgressBar(f"scoring with {against}", first.num_images * first.num_texts) as bar:
-            own = scores_of(other_run.model, splits[-1], progress=bar.advance, precision=chosen, encodings=encodings)
-        others = galleries(own, first.image_of_text, folds)
-        tested = difference(ranks, others)
-        console.print(f"From {against}: {tested.render()}")
-        values |= {"against": summary(others).to_dict(), "difference": asdict(tested)}
-    for division in strata:
-        groups = measure_strata(ranks[0], division, others[0] if others else None)
-        console.print(f"\n{groups.render(str(against) if against else '')}")
-        values.setdefault("strata", {})[division.title] = groups.to_dict()
-    write_json(json_, values)
+            others = galleries(own, first.image_of_text, folds)
+            tested = difference(ranks, others)
+            console.print(f"From {against}: {tested.render()}")
+            values |= {"against": summary(others).to_dict(), "difference": asdict(tested)}
+        for division in strata:
+            groups = measure_strata(ranks[0], division, others[0] if others else None)
+            console.print(f"\n{groups.render(str(against) if against else '')}")
+            values.setdefault("strata", {})[division.title] = groups.to_dict()
+        write_json(json_, values)
+
+    return work
 
 
 def _strata(split: "Split", by: Sequence[str], by_table: Path | None, protocol: str) -> "list[Strata]":
@@ -213,24 +221,31 @@ def _right_answers(
     return Relevance.read(table, (split.num_images, split.num_texts), split.ids, split.captions)
 
 
-def _evaluate_shortlist(run: "TrainedRun", data: Path, split: str, shortlist: str, json_: Path | None) -> None:
+def _shortlist_evaluation(
+    run: "TrainedRun", data: Path, split: str, shortlist: str, json_: Path | None
+) -> Callable[[], None]:
     from regard.evaluation.cascade import cascade, smallest_shortlist
 
     if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
         raise InputError(f"Expected --shortlist auto or a whole number of at least 1, got {shortlist!r}.")
     opened = run.open_split(split, data)
-    if shortlist == "auto":
-        validation = run.recipe.data.validation
-        with console.status(f"choosing the length of the shortlist on {validation}"):
-            count = smallest_shortlist(run.model, run.open_split(validation, data))
-    else:
-        count = int(shortlist)
-    with console.status(f"scoring with {run.folder}"):
-        measured = cascade(run.model, opened, count)
-    sizes = f"{opened.num_images:,} images, {opened.num_texts:,} texts"
-    console.print(f"{run.folder} on {data} {split}: {sizes}")
-    console.print(measured.render())
-    write_json(json_, measured.to_dict())
+    validation = run.recipe.data.validation
+    tuned = run.open_split(validation, data) if shortlist == "auto" else None
+
+    def work() -> None:
+        check_same_inputs([run], [opened, *([tuned] if tuned else [])])
+        if tuned:
+            with console.status(f"choosing the length of the shortlist on {validation}"):
+                count = smallest_shortlist(run.model, tuned)
+        else:
+            count = int(shortlist)
+        with console.status(f"scoring with {run.folder}"):
+            measured = cascade(run.model, opened, count)
+        console.print(f"{run.folder} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts")
+        console.print(measured.render())
+        write_json(json_, measured.to_dict())
+
+    return work
 
 
 def metrics(
@@ -276,6 +291,7 @@ def metrics(
     write_json(json_, values)
 
 
+@divided
 def twins(
     *runs: RunOfSeveral,
     data: Path,
@@ -284,7 +300,7 @@ def twins(
     swapped: bool = False,
     json_: Json = None,
     device: Device = "auto",
-) -> None:
+) -> Callable[[], None]:
     """Measure whether runs distinguish similar images or sentences.
 
     By default, on twin images: two images of the same things that differ in a relation or in attributes. The result is
@@ -309,35 +325,37 @@ def twins(
     from regard.evaluation.evaluate import scores_of
     from regard.evaluation.pairs import measure_pairs
     from regard.evaluation.twin_accuracy import twin_answers
-    from regard.runtime import device_named
     from regard.training.trained_run import TrainedRun
 
-    device = device_named(device)
     check_runs(runs)
     if pairs and swapped:
         raise InputError("--pairs and --swapped are two measurements: give one of them.")
     table = PairTable.read(pairs) if pairs else None
-    measured: dict[str, Any] = {}
-    for run in runs:
-        trained = TrainedRun(run, device)
-        opened = trained.open_split(split, data)
-        if swapped:
-            table = SwappedSentences(opened).pairs()
-        if table:
-            report = measure_pairs(trained.model, opened, table)
-            measured[str(run)] = report.to_dict()
-            console.print(f"{run}\n{report.render()}")
-            continue
-        answers = twin_answers(scores_of(trained.model, opened), opened)
-        measured[str(run)] = {kind: own.correct for kind, own in answers.items()}
-        measured[str(run)]["ties"] = {kind: own.ties for kind, own in answers.items()}
-        measured[str(run)]["half_credit"] = {kind: own.half_credit for kind, own in answers.items()}
-        shown = "  ".join(f"{kind} {own.correct:5.1f} ({own.half_credit:.1f})" for kind, own in answers.items())
-        ties = ", ".join(f"{own.ties:.1f} % of {kind}" for kind, own in answers.items())
-        console.print(f"{run}: {shown}  (percent correct; ties as half right in parentheses; chance is 50)")
-        if any(own.ties for own in answers.values()):
-            console.print(f"  ties: {ties}")
-    write_json(json_, measured)
+    trained = [TrainedRun(run, device) for run in runs]
+    splits = [run.open_split(split, data) for run in trained]
+
+    def work() -> None:
+        check_same_inputs(trained, splits)
+        measured: dict[str, Any] = {}
+        for name, run, opened in zip(runs, trained, splits, strict=True):
+            compared = SwappedSentences(opened).pairs() if swapped else table
+            if compared:
+                report = measure_pairs(run.model, opened, compared)
+                measured[str(name)] = report.to_dict()
+                console.print(f"{name}\n{report.render()}")
+                continue
+            answers = twin_answers(scores_of(run.model, opened), opened)
+            measured[str(name)] = {kind: own.correct for kind, own in answers.items()}
+            measured[str(name)]["ties"] = {kind: own.ties for kind, own in answers.items()}
+            measured[str(name)]["half_credit"] = {kind: own.half_credit for kind, own in answers.items()}
+            shown = "  ".join(f"{kind} {own.correct:5.1f} ({own.half_credit:.1f})" for kind, own in answers.items())
+            ties = ", ".join(f"{own.ties:.1f} % of {kind}" for kind, own in answers.items())
+            console.print(f"{name}: {shown}  (percent correct; ties as half right in parentheses; chance is 50)")
+            if any(own.ties for own in answers.values()):
+                console.print(f"  ties: {ties}")
+        write_json(json_, measured)
+
+    return work
 
 
 @contextmanager

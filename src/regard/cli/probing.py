@@ -1,9 +1,25 @@
 """The verb probe: does a run read relations, boxes, the order of words?"""
 
-from regard.cli.common import Device, Json, Png, ProgressBar, Run, RunData, SplitName, console, write_json
+from collections.abc import Callable
+
+from regard.cli.common import (
+    Device,
+    Json,
+    Png,
+    ProgressBar,
+    Run,
+    RunData,
+    SplitName,
+    check_same_inputs,
+    console,
+    divided,
+    write_json,
+)
 from regard.files import InputError
+from regard.launchers import is_first
 
 
+@divided
 def probe(
     run: Run,
     *,
@@ -13,7 +29,7 @@ def probe(
     json_: Json = None,
     png: Png = None,
     device: Device = "auto",
-) -> None:
+) -> Callable[[], None]:
     """Measure whether a run reads relations, boxes and words.
 
     Each of these inputs is made wrong in turn: relations are dropped, moved, reversed; boxes, labels and predicates
@@ -27,19 +43,23 @@ def probe(
     """
     from regard.evaluation.control_report import measure_controls
     from regard.evaluation.controls import CONTROLS
-    from regard.runtime import device_named
     from regard.training.trained_run import TrainedRun
 
     if seed < 0:
         raise InputError(f"Expected --seed of 0 or more, got {seed}.")
-    trained = TrainedRun(run, device_named(device))
+    trained = TrainedRun(run, device)
     data = data or trained.data
     opened = trained.open_split(split, data)
     pairs = opened.num_images * opened.num_texts
-    with ProgressBar(f"probing {run}", (1 + len(CONTROLS)) * pairs) as bar:
-        report = measure_controls(trained.model, opened, seed=seed, progress=bar.advance)
-    console.print(f"{run} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts")
-    console.print(report.render())
-    write_json(json_, report.to_dict() | {"fingerprint": trained.fingerprint})  # `regard card` compares it
-    if png:
-        report.draw(png)
+
+    def work() -> None:
+        check_same_inputs([trained], [opened])
+        with ProgressBar(f"probing {run}", (1 + len(CONTROLS)) * pairs) as bar:
+            report = measure_controls(trained.model, opened, seed=seed, progress=bar.advance)
+        console.print(f"{run} on {data} {split}: {opened.num_images:,} images, {opened.num_texts:,} texts")
+        console.print(report.render())
+        write_json(json_, report.to_dict() | {"fingerprint": trained.fingerprint})  # `regard card` compares it
+        if png and is_first():
+            report.draw(png)
+
+    return work

@@ -10,14 +10,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from regard import ranks
 from regard.batch import to_device
 from regard.data import Split
-from regard.encode import check_inputs, encode
+from regard.encode import check_inputs, encode_images, encode_texts
+from regard.evaluation.evaluate import encode_divided, score_divided
 from regard.files import InputError
 from regard.matcher import Matcher
 from regard.metrics import Recalls, recalls, seven
 from regard.runtime import fast_products, inner
-from regard.score import NUMBERS, block_of, score_all
+from regard.score import NUMBERS, block_of
 
 TOLERANCE = 0.1  # percentage points that a metric may differ from the one over all pairs
 
@@ -80,17 +82,21 @@ def merged_scores(
 def exact_scores(
     model: Matcher, images: Any, texts: Any, pairs: Bool[Tensor, "image text"]
 ) -> Float[Tensor, "image text"]:
-    """Return the scores of `pairs`, and 0 elsewhere. Texts of similar length are scored together."""
+    """Return the scores of `pairs`, and 0 elsewhere. Texts of similar length are scored together.
+
+    Several processes have some images each.
+    """
     order = texts.lengths().argsort(stable=True)
     device = next(iter(texts.tensors().values())).device
-    scores = torch.zeros(pairs.shape, device=device)
+    own = torch.arange(len(images)).tensor_split(ranks.world())[ranks.rank()].tolist()
+    scores = torch.zeros(len(own), len(texts), device=device)
     _, columns = block_of(model, images[:1], texts, NUMBERS[device.type])
     with fast_products():
-        for image in range(len(images)):
+        for row, image in enumerate(own):
             for places in order[pairs[image, order]].split(columns):
                 some = texts[places].trimmed()
-                scores[image, to_device(places, device)] = model.score(images[image : image + 1], some)[0].float()
-    return scores.cpu()
+                scores[row, to_device(places, device)] = model.score(images[image : image + 1], some)[0].float()
+    return ranks.gather_tensors([scores.cpu()])[0]
 
 
 @torch.inference_mode()
@@ -101,8 +107,7 @@ def cascade(model: Matcher, split: Split, count: int, exhaustive: bool = True) -
     """
     if count < 1:
         raise InputError(f"A shortlist of {count} is too short: give at least 1, or auto.")
-    check_inputs(model, split)
-    images, texts = (model.for_scoring(side) for side in encode(model, split))
+    images, texts = _encode(model, split)
     began = time.perf_counter()
     summaries = summary_scores(images, texts)
     pairs = shortlisted_pairs(summaries, count)
@@ -111,7 +116,7 @@ def cascade(model: Matcher, split: Split, count: int, exhaustive: bool = True) -
     all_pairs, all_seconds = None, None
     if exhaustive:
         began = time.perf_counter()
-        all_scores = score_all(model, images, texts)
+        all_scores = _all_scores(model, images, texts)
         all_seconds = time.perf_counter() - began
         all_pairs = recalls(all_scores.numpy(), split.image_of_text)
     i2t, t2i = coverage(pairs, split.image_of_text)
@@ -127,9 +132,8 @@ def smallest_shortlist(model: Matcher, split: Split) -> int:
     It is found by bisection, assuming that a longer shortlist is never worse. Raises InputError if the split lacks what
     the model needs.
     """
-    check_inputs(model, split)
-    images, texts = (model.for_scoring(side) for side in encode(model, split))
-    summaries, exact = summary_scores(images, texts), score_all(model, images, texts)
+    images, texts = _encode(model, split)
+    summaries, exact = summary_scores(images, texts), _all_scores(model, images, texts)
     exhaustive = seven(recalls(exact.numpy(), split.image_of_text))
 
     def is_enough(count: int) -> bool:
@@ -138,6 +142,18 @@ def smallest_shortlist(model: Matcher, split: Split) -> int:
         return all(abs(a - b) <= TOLERANCE + 1e-9 for a, b in zip(metrics, exhaustive, strict=True))
 
     return bisect_left(range(max(exact.shape)), True, lo=1, key=is_enough)
+
+
+def _encode(model: Matcher, split: Split) -> tuple[Any, Any]:
+    """The encodings of all images and texts. Raises InputError if the split lacks what the model needs."""
+    ranks.together(lambda: check_inputs(model, split))
+    images = encode_divided(lambda rows: encode_images(model, split, rows, model.for_scoring), split.num_images)
+    texts = encode_divided(lambda rows: encode_texts(model, split, rows), split.num_texts)
+    return images, model.for_scoring(texts)
+
+
+def _all_scores(model: Matcher, images: Any, texts: Any) -> Float[Tensor, "image text"]:
+    return score_divided(model, images, lambda rows: texts[rows], texts.lengths().argsort(stable=True).numpy())
 
 
 def summary_scores(images: Any, texts: Any) -> Float[Tensor, "image text"]:

@@ -1,4 +1,4 @@
-"""Score every pair of a split, and compute the retrieval metrics."""
+"""Score every pair of a split, in one process or divided over several, and compute the retrieval metrics."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from regard import ranks
 from regard.data import Split
 from regard.encode import batch_rows, check_inputs, encode_images, encode_texts, read_texts
 from regard.matcher import Matcher
@@ -15,7 +16,7 @@ from regard.runtime import Precision
 from regard.score import score_all
 
 EncodingType = Literal["float32", "float16"]
-AT_ONCE = 2048  # texts scored against all images
+AT_ONCE = 256  # texts scored against all images: so few that processes have nearly equal shares
 
 
 def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recalls:
@@ -38,25 +39,74 @@ def scores_of(
 
     The model is put into eval mode for the call. Texts of similar length are encoded and scored together, AT_ONCE at a
     time, so that memory holds the encodings of the images (stored as `encodings`), those of some texts, and the scores.
-    `out`, `block`, `progress` and `precision` are those of `score_all`. Raises InputError if the split lacks what the
-    model needs.
+    With several processes (`regard.ranks`), each encodes some images and scores some texts, and all return the whole
+    matrix, equal to that of one process to the last bit. `out`, `block`, `progress` and `precision` are those of
+    `score_all`. Raises InputError if the split lacks what the model needs.
     """
-    check_inputs(model, split)
+    ranks.together(lambda: check_inputs(model, split))
     was_training = model.training
     model.eval()
     try:
         exact = encodings == "float32" and next(model.parameters()).dtype == torch.float64
         stored = torch.float64 if exact else getattr(torch, encodings)
-        images = encode_images(model, split, lambda batch: model.for_scoring(batch).to(stored))
-        scores = np.empty((split.num_images, split.num_texts), np.float32) if out is None else out
-        for rows in np.array_split(_shortest_first(model, split), max(1, split.num_texts // AT_ONCE)):
-            texts = encode_texts(model, split, rows)
-            scores[:, rows] = score_all(
-                model, images, texts, block=block, progress=progress, precision=precision
-            ).numpy()
-        return torch.from_numpy(scores)
+        images = encode_divided(
+            lambda rows: encode_images(model, split, rows, lambda batch: model.for_scoring(batch).to(stored)),
+            split.num_images,
+        )
+        return score_divided(
+            model,
+            images,
+            lambda rows: encode_texts(model, split, rows),
+            _shortest_first(model, split),
+            out=out,
+            block=block,
+            progress=progress,
+            precision=precision,
+        )
     finally:
         model.train(was_training)
+
+
+def score_divided(
+    model: Matcher,
+    images: Any,
+    texts_at: Callable[[np.ndarray], Any],
+    order: np.ndarray,
+    *,
+    out: np.ndarray | None = None,
+    progress: Callable[[int], object] | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    """Return the score of each image with each text, divided over the processes by texts: float32 [image, text].
+
+    `texts_at(rows)` returns the encodings of the texts at `rows`, and `order` has all rows, those of similar length
+    together. The other arguments are those of `score_all`.
+    """
+    scores = np.empty((len(images), len(order)), np.float32) if out is None else out
+    # The parts are those of one process: a sum in a matrix product may depend on how many rows the matrix has.
+    parts = np.array_split(order, max(1, len(order) // AT_ONCE))
+    for first in range(0, len(parts), ranks.world()):
+        some, place = parts[first : first + ranks.world()], ranks.rank()
+        own = torch.empty(len(images), 0)
+        if place < len(some):
+            own = score_all(model, images, texts_at(some[place]), progress=progress, **options)
+        rows = np.concatenate(some)
+        scores[:, rows] = ranks.gather_columns(own).numpy()
+        if progress and len(rows) > own.shape[1]:
+            progress(len(own) * (len(rows) - own.shape[1]))  # pairs that the other processes scored
+    return torch.from_numpy(scores)
+
+
+def encode_divided(encode_rows: Callable[[np.ndarray], Any], count: int) -> Any:
+    """Return `encode_rows` of the rows 0 to `count` - 1, divided over the processes in whole batches.
+
+    The processes must call this together. Raises InputError on all of them if one does.
+    """
+    batches = batch_rows(count)
+    if len(batches) < ranks.world():  # a process without a batch would have no encoding to begin with
+        return ranks.together(lambda: encode_rows(np.arange(count)))
+    first, end = (len(batches) * place // ranks.world() for place in (ranks.rank(), ranks.rank() + 1))
+    return ranks.gather(ranks.together(lambda: encode_rows(np.concatenate(batches[first:end]))))
 
 
 def _shortest_first(model: Matcher, split: Split) -> np.ndarray:

@@ -38,7 +38,7 @@ class Gallery:
         """Encode the images of a split. Raises InputError if the split lacks what the model needs."""
         check_inputs(model, split)
         with torch.inference_mode():
-            return cls(model, encode_images(model, split, model.for_scoring), split.ids)
+            return cls(model, encode_images(model, split, np.arange(split.num_images), model.for_scoring), split.ids)
 
     @torch.inference_mode()
     def search(self, texts: Any, k: int = 10, shortlist: int | None = 100) -> list[list[GalleryHit]]:

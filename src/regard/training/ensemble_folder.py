@@ -120,7 +120,7 @@ def combine(
 @torch.inference_mode()
 def _summary_scores(model: Matcher, split: Split) -> np.ndarray:
     """The inner products of the summary vectors [image, text]."""
-    images = encode_images(model, split, lambda batch: Vectors(batch.summary()))
+    images = encode_images(model, split, np.arange(split.num_images), lambda batch: Vectors(batch.summary()))
     parts = [encode_texts(model, split, rows).summary() for rows in batch_rows(split.num_texts)]
     return summary_scores(images, Vectors(torch.cat(parts))).float().numpy()
 

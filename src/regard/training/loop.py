@@ -192,10 +192,8 @@ def _train(
         if not state:
             run.log(start_event(precision, device.type))
         _loop(run, Objective(model, config), optimizer, position, stop)
-    if run.best is None and run.is_first:  # resumed after its end
-        run.best = evaluate(load(out, device), splits[recipe.data.validation])
-    found: Any = ranks.from_first(run.best)
-    return found
+    # Without validation, it was resumed after its end.
+    return run.best or evaluate(load(out, device), splits[recipe.data.validation])
 
 
 def _first_model(

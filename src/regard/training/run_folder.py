@@ -59,7 +59,7 @@ class RunFolder:
         self.recipe, self.out, self.console = recipe, out, console
         self.device, self.precision, self.is_first = device, precision, ranks.rank() == 0
         self.model, self.splits, self.loader = model, splits, loader
-        self.best: Recalls | None = None  # the validation metrics of the saved weights, if this process measured them
+        self.best: Recalls | None = None  # the validation metrics of the saved weights, if they were measured
         self.equal_since: int | None = None  # the step since which all pairs have had nearly the same score
         self.has_warned = False
         self.began = time.monotonic()
@@ -174,11 +174,10 @@ class RunFolder:
 
     def validate(self, position: Position) -> None:
         """Evaluate on the validation split, and save the weights if they are the best so far."""
-        found: Any = None
         step = position.epoch * len(self.loader)
+        with forward_in(self.precision, self.device.type):
+            found = evaluate(self.model, self.splits[self.recipe.data.validation])
         if self.is_first:
-            with forward_in(self.precision, self.device.type):
-                found = evaluate(self.model, self.splits[self.recipe.data.validation])
             self.log({"event": "validation", "step": step, "epoch": float(position.epoch), **found.to_dict()})
             better = found.rsum > position.best
             if better:
@@ -200,7 +199,6 @@ class RunFolder:
                     "that sentences belong to their images (`regard data check`), or change train.learning_rate.",
                 )
             self.draw()
-        found = ranks.from_first(found)
         if found.rsum > position.best:
             position.best, position.best_epoch, self.best = found.rsum, position.epoch, found
 
