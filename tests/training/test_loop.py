@@ -134,6 +134,20 @@ def test_a_folder_that_holds_something_is_refused(whole, data, tmp_path):
             quietly(made.recipe(), data, tmp_path / taken)
 
 
+def test_a_run_that_another_machine_took_over_writes_no_more(data, tmp_path):
+    """As after its own machine stood still for longer than a lease lasts."""
+    out = tmp_path / "run"
+
+    class Interrupted(Console):
+        def print(self, *objects, **options):
+            if "epoch   1" in str(objects[0]):
+                (out / ".lease.2").write_text('{"host": "elsewhere"}')
+
+    with pytest.raises(InputError, match=r"Another process is training in .* took over from this one"):
+        train(made.recipe(), data, out, console=Interrupted(quiet=True))
+    assert not (out / "last.pt").exists()
+
+
 def test_a_run_resumed_with_other_settings_names_them(whole, data):
     out, _ = whole
     for setting, message in (

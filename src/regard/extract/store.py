@@ -9,7 +9,7 @@ settings.json    the settings of the extraction
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from regard.checksums import save_arrays
 from regard.data.layout import SETTINGS
 from regard.data.rows import NpyWriter, Rows
 from regard.extract.extractor import Regions
-from regard.files import InputError, locked, parse_json, replacing
+from regard.files import InputError, parse_json, replacing
+from regard.lease import leased
 
 ARRAYS = ("hash", "sizes", "counts", "boxes", "labels", "scores")  # of the .npz of a shard
 
@@ -50,6 +51,7 @@ class Store:
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         self.folder, self.rank = folder, rank
+        self.check_owned: Callable[[], None] = lambda: None
         self.pending: list[tuple[str, tuple[int, int], Regions]] = []  # hash, width and height, regions
         self.load()
 
@@ -67,7 +69,7 @@ class Store:
         """Keep other processes of the same rank from writing during the block. Raises InputError if one is writing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         message = f"Another process is extracting into {self.folder.parent}: wait until it ends."
-        with locked(self.folder / f"lock-{self.rank}", message):
+        with leased(self.folder / f"lock-{self.rank}", message) as self.check_owned:
             yield
 
     def record(self, name: str, record: FileRecord) -> None:
@@ -86,6 +88,7 @@ class Store:
         """Write the pending photographs as a shard, padded with zeros to `num_regions`."""
         if not self.pending:
             return
+        self.check_owned()
         hashes, sizes, regions = zip(*self.pending, strict=True)
         numbers = [int(path.name[:5]) for path in self.folder.glob("*.np[yz]")]
         path = self.folder / f"{max(numbers, default=-1) + 1:05d}-{self.rank}.npy"

@@ -1,7 +1,7 @@
 """Checkpoints: the state that a run is resumed from, and whether a folder contains the run to resume."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from regard.checksums import ChecksummedFile, check_file
-from regard.files import InputError, locked, replacing
+from regard.files import InputError, replacing
+from regard.lease import leased
 from regard.matcher import Matcher
 from regard.training.config import Natural
 from regard.training.recipe import Recipe
@@ -45,19 +46,19 @@ def save_state(out: Path, model: Matcher, optimizer: Any, position: Position, da
 
 
 @contextmanager
-def own_folder(out: Path) -> Iterator[None]:
+def own_folder(out: Path) -> Iterator[Callable[[], None]]:
     """Create the folder of a run, and keep other processes out of it during the block. It is removed if it stays empty.
 
-    Raises InputError if another process is training in it.
+    Yields the function that `leased` yields. Raises InputError if another process is training in it.
     """
     is_new = not os.path.lexists(out)
     if not is_new and not out.is_dir():
-        yield  # `load_state` refuses it
+        yield lambda: None  # `load_state` refuses it
         return
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(out, f"Another process is training in {out}: wait until it ends, or name another --out."):
-            yield
+        with leased(out, f"Another process is training in {out}: wait until it ends, or name another --out.") as check:
+            yield check
     finally:
         if is_new:
             with suppress(OSError):  # not empty

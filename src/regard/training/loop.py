@@ -9,7 +9,8 @@ depend on the number of processes either: each computes a part of the batch (see
 import math
 import os
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,15 +145,17 @@ def _train_here(recipe: Recipe, data: Path, out: Path, resume: bool, device: tor
         ranks.check_same(f"{name} split", split.digest, f"All processes must read the same data as {data}.")
     with ExitStack() as stack:
         # The first process has the folder; the others read it after that.
-        ranks.together(lambda: stack.enter_context(own_folder(out)) if ranks.rank() == 0 else None)
+        folder: AbstractContextManager[Any] = own_folder(out) if ranks.rank() == 0 else nullcontext(lambda: None)
+        check_owned = ranks.together(lambda: stack.enter_context(folder))
         state = ranks.together(lambda: load_state(out, recipe, resume))
-        return _train(recipe, splits, out, state, device, precision, reason, console)
+        return _train(recipe, splits, out, check_owned, state, device, precision, reason, console)
 
 
 def _train(
     recipe: Recipe,
     splits: dict[str, Split],
     out: Path,
+    check_owned: Callable[[], None],
     state: State | None,
     device: torch.device,
     precision: Precision,
@@ -179,7 +182,7 @@ def _train(
             alone=config.negatives_from == "rank",
         )
     )
-    run = RunFolder(recipe, out, device, precision, console, model, splits, loader)
+    run = RunFolder(recipe, out, check_owned, device, precision, console, model, splits, loader)
     position = ranks.together(lambda: run.restore(state, optimizer) if state else Position())
     ranks.check_same(
         "checkpoint", lambda: f"epoch {position.epoch}, batch {position.batch}", f"All processes must see {out}."

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class RunFolder:
         self,
         recipe: Recipe,
         out: Path,
+        check_owned: Callable[[], None],
         device: torch.device,
         precision: Precision,
         console: Console,
@@ -56,7 +58,7 @@ class RunFolder:
         splits: dict[str, Split],
         loader: Loader,
     ) -> None:
-        self.recipe, self.out, self.console = recipe, out, console
+        self.recipe, self.out, self.check_owned, self.console = recipe, out, check_owned, console
         self.device, self.precision, self.is_first = device, precision, ranks.rank() == 0
         self.model, self.splits, self.loader = model, splits, loader
         self.best: Recalls | None = None  # the validation metrics of the saved weights, if they were measured
@@ -178,6 +180,7 @@ class RunFolder:
         with forward_in(self.precision, self.device.type):
             found = evaluate(self.model, self.splits[self.recipe.data.validation])
         if self.is_first:
+            self.check_owned()
             self.log({"event": "validation", "step": step, "epoch": float(position.epoch), **found.to_dict()})
             better = found.rsum > position.best
             if better:
@@ -209,6 +212,7 @@ class RunFolder:
     def save(self, optimizer: Any, position: Position) -> None:
         """Write the state to resume from. The other processes need not wait."""
         if self.is_first:
+            self.check_owned()
             save_state(self.out, self.model, optimizer, position, self.data)
 
     def draw(self) -> None:
