@@ -79,7 +79,10 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[torch.device]:
     backend = "cpu:gloo,cuda:nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
     where = "env://" if own.launcher == "torchrun" else f"tcp://{own.address}:{own.port}"
     with _exchange():
-        dist.init_process_group(backend, where, timeout, own.world, own.rank)
+        store, _, _ = next(dist.rendezvous(where, own.rank, own.world, timeout=timeout))
+        # After a restart, torchrun's store still has the addresses of the processes that ended.
+        store = dist.PrefixStore(f"restart {own.restarts}", store)
+        dist.init_process_group(backend, timeout=timeout, world_size=own.world, rank=own.rank, store=store)
     try:
         with _inside():
             yield together(lambda: _place(device, own))

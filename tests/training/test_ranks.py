@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,16 @@ def alone(data, tmp_path_factory):
 def steps_of(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["event"] == "step"]
+
+
+def process_of(rank, out):
+    """The number of the process that trains into `out` with this rank."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            names = (folder / "environ").read_bytes().split(b"\0")
+            if f"RANK={rank}".encode() in names and str(out).encode() in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+    raise AssertionError(f"no process has rank {rank}")
 
 
 def weights_of(run):
@@ -140,4 +153,31 @@ def test_a_lost_process_ends_the_others_and_another_number_of_processes_continue
     )
     assert whole.returncode == 0, whole.stderr
     for key, weight in weights_of(tmp_path / "run-whole").items():
+        torch.testing.assert_close(weights_of(out)[key], weight, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_a_restart_by_torchrun_continues_by_itself(data, tmp_path):
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    settings = [*made.SMALL, "scan.dim=16", "train.precision=64-true", "train.epochs=40", "train.save_minutes=0"]
+    train = ["-m", "regard", "train", "scan-f8k", "--device", "cpu", "--data", str(data)]
+    train += [word for setting in settings for word in ("--set", setting)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*launcher, "--max-restarts", "1", *train, "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as started:
+        while not (out / "last.pt").exists():
+            assert started.poll() is None, started.communicate()
+            time.sleep(0.05)
+        os.kill(process_of(1, out), signal.SIGKILL)
+        printed, errors = started.communicate(timeout=300)
+    assert started.returncode == 0, errors
+    assert "Resumed after epoch" in printed
+    subprocess.run([*launcher, *train, "--out", str(whole)], check=True, capture_output=True, env=environment)
+    for key, weight in weights_of(whole).items():
         torch.testing.assert_close(weights_of(out)[key], weight, rtol=1e-6, atol=1e-8)
