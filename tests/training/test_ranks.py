@@ -159,7 +159,7 @@ def test_a_lost_process_ends_the_others_and_another_number_of_processes_continue
 @pytest.mark.slow
 def test_a_restart_by_torchrun_continues_by_itself(data, tmp_path):
     out, whole = tmp_path / "run", tmp_path / "whole"
-    settings = [*made.SMALL, "scan.dim=16", "train.precision=64-true", "train.epochs=40", "train.save_minutes=0"]
+    settings = [*made.SMALL, "scan.dim=16", "train.precision=64-true", "train.epochs=8", "train.save_minutes=0"]
     train = ["-m", "regard", "train", "scan-f8k", "--device", "cpu", "--data", str(data)]
     train += [word for setting in settings for word in ("--set", setting)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

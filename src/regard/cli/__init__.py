@@ -20,7 +20,8 @@ import cyclopts
 from regard import __version__
 from regard.cli.process import tune_process
 from regard.files import InputError, Stopped, sweep, visible
-from regard.launchers import UnclearJob, is_first, job
+from regard.launchers import UnclearJob, is_first
+from regard.launchers import job as place_in_job  # `regard.cli.job` is a file
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 
@@ -41,6 +42,7 @@ VERBS = {
     "Search and explain": ("index:app", "search:search", "serve:serve", "explain:explain", "explain:look"),
     "Share": ("sharing:card", "sharing:push"),
     "Data": ("extract:extract", "data:app", "relations:app", "words:app"),
+    "Several machines": ("job:app",),
     "Demonstration and speed": ("bench:demo", "bench:bench", "bench:compile_"),
 }
 
@@ -124,7 +126,7 @@ def _check_alone(arguments: list[str]) -> None:
     if verb in DIVIDED or verb.startswith("-"):
         return
     try:
-        own = job()
+        own = place_in_job()
     except UnclearJob:  # a variable that some other program left
         return
     if own.world > 1:

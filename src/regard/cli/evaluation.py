@@ -149,7 +149,7 @@ def evaluate(
 
     def work() -> None:
         check_same_inputs([*trained, *([other_run] if other_run else [])], splits)
-        with _score_matrix(save_scores if is_first() else None, (first.num_images, first.num_texts)) as scores:
+        with score_matrix(save_scores if is_first() else None, (first.num_images, first.num_texts)) as scores:
             for run, opened in zip(trained, splits, strict=False):
                 with ProgressBar(f"scoring with {run.folder}", scores.size) as bar:
                     own = scores_of(
@@ -173,7 +173,7 @@ def evaluate(
         if report:
             console.print(f"\nWith the right answers of {relevance or protocol}:\n{report.render()}")
         if save_scores and is_first():
-            _write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
+            write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
         others = None
         if other_run:
             with ProgressBar(f"scoring with {against}", first.num_images * first.num_texts) as bar:
@@ -359,7 +359,7 @@ def twins(
 
 
 @contextmanager
-def _score_matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
+def score_matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
     """Yield a float32 matrix in memory, or in the .npy file `path`, which appears when the block ends without error."""
     import numpy as np
 
@@ -374,7 +374,8 @@ def _score_matrix(path: Path | None, shape: tuple[int, int]) -> Iterator[Any]:
         yield scores
 
 
-def _write_array(path: Path, values: Any) -> None:
+def write_array(path: Path, values: Any) -> None:
+    """Write an array to a .npy file, whole or not at all."""
     import numpy as np
 
     with replacing(path) as temporary, open(temporary, "wb") as file:

@@ -1,47 +1,27 @@
 """The verb extract."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from cyclopts import Parameter
 
 from regard.cli.common import Device, ProgressBar, console
 from regard.files import InputError
 
+# The fields of regard.extract.options.Options.
+OPTIONS = ("detector", "features", "pool", "precision", "pixels", "project", "classes", "regions", "windows", "sure",
+           "overlap", "side")  # fmt: skip
 
-def extract(
-    photographs: Path,
-    *,
-    out: Path,
-    like: Path | None = None,
-    captions: Path | None = None,
-    split: str | None = None,
-    detector: str | None = None,
-    features: str | None = None,
-    pool: Literal["crop", "map"] | None = None,
-    precision: Literal["float32", "bfloat16"] | None = None,
-    pixels: Literal["raw", "unit", "symmetric", "imagenet", "clip"] | None = None,
-    project: str | None = None,
-    classes: str | None = None,
-    regions: int | None = None,
-    windows: bool | None = None,
-    sure: float | None = None,
-    overlap: float | None = None,
-    side: int | None = None,
-    relations: str | None = None,
-    embeddings: tuple[str, ...] = (),
-    workers: int = min(os.cpu_count() or 1, 8),
-    device: Device = "auto",
-) -> None:
-    """Make a data folder from a folder of photographs.
 
-    The data folder contains the regions of each photograph, their features and their relations. Photographs that were
-    extracted before are skipped: after an interruption, or after photographs were added, the same command extracts the
-    rest. Options that are left out keep their earlier values. Under torchrun the processes share the work.
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class ExtractArguments:
+    """The arguments of an extraction, which `regard job extract` has too.
 
-    Parameters
+    Attributes
     ----------
-    photographs
-        Folder of photographs. Its subfolders are searched too.
     out
         Data folder to create or to continue.
     like
@@ -94,6 +74,49 @@ def extract(
     workers
         Number of threads that read and decode photographs ahead of the model.
     """
+
+    out: Path
+    like: Path | None = None
+    captions: Path | None = None
+    split: str | None = None
+    detector: str | None = None
+    features: str | None = None
+    pool: Literal["crop", "map"] | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
+    pixels: Literal["raw", "unit", "symmetric", "imagenet", "clip"] | None = None
+    project: str | None = None
+    classes: str | None = None
+    regions: int | None = None
+    windows: bool | None = None
+    sure: float | None = None
+    overlap: float | None = None
+    side: int | None = None
+    relations: str | None = None
+    embeddings: tuple[str, ...] = ()
+    workers: int = min(os.cpu_count() or 1, 8)
+    device: Device = "auto"
+
+    def given(self) -> dict[str, Any]:
+        """Return the options of the extractor that were given."""
+        return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
+
+    def others(self) -> dict[str, Any]:
+        """Return what the functions of an extraction take beside them."""
+        return {name: getattr(self, name) for name in ("like", "captions", "split", "relations", "embeddings")}
+
+
+def extract(photographs: Path, *, arguments: ExtractArguments) -> None:
+    """Make a data folder from a folder of photographs.
+
+    The data folder contains the regions of each photograph, their features and their relations. Photographs that were
+    extracted before are skipped: after an interruption, or after photographs were added, the same command extracts the
+    rest. Options that are left out keep their earlier values. Under torchrun the processes share the work.
+
+    Parameters
+    ----------
+    photographs
+        Folder of photographs. Its subfolders are searched too.
+    """
     from regard.data.layout import extraction_of, splits_of
     from regard.extract.embeddings import embed_photographs
     from regard.extract.extraction import extract as run
@@ -101,18 +124,15 @@ def extract(
     from regard.models.zero_shot import ZeroShot
     from regard.runtime import device_named, stoppable
 
-    # Not formatted: a line per option would be longer than the rest of the function.
-    options = {"detector": detector, "features": features, "pool": pool, "precision": precision,
-               "pixels": pixels, "project": project, "classes": classes, "regions": regions, "windows": windows,
-               "sure": sure, "overlap": overlap, "side": side}  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
+    given, others, out = arguments.given(), arguments.others(), arguments.out
+    device, embeddings = device_named(arguments.device), arguments.embeddings
     if embeddings and out.is_dir() and splits_of(out) and not extraction_of(out):
-        if given or like or captions or split or relations:
+        if given or any(value for name, value in others.items() if name != "embeddings"):
             raise InputError(f"{out} was not made by `regard extract`: only --embeddings can be added to it.")
         embedded = {}
         for name in embeddings:
             with ProgressBar(f"encoding by {name}", None) as bar, stoppable() as is_stopped:
-                model = ZeroShot(name, device_named(device))
+                model = ZeroShot(name, device)
                 embedded[name] = embed_photographs(photographs, out, model, progress=bar.reach, is_stopped=is_stopped)
         console.print("\n".join(render_embedded(embedded)))
         return
@@ -121,13 +141,9 @@ def extract(
             photographs,
             out,
             given,
-            like=like,
-            captions=captions,
-            split=split,
-            relations=relations,
-            embeddings=embeddings,
-            workers=workers,
-            device=device_named(device),
+            **others,
+            workers=arguments.workers,
+            device=device,
             progress=bar.reach,
         )
     console.print(render_report(report, out))

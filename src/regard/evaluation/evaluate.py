@@ -47,17 +47,12 @@ def scores_of(
     was_training = model.training
     model.eval()
     try:
-        exact = encodings == "float32" and next(model.parameters()).dtype == torch.float64
-        stored = torch.float64 if exact else getattr(torch, encodings)
-        images = encode_divided(
-            lambda rows: encode_images(model, split, rows, lambda batch: model.for_scoring(batch).to(stored)),
-            split.num_images,
-        )
+        images = encode_divided(lambda rows: stored_images(model, split, rows, encodings), split.num_images)
         return score_divided(
             model,
             images,
             lambda rows: encode_texts(model, split, rows),
-            _shortest_first(model, split),
+            shortest_first(model, split),
             out=out,
             block=block,
             progress=progress,
@@ -83,8 +78,7 @@ def score_divided(
     together. The other arguments are those of `score_all`.
     """
     scores = np.empty((len(images), len(order)), np.float32) if out is None else out
-    # The parts are those of one process: a sum in a matrix product may depend on how many rows the matrix has.
-    parts = np.array_split(order, max(1, len(order) // AT_ONCE))
+    parts = text_parts(order)
     for first in range(0, len(parts), ranks.world()):
         some, place = parts[first : first + ranks.world()], ranks.rank()
         own = torch.empty(len(images), 0)
@@ -95,6 +89,21 @@ def score_divided(
         if progress and len(rows) > own.shape[1]:
             progress(len(own) * (len(rows) - own.shape[1]))  # pairs that the other processes scored
     return torch.from_numpy(scores)
+
+
+def text_parts(order: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of texts that are encoded and scored together, about AT_ONCE in each part.
+
+    They are the same for any number of processes: a sum in a matrix product may depend on how many rows the matrix has.
+    """
+    return np.array_split(order, max(1, len(order) // AT_ONCE))
+
+
+def stored_images(model: Matcher, split: Split, rows: np.ndarray, encodings: EncodingType = "float32") -> Any:
+    """Return the encodings of the images at `rows` as they are kept for scoring."""
+    exact = encodings == "float32" and next(model.parameters()).dtype == torch.float64
+    stored = torch.float64 if exact else getattr(torch, encodings)
+    return encode_images(model, split, rows, lambda batch: model.for_scoring(batch).to(stored))
 
 
 def encode_divided(encode_rows: Callable[[np.ndarray], Any], count: int) -> Any:
@@ -109,8 +118,8 @@ def encode_divided(encode_rows: Callable[[np.ndarray], Any], count: int) -> Any:
     return ranks.gather(ranks.together(lambda: encode_rows(np.concatenate(batches[first:end]))))
 
 
-def _shortest_first(model: Matcher, split: Split) -> np.ndarray:
-    """The rows of the texts, shortest text first."""
+def shortest_first(model: Matcher, split: Split) -> np.ndarray:
+    """Return the rows of the texts, shortest text first."""
     without_relations: Any = replace(split, text_relations=None)
     read = (read_texts(without_relations, rows, model.tokenizer) for rows in batch_rows(split.num_texts))
     lengths = [texts.lengths().numpy() for texts in read]

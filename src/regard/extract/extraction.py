@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -66,9 +66,9 @@ def extract(
     """Extract the photographs under a folder into the data folder `out`. Photographs that it contains are skipped.
 
     A setting that is not passed keeps the value of the earlier run on `out`. In a new folder it is that of the data
-    folder `like`, if there is one, or the default. Under torchrun the processes share the work, and the first process
-    writes the splits. The report lists the files that could not be read. Raises InputError for unusable input, and
-    Stopped after Ctrl-C or SIGTERM; what was extracted until then is kept.
+    folder `like`, if there is one, or the default. Under torchrun the processes share the work, each on the GPU of its
+    local rank, and the first process writes the splits. The report lists the files that could not be read. Raises
+    InputError for unusable input, and Stopped after Ctrl-C or SIGTERM; what was extracted until then is kept.
 
     Parameters
     ----------
@@ -101,49 +101,123 @@ def extract(
     """
     started = time.monotonic()
     rank, num_processes = job().rank, job().world
-    names = list_photographs(photographs)
-    earlier = _earlier_settings(out, like)
-    resolved = Options.resolve(options or {}, earlier.get("options", {}), like if like and not out.exists() else out)
-    resolved = resolved.with_precision(device)
-    choices = _choices(earlier, captions, split, relations)
-    table = Captions.read(Path(choices["captions"])) if choices["captions"] else None
-    if table:
-        table.rows_of(names)  # raises InputError for a table of other photographs, before the work rather than after it
-    relation_source = RelationSource(choices["relations"])
-    settings = earlier | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
-    embedding_models = _embedding_models(earlier, embeddings, device) if rank == 0 else []
-    settings |= {"embeddings": [model.name for model in embedding_models]}
-
-    store = Store(out / PHOTOGRAPHS, rank)
+    extraction = Extraction.of(
+        photographs,
+        out,
+        options,
+        like=like,
+        captions=captions,
+        split=split,
+        relations=relations,
+        embeddings=embeddings if rank == 0 else None,
+        device=device,
+    )
+    store, report = Store(out / PHOTOGRAPHS, rank), ExtractionReport()
     num_before = len(store.row_of)
     with store.locked(), stoppable() as is_stopped:
-        with joined("cpu", WAIT):
-            own_names = names[rank::num_processes]
-            new = _new_photographs(photographs, own_names, store, resolved.side, max(1, workers), is_stopped, progress)
-            model: Extractor | None = None
-            for batch in _batches(new):
-                if model is None:  # models are loaded only if there is a new photograph
-                    model = extractor(resolved) if extractor else resolved.extractor(device)
-                    settings |= {"classes": list(model.classes), "models": _check_models(earlier, resolved, out)}
-                _add(store, batch, model([photograph.image for photograph in batch]))
-                if len(store.pending) >= SHARD:
-                    _write_shard(store, settings, model)
-            if model:
-                _write_shard(store, settings, model)
-            if is_stopped():
-                raise Stopped(f"Stopped. What was extracted is kept in {out}; run the same command to continue.")
+        with joined(device, WAIT) as place:
+            own_names = extraction.names[rank::num_processes]
+            replace(extraction, device=str(place)).extract_part(
+                own_names, store, workers=workers, extractor=extractor, is_stopped=is_stopped, progress=progress
+            )
             wait_for_all()
-        report = ExtractionReport()
         if rank == 0:
-            store.load()
-            report = _write_data_folder(out, store, names, settings, choices, table, relation_source)
-            report.extracted = len(store.row_of) - num_before
-            for each in embedding_models:
-                report.embedded[each.name] = embed_photographs(
-                    photographs, out, each, progress=progress, is_stopped=is_stopped
-                )
+            report = extraction.gather(num_before, is_stopped=is_stopped, progress=progress)
     report.seconds = time.monotonic() - started
     return report
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """An extraction whose settings are resolved: `extract_part` in each process, then `gather` in one."""
+
+    photographs: Path
+    out: Path
+    names: Sequence[str]  # of all photographs
+    options: Options
+    settings: dict[str, Any]  # of the data folder
+    choices: dict[str, str]
+    device: str
+    table: Captions | None
+    relation_source: RelationSource
+    embedding_models: Sequence[ZeroShot]
+
+    @classmethod
+    def of(
+        cls,
+        photographs: Path,
+        out: Path,
+        options: dict[str, Any] | None = None,
+        *,
+        like: Path | None = None,
+        captions: Path | None = None,
+        split: str | None = None,
+        relations: str | None = None,
+        embeddings: Sequence[str] | None = (),
+        device: str = "cpu",
+    ) -> "Extraction":
+        """Resolve the arguments of `extract`, and raise InputError if they cannot be used. Nothing is written.
+
+        With `embeddings` None, no embedding model is loaded.
+        """
+        names = list_photographs(photographs)
+        earlier = _earlier_settings(out, like)
+        stored = earlier.get("options", {})
+        resolved = Options.resolve(options or {}, stored, like if like and not out.exists() else out)
+        resolved = resolved.with_precision(device)
+        choices = _choices(earlier, captions, split, relations)
+        table = Captions.read(Path(choices["captions"])) if choices["captions"] else None
+        if table:
+            table.rows_of(names)  # raises InputError for a table of other photographs, before the work, not after it
+        settings = earlier | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
+        models = [] if embeddings is None else _embedding_models(earlier, embeddings, device)
+        settings |= {"embeddings": [model.name for model in models]}
+        source = RelationSource(choices["relations"])
+        return cls(photographs, out, names, resolved, settings, choices, device, table, source, models)
+
+    def extract_part(
+        self,
+        names: Sequence[str],
+        store: Store,
+        *,
+        workers: int,
+        extractor: Callable[[Options], Extractor] | None = None,
+        is_stopped: Callable[[], bool],
+        progress: Progress | None = None,
+    ) -> None:
+        """Extract photographs into the store, which is locked or of a part of a job. Raises what `extract` does."""
+        settings = self.settings
+        new = _new_photographs(self.photographs, names, store, self.options.side, max(1, workers), is_stopped, progress)
+        model: Extractor | None = None
+        for batch in _batches(new):
+            if model is None:  # models are loaded only if there is a new photograph
+                model = extractor(self.options) if extractor else self.options.extractor(self.device)
+                models = _check_models(settings, self.options, self.out)
+                settings = settings | {"classes": list(model.classes), "models": models}
+            _add(store, batch, model([photograph.image for photograph in batch]))
+            if len(store.pending) >= SHARD:
+                _write_shard(store, settings, model)
+        # A part of a job is cut into the same shards whatever interrupts it, so that their order is that of the names.
+        if model and (store.first is None or not is_stopped()):
+            _write_shard(store, settings, model)
+        if is_stopped():
+            raise Stopped(f"Stopped. What was extracted is kept in {self.out}; run the same command to continue.")
+
+    def gather(
+        self, num_before: int, *, is_stopped: Callable[[], bool], progress: Progress | None = None
+    ) -> ExtractionReport:
+        """Write the splits from what all processes extracted, of which `num_before` photographs are older."""
+        store, found = Store(self.out / PHOTOGRAPHS), extraction_of(self.out)
+        settings = self.settings | {name: found[name] for name in ("classes", "models") if name in found}
+        report = _write_data_folder(
+            self.out, store, self.names, settings, self.choices, self.table, self.relation_source
+        )
+        report.extracted = len(store.row_of) - num_before
+        for each in self.embedding_models:
+            report.embedded[each.name] = embed_photographs(
+                self.photographs, self.out, each, progress=progress, is_stopped=is_stopped
+            )
+        return report
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
@@ -159,7 +233,9 @@ def _earlier_settings(out: Path, like: Path | None) -> dict[str, Any]:
     # A run that was killed early leaves no settings, only these files.
     stored = [path.name for path in (out / PHOTOGRAPHS).glob("*")]
     is_ours = all(name.startswith(("lock-", "files-")) or name.endswith((".npz", ".tmp")) for name in stored)
-    has_others = out.exists() and (not out.is_dir() or any(path.name != PHOTOGRAPHS for path in out.iterdir()))
+    has_others = out.exists() and (
+        not out.is_dir() or any(path.name not in (PHOTOGRAPHS, "job") for path in out.iterdir())
+    )
     if has_others or not is_ours:
         raise InputError(
             f"{out} exists and contains something else: expected a new folder, or one that `regard extract` wrote."

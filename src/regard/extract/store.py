@@ -9,7 +9,7 @@ settings.json    the settings of the extraction
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,20 +49,29 @@ class Store:
     arrays of the .npz files in the same order. `records` is the latest record of each file.
     """
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
-        self.folder, self.rank = folder, rank
+    def __init__(
+        self, folder: Path, rank: int = 0, *, first: int | None = None, known: Mapping[str, FileRecord] | None = None
+    ) -> None:
+        """Read the store. With `first`, only what `rank` wrote, as a part of a job, whose parts may be many.
+
+        `first` is then the number of the first shard of the part, and `known` has the records of its files before.
+        """
+        self.folder, self.rank, self.first, self.known = folder, rank, first, dict(known or {})
         self.check_owned: Callable[[], None] = lambda: None
         self.pending: list[tuple[str, tuple[int, int], Regions]] = []  # hash, width and height, regions
         self.load()
 
     def load(self) -> None:
-        """Read the shards and records of all processes."""
-        self.shards = sorted(self.folder.glob("*.npy"))
+        """Read the shards and records of all processes, or of a part."""
+        own = "*" if self.first is None else str(self.rank)
+        self.shards = sorted(self.folder.glob(f"*-{own}.npy"))
         parts = [_read_shard(path) for path in self.shards]
         self.arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
-        self.row_of = {hash_: row for row, hash_ in enumerate(self.arrays.get("hash", np.zeros(0, str)).tolist())}
-        lines = [line for path in self.folder.glob("files-*.jsonl") for line in _read_records(path)]
-        self.records = {name: record for _, name, record in sorted(lines, key=lambda line: line[0])}
+        self.row_of = {record.hash: -1 for record in self.known.values()}
+        for row, hash_ in enumerate(self.arrays.get("hash", np.zeros(0, str)).tolist()):
+            self.row_of.setdefault(hash_, row)  # two processes may have read the same photograph
+        lines = [line for path in self.folder.glob(f"files-{own}.jsonl") for line in _read_records(path)]
+        self.records = self.known | {name: record for _, name, record in sorted(lines, key=lambda line: line[0])}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -90,8 +99,7 @@ class Store:
             return
         self.check_owned()
         hashes, sizes, regions = zip(*self.pending, strict=True)
-        numbers = [int(path.name[:5]) for path in self.folder.glob("*.np[yz]")]
-        path = self.folder / f"{max(numbers, default=-1) + 1:05d}-{self.rank}.npy"
+        path = self.folder / f"{self._next_number():05d}-{self.rank}.npy"
 
         def padded(name: str, dtype: str) -> np.ndarray:
             values = [getattr(own, name) for own in regions]
@@ -114,6 +122,13 @@ class Store:
         with replacing(path) as temporary, NpyWriter(temporary, features.shape, "<f2") as writer:
             writer.write_rows(features)
         self.pending = []
+
+    def _next_number(self) -> int:
+        if self.first is None:
+            return max((int(path.name[:5]) for path in self.folder.glob("*.np[yz]")), default=-1) + 1
+        # An .npz whose .npy is missing is written again. A part that is done twice writes the same shards twice.
+        own = (int(path.name[:5]) for path in self.folder.glob(f"*-{self.rank}.npy"))
+        return max([self.first - 1, *own]) + 1
 
 
 def _read_shard(path: Path) -> dict[str, np.ndarray]:

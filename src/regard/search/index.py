@@ -12,7 +12,7 @@ is one transaction of the store; searching goes on in the version that was opene
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +42,10 @@ from regard.search.manifest import (
 )
 from regard.search.milvus import MilvusShortlist
 from regard.search.opened import Opened
-from regard.search.plan import ChangeReport, Plan, encode_again
+from regard.search.plan import ChangeReport, ImageEncoder, Plan, encode_again
 from regard.search.query import DEFAULT_SHORTLIST, Answer, Query, SearchOptions, answer_queries, measure_recall
 from regard.search.sentences import encode_sentences_again, rank_sentences, remove_orphans, sentence_entries
-from regard.search.source import Payload, check_extraction, extract_like, extraction_folder, is_data_folder, sources_of
+from regard.search.source import check_extraction, extract_like, extraction_folder, is_data_folder, sources_of
 from regard.search.stages import encoder_of, nearest_of, settings_of
 from regard.training.trained_run import TrainedRun
 
@@ -274,6 +274,7 @@ class Index:
         dry_run: bool = False,
         texts: bool = False,
         progress: Progress | None = None,
+        encode: Callable[[Plan], ImageEncoder] | None = None,
     ) -> ChangeReport:
         """Add the pictures of a data folder, or of a folder of photographs, in one transaction.
 
@@ -296,6 +297,8 @@ class Index:
             Only report what would change.
         texts
             Also keep the sentences of the source, which pictures can then be answered with.
+        encode
+            Encodes the pictures of the change elsewhere, in place of the encoder of the index.
 
         Raises InputError if the source does not fit the index.
         """
@@ -314,9 +317,7 @@ class Index:
                 state.encoder.check(each)
             plan = Plan.of(state.snapshot, sources, prefix, mirror, unreadable)
             if not (plan.is_empty or dry_run):
-                payloads = {each: Payload(each, state.snapshot.payload_types()) for each in sources}
-                types = {name: kind for payload in payloads.values() for name, kind in payload.types.items()}
-                self._store(state.name).put(plan.records(state.encoder, payloads, progress), types, plan.removed)
+                plan.carry_out(self._store(state.name), encode(plan) if encode else state.encoder, progress)
             if texts and not dry_run:
                 store = self._store(state.name, TEXTS)
                 store.create(state.encoder.dim)

@@ -3,15 +3,25 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 from regard.encode import BATCH
 from regard.files import InputError
 from regard.search.encoder import Encoder
 from regard.search.entries import Entry, Link
-from regard.search.index_store import Snapshot
+from regard.search.index_store import IndexStore, Snapshot
 from regard.search.source import Payload, Source, content_keys, contents_of
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """What computes the vectors of pictures: an Encoder, or what has computed them before."""
+
+    def encode_images(self, source: Source, rows: np.ndarray) -> tuple[Float[np.ndarray, "image dim"], list[bytes]]:
+        """Return the summary vectors and the packed encodings of pictures of a source, of at most BATCH."""
 
 
 @dataclass
@@ -100,8 +110,17 @@ class Plan:
         """Whether there is nothing to do."""
         return not (any(self.new.values()) or self.relinked or self.removed)
 
+    def carry_out(
+        self, store: IndexStore, encoder: ImageEncoder, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Change a store, in one transaction."""
+        present = self.snapshot.payload_types()
+        payloads = {source: Payload(source, present) for source in self.new}
+        types = {name: kind for payload in payloads.values() for name, kind in payload.types.items()}
+        store.put(self.records(encoder, payloads, progress), types, self.removed)
+
     def records(
-        self, encoder: Encoder, payloads: dict[Source, Payload], progress: Callable[[int, int], None] | None = None
+        self, encoder: ImageEncoder, payloads: dict[Source, Payload], progress: Callable[[int, int], None] | None = None
     ) -> Iterator[Entry]:
         """Yield the new pictures, encoded in batches, and the relinked ones with the vectors that they have."""
         total, done = sum(map(len, self.new.values())), 0
