@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+import axis_checks
 from hub_server import TOKEN, serving
 
+axis_checks.install()
 # The tests must not depend on what was built on this machine; those of the kernels turn them on.
 os.environ["REGARD_KERNELS"] = "0"
 torch.set_num_threads(1)  # the tests' tensors are tiny: a second thread costs more than it brings
