@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -25,13 +26,15 @@ from regard.runtime import device_named
 B = TypeVar("B", bound=Batch)
 T = TypeVar("T")
 
-# Of one exchange: the others wait while the first process validates. One that ends closes its connections, which the
-# others notice at once.
+# Of one exchange: the others may wait long for the first process, which writes. One that ends closes its connections,
+# which the others notice at once.
 TIMEOUT = timedelta(days=1)
 
 # Whether this process is inside `joined`. That torch has a group of processes does not suffice: a program may have made
 # one for training of its own, and evaluate in its first process only.
 _is_joined = False
+
+_GROUPS = count()  # that this process has joined, and so all others
 
 
 class SharedError(InputError):
@@ -80,8 +83,8 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[torch.device]:
     where = "env://" if own.launcher == "torchrun" else f"tcp://{own.address}:{own.port}"
     with _exchange():
         store, _, _ = next(dist.rendezvous(where, own.rank, own.world, timeout=timeout))
-        # After a restart, torchrun's store still has the addresses of the processes that ended.
-        store = dist.PrefixStore(f"restart {own.restarts}", store)
+        # The store may still have the addresses of an earlier group: of before a restart, or of this process.
+        store = dist.PrefixStore(f"restart {own.restarts}, group {next(_GROUPS)}", store)
         dist.init_process_group(backend, timeout=timeout, world_size=own.world, rank=own.rank, store=store)
     try:
         with _inside():

@@ -16,7 +16,7 @@ from regard.runtime import Precision
 from regard.score import score_all
 
 EncodingType = Literal["float32", "float16"]
-AT_ONCE = 256  # texts scored against all images: so few that processes have nearly equal shares
+AT_ONCE = 128  # texts scored against all images: so few that processes have nearly equal shares
 
 
 def evaluate(model: Matcher, split: Split, protocol: Protocol = "full") -> Recalls:
@@ -78,7 +78,7 @@ def score_divided(
     together. The other arguments are those of `score_all`.
     """
     scores = np.empty((len(images), len(order)), np.float32) if out is None else out
-    parts = text_parts(order)
+    parts = text_parts(order)[::-1]  # the longest texts first: in the last round, some processes may have none
     for first in range(0, len(parts), ranks.world()):
         some, place = parts[first : first + ranks.world()], ranks.rank()
         own = torch.empty(len(images), 0)
