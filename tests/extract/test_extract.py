@@ -416,6 +416,15 @@ def test_a_second_command_at_the_same_time_is_refused(photos, tmp_path):
     assert extract(photos, tmp_path / "data").extracted == 4
 
 
+def test_more_shards_than_their_names_can_order_are_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("regard.extract.store.MAX_SHARDS", 1)
+    monkeypatch.setattr("regard.extract.extraction.SHARD", 2)
+    monkeypatch.setattr("regard.extract.extraction.BATCH", 2)
+    with pytest.raises(InputError, match=r"has 1 shards, the most that a data folder may have: extract the rest into"):
+        extract(photos, tmp_path / "data")
+    assert len(list((tmp_path / "data" / "photographs").glob("*.npy"))) == 1
+
+
 def test_settings_contain_what_a_second_run_needs(photos, table, tmp_path):
     out = tmp_path / "data"
     extract(photos, out, {"regions": 5}, captions=table, split="dev", relations="none")

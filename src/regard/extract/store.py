@@ -26,6 +26,7 @@ from regard.files import InputError, parse_json, replacing
 from regard.lease import leased
 
 ARRAYS = ("hash", "sizes", "counts", "boxes", "labels", "scores")  # of the .npz of a shard
+MAX_SHARDS = 100_000  # they are in the order of their names, which begin with five digits
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,13 @@ class Store:
             return
         self.check_owned()
         hashes, sizes, regions = zip(*self.pending, strict=True)
-        path = self.folder / f"{self._next_number():05d}-{self.rank}.npy"
+        number = self._next_number()
+        if number >= MAX_SHARDS:
+            raise InputError(
+                f"{self.folder} has {MAX_SHARDS:,} shards, the most that a data folder may have: extract the rest into "
+                "another one."
+            )
+        path = self.folder / f"{number:05d}-{self.rank}.npy"
 
         def padded(name: str, dtype: str) -> np.ndarray:
             values = [getattr(own, name) for own in regions]
