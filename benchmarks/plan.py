@@ -1,6 +1,6 @@
 """Plan large trainings and collections: shards, memory, time and machine-hours, from constants measured on one machine.
 
-    python benchmarks/plan.py measure --out benchmarks/results/plan.json     # about 15 minutes on two cores
+    python benchmarks/plan.py measure --out benchmarks/results/plan.json     # about three minutes on two cores
     python benchmarks/plan.py tables benchmarks/results/plan.json            # the tables of docs/scale.md
     python benchmarks/plan.py tables benchmarks/results/plan.json --gpu-hour 2.5 --core-hour 0.04 --tb-month 23
 

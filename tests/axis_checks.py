@@ -11,8 +11,9 @@ from types import FunctionType
 from typing import Any, get_type_hints
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
+REFUSAL = BeartypeConf(violation_type=TypeError)  # as Python itself raises it
 AXES = jaxtyping.jaxtyped("context")  # has no state: the sizes belong to the thread
 
 
@@ -27,7 +28,7 @@ def jaxtyped(fn: Any = None, *, typechecker: Any) -> Any:
     known = FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__)
     known.__kwdefaults__, known.__qualname__, known.__module__ = fn.__kwdefaults__, fn.__qualname__, fn.__module__
     known.__annotations__ = {name: _hint(hint, fn.__globals__) for name, hint in fn.__annotations__.items()}
-    checked = update_wrapper(beartype(known), fn)
+    checked = update_wrapper(beartype(known, conf=REFUSAL), fn)
     if "jaxtyping" not in str(known.__annotations__):
         return checked
 

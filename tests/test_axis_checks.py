@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,20 +17,20 @@ SCORES, MATCHES = torch.zeros(3, 4), torch.eye(3, 4).bool()
 def test_axes_of_one_name_have_one_size_in_a_call():
     assert triplet(SCORES, MATCHES) > 0
     assert triplet(SCORES.T, MATCHES.T) > 0  # another call, other sizes
-    with pytest.raises(BeartypeCallHintViolation, match="matches"):
+    with pytest.raises(TypeError, match="matches"):
         triplet(SCORES, MATCHES.T)
     assert triplet(SCORES, MATCHES) > 0  # an error leaves no sizes behind
 
 
 def test_types_of_numbers_and_of_arguments_without_axes_are_checked():
-    with pytest.raises(BeartypeCallHintViolation, match="matches"):
+    with pytest.raises(TypeError, match="matches"):
         triplet(SCORES, SCORES)
-    with pytest.raises(BeartypeCallHintViolation, match="margin"):
+    with pytest.raises(TypeError, match="margin"):
         triplet(SCORES, MATCHES, margin="0.2")
 
 
 def test_fields_are_checked():
-    with pytest.raises(BeartypeCallHintViolation, match="vectors"):
+    with pytest.raises(TypeError, match="vectors"):
         Vectors(torch.zeros(3, 4, 5))
 
 
@@ -40,6 +39,6 @@ def test_results_are_checked():
     def swapped(scores: Float[Tensor, "image text"]) -> Float[Tensor, "image text"]:
         return scores.T
 
-    with pytest.raises(BeartypeCallHintViolation, match="return"):
+    with pytest.raises(TypeError, match="return"):
         swapped(SCORES)
     assert swapped(SCORES[:, :3]).shape == (3, 3)

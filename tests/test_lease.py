@@ -1,7 +1,6 @@
 """A lock between machines. Other machines are other host names: the files are all that they share."""
 
 import json
-import platform
 import threading
 import time
 
@@ -9,7 +8,7 @@ import pytest
 
 from regard import lease
 from regard.files import InputError
-from regard.lease import Lease, leased
+from regard.lease import Lease, is_held, leased
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +21,7 @@ def held_elsewhere(path, beats=0):
     path.write_text(json.dumps({"host": "elsewhere", "process": 1, "beats": beats}))
 
 
-def test_a_folder_is_refused_while_its_holder_writes(tmp_path, monkeypatch):
+def test_a_folder_is_refused_while_its_holder_writes(tmp_path):
     with leased(tmp_path, "It is in use.") as check:
         time.sleep(0.3)  # some beats
         check()
@@ -30,7 +29,7 @@ def test_a_folder_is_refused_while_its_holder_writes(tmp_path, monkeypatch):
             raise AssertionError
         # On a file system that keeps locks within one machine, only the lease is left.
         there = Lease(tmp_path / ".lease", "It is in use.")
-        monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+        there.machine = "elsewhere"
         began = time.monotonic()
         with pytest.raises(InputError, match=r"^It is in use\. It runs on \S+\.$"):
             there.acquire()
@@ -47,19 +46,23 @@ def test_a_lease_is_taken_over_after_its_time(tmp_path):
 
 
 def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path):
-    dead = {"host": platform.node(), "process": 2**22 + 1, "beats": 3}  # above the largest number of a process
-    (tmp_path / ".lease.1").write_text(json.dumps(dead))
+    own = Lease(tmp_path / ".lease", "")
+    own.acquire()
+    own.ended.set()  # it beats no more, and holds no lock
     began = time.monotonic()
     with leased(tmp_path, "It is in use."):
         assert time.monotonic() - began < lease.LEASE / 2
+        with pytest.raises(InputError, match="took over"):
+            own.check()
 
 
 def test_one_of_many_takes_over(tmp_path):
     held_elsewhere(tmp_path / "lock.3")
     inside, refused = [], []
 
-    def contend():
+    def contend(machine):
         own = Lease(tmp_path / "lock", "It is in use.")
+        own.machine = machine
         try:
             own.acquire()
         except InputError:
@@ -67,7 +70,7 @@ def test_one_of_many_takes_over(tmp_path):
         else:
             inside.append(own)
 
-    threads = [threading.Thread(target=contend) for _ in range(8)]
+    threads = [threading.Thread(target=contend, args=(f"machine {number}",)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -77,14 +80,19 @@ def test_one_of_many_takes_over(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_holder_that_stood_still_is_told(tmp_path):
+def test_a_holder_that_stood_still_finds_out(tmp_path):
     with leased(tmp_path, "It is in use.") as check:
         held_elsewhere(tmp_path / ".lease.2")
-        with pytest.raises(InputError, match=r"It is in use\. It took over from this one, which .* on elsewhere\."):
+        with pytest.raises(InputError, match=r"It is in use\. It took over on elsewhere meanwhile\."):
             check()
         time.sleep(0.3)
         assert json.loads((tmp_path / ".lease.2").read_text())["host"] == "elsewhere"  # no beat writes into it
-    assert [path.name for path in tmp_path.iterdir()] == [".lease.2"]
+        # The one that took over has ended, and a third one has begun with the same number.
+        (tmp_path / ".lease.2").unlink()
+        held_elsewhere(tmp_path / ".lease.1")
+        with pytest.raises(InputError, match="took over"):
+            check()
+    assert json.loads((tmp_path / ".lease.1").read_text())["host"] == "elsewhere"  # the end removes nothing of it
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"host": 3, "process": "x"}'])
@@ -92,3 +100,18 @@ def test_a_damaged_lease_is_stale_like_another(tmp_path, content):
     (tmp_path / ".lease.1").write_text(content)
     with leased(tmp_path, "It is in use."):
         assert [path.name for path in tmp_path.iterdir()] == [".lease.2"]
+
+
+def test_it_is_known_from_outside_whether_a_lease_is_held(tmp_path):
+    lock = tmp_path / "lock"
+    assert not is_held(lock)
+    with leased(lock, "It is in use."):
+        assert is_held(lock)
+    assert not is_held(lock)
+    there = Lease(lock, "")
+    there.machine = "elsewhere"
+    there.acquire()
+    assert is_held(lock)  # by its beats
+    there.ended.set()
+    there.thread.join()
+    assert not is_held(lock)

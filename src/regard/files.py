@@ -106,13 +106,12 @@ def sweep(folder: Path) -> None:
     """Remove what `replacing` left in a folder when its process was killed; of this machine only."""
     name = re.compile(rf"\..+\.{re.escape(platform.node())}\.([0-9]+)\.tmp", re.DOTALL)
     for entry in folder.glob(".*.tmp"):
-        if (found := name.fullmatch(entry.name)) and not is_alive(int(found[1])):
+        if (found := name.fullmatch(entry.name)) and not _is_alive(int(found[1])):
             with suppress(OSError):  # another user's, or removed by another process
                 _remove(entry)
 
 
-def is_alive(process: int) -> bool:
-    """Return whether a process of this machine is running."""
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -152,11 +152,6 @@ def any_of(*flags: bool) -> list[bool]:
     return [bool(flag) for flag in found.tolist()]
 
 
-def wait_for_all() -> None:
-    """Return when all processes have called this."""
-    any_of(False)
-
-
 def all_values(value: T) -> list[T]:
     """Return the values of all processes, by rank. They must be picklable."""
     if world() == 1:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -75,6 +76,32 @@ def test_an_extraction_in_parts_equals_one(collection, tmp_path):
     assert "was extracted with --regions 5, not 6" in refused(
         "job", "extract", collection / "photos", "--out", parts, "--regions", 6
     )
+
+
+def test_another_size_of_parts_begins_again(collection, tmp_path):
+    """The parts that are finished are of another cut, also if there are as many."""
+    out = tmp_path / "data"
+    job = "job", "extract", collection / "photos", "--out", out, "--regions", 5
+    code, _ = interrupted(lambda: JobFolder(out).folder.is_dir() and JobFolder(out).finished(), *job, "--part", 128)
+    assert code in (0, 2)  # it may have ended before
+    assert regard(*job, "--part", 256).code == 0
+    regard("extract", collection / "photos", "--out", tmp_path / "one", "--regions", 5)
+    assert sorted((out / "test_ids.txt").read_text().split()) == sorted(
+        (tmp_path / "one" / "test_ids.txt").read_text().split()
+    )
+    assert (
+        not (out / "skipped.tsv").exists()
+        or (out / "skipped.tsv").read_text() == (tmp_path / "one" / "skipped.tsv").read_text()
+    )
+
+
+def test_changed_sentences_are_another_job(collection, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(collection / "data", data)
+    job = "job", "evaluate", collection / "run", "--data", data, "--split", "dev", "--out", tmp_path / "job"
+    assert regard(*job).code == 0
+    (data / "dev_caps.txt").write_text("".join(sorted((data / "dev_caps.txt").read_text().splitlines(True))))
+    assert "is of another job (inputs" in refused(*job)
 
 
 def check_metrics(collection, out, *more):

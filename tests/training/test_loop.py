@@ -143,7 +143,7 @@ def test_a_run_that_another_machine_took_over_writes_no_more(data, tmp_path):
             if "epoch   1" in str(objects[0]):
                 (out / ".lease.2").write_text('{"host": "elsewhere"}')
 
-    with pytest.raises(InputError, match=r"Another process is training in .* took over from this one"):
+    with pytest.raises(InputError, match=r"Another process is training in .* It took over on elsewhere"):
         train(made.recipe(), data, out, console=Interrupted(quiet=True))
     assert not (out / "last.pt").exists()
 

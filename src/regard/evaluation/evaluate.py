@@ -80,11 +80,14 @@ def score_divided(
     scores = np.empty((len(images), len(order)), np.float32) if out is None else out
     parts = text_parts(order)[::-1]  # the longest texts first: in the last round, some processes may have none
     for first in range(0, len(parts), ranks.world()):
-        some, place = parts[first : first + ranks.world()], ranks.rank()
-        own = torch.empty(len(images), 0)
-        if place < len(some):
-            own = score_all(model, images, texts_at(some[place]), progress=progress, **options)
-        rows = np.concatenate(some)
+        some = parts[first : first + ranks.world()]
+
+        def own_scores(some: list[np.ndarray] = some) -> torch.Tensor:
+            if ranks.rank() >= len(some):
+                return torch.empty(len(images), 0)
+            return score_all(model, images, texts_at(some[ranks.rank()]), progress=progress, **options)
+
+        own, rows = ranks.together(own_scores), np.concatenate(some)
         scores[:, rows] = ranks.gather_columns(own).numpy()
         if progress and len(rows) > own.shape[1]:
             progress(len(own) * (len(rows) - own.shape[1]))  # pairs that the other processes scored
@@ -92,11 +95,11 @@ def score_divided(
 
 
 def text_parts(order: np.ndarray) -> list[np.ndarray]:
-    """Return the rows of texts that are encoded and scored together, about AT_ONCE in each part.
+    """Return the rows of texts that are encoded and scored together, at most AT_ONCE in each part.
 
     They are the same for any number of processes: a sum in a matrix product may depend on how many rows the matrix has.
     """
-    return np.array_split(order, max(1, len(order) // AT_ONCE))
+    return np.array_split(order, max(1, -(-len(order) // AT_ONCE)))
 
 
 def stored_images(model: Matcher, split: Split, rows: np.ndarray, encodings: EncodingType = "float32") -> Any:

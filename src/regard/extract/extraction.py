@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import islice
@@ -36,7 +37,7 @@ from regard.files import InputError, Stopped, replacing
 from regard.launchers import job
 from regard.models.zero_shot import ZeroShot
 from regard.photographs import decode_photograph, list_photographs
-from regard.ranks import joined, wait_for_all
+from regard.ranks import joined, together
 from regard.runtime import stoppable
 
 SKIPPED = "skipped.tsv"
@@ -99,29 +100,33 @@ def extract(
     progress
         Called as `progress(done, total)` after each photograph.
     """
-    started = time.monotonic()
-    rank, num_processes = job().rank, job().world
-    extraction = Extraction.of(
-        photographs,
-        out,
-        options,
-        like=like,
-        captions=captions,
-        split=split,
-        relations=relations,
-        embeddings=embeddings if rank == 0 else None,
-        device=device,
-    )
-    store, report = Store(out / PHOTOGRAPHS, rank), ExtractionReport()
-    num_before = len(store.row_of)
-    with store.locked(), stoppable() as is_stopped:
-        with joined(device, WAIT) as place:
-            own_names = extraction.names[rank::num_processes]
-            replace(extraction, device=str(place)).extract_part(
-                own_names, store, workers=workers, extractor=extractor, is_stopped=is_stopped, progress=progress
+    started, own, report = time.monotonic(), job(), ExtractionReport()
+    with ExitStack() as stack:
+        with joined("cpu", WAIT):
+            extraction = together(
+                lambda: Extraction.of(
+                    photographs,
+                    out,
+                    options,
+                    like=like,
+                    captions=captions,
+                    split=split,
+                    relations=relations,
+                    embeddings=embeddings if own.rank == 0 else None,
+                    device=f"cuda:{own.local_rank}" if device == "cuda" and own.world > 1 else device,
+                )
             )
-            wait_for_all()
-        if rank == 0:
+            store = Store(out / PHOTOGRAPHS, own.rank)
+            num_before = len(store.row_of)
+            together(lambda: stack.enter_context(store.locked()))
+            is_stopped = stack.enter_context(stoppable())
+            names = extraction.names[own.rank :: own.world]
+            together(
+                lambda: extraction.extract_part(
+                    names, store, workers=workers, extractor=extractor, is_stopped=is_stopped, progress=progress
+                )
+            )
+        if own.rank == 0:
             report = extraction.gather(num_before, is_stopped=is_stopped, progress=progress)
     report.seconds = time.monotonic() - started
     return report

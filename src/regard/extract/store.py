@@ -66,6 +66,8 @@ class Store:
         """Read the shards and records of all processes, or of a part."""
         own = "*" if self.first is None else str(self.rank)
         self.shards = sorted(self.folder.glob(f"*-{own}.npy"))
+        # The shards of this part; those of an earlier job have lower numbers.
+        self.num_own = sum(int(path.name[:5]) >= (self.first or 0) for path in self.shards)
         parts = [_read_shard(path) for path in self.shards]
         self.arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
         self.row_of = {record.hash: -1 for record in self.known.values()}
@@ -128,14 +130,13 @@ class Store:
         save_arrays(path.with_suffix(".npz"), arrays)
         with replacing(path) as temporary, NpyWriter(temporary, features.shape, "<f2") as writer:
             writer.write_rows(features)
-        self.pending = []
+        self.pending, self.num_own = [], self.num_own + 1
 
     def _next_number(self) -> int:
         if self.first is None:
             return max((int(path.name[:5]) for path in self.folder.glob("*.np[yz]")), default=-1) + 1
-        # An .npz whose .npy is missing is written again. A part that is done twice writes the same shards twice.
-        own = (int(path.name[:5]) for path in self.folder.glob(f"*-{self.rank}.npy"))
-        return max([self.first - 1, *own]) + 1
+        # By what this process has seen: if a part is done twice at a time, both processes write the same shards.
+        return self.first + self.num_own
 
 
 def _read_shard(path: Path) -> dict[str, np.ndarray]:

@@ -12,14 +12,14 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regard.files import InputError, locked, parse_json, replacing
-from regard.lease import leased
+from regard.files import InputError, parse_json, replacing
+from regard.lease import is_held, leased
 
 FOLDER, MANIFEST, RESULT, CANCEL = "job", "job.json", "result.json", "cancel"
 FORMAT = 1
@@ -42,6 +42,7 @@ class JobFolder:
 
     def __init__(self, out: Path) -> None:
         self.out, self.folder = out, out / FOLDER
+        self.check_owned: Callable[[], None] = lambda: None  # raises InputError if another process runs the job
 
     # The machine that gives out the parts ---------------------------------------------------------------------------
 
@@ -50,7 +51,7 @@ class JobFolder:
         """Run the job during the block. Raises InputError if another process runs it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         message = f"Another process runs the job of {self.out}: wait until it ends, or use `regard job cancel`."
-        with leased(self._lock, message):
+        with leased(self._lock, message) as self.check_owned:
             (self.folder / CANCEL).unlink(missing_ok=True)
             yield
 
@@ -104,6 +105,7 @@ class JobFolder:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Record the result, which ends the job, and remove the parts."""
+        self.check_owned()
         self._write(RESULT, result)
         self._remove_parts()
 
@@ -133,26 +135,19 @@ class JobFolder:
         manifest = self._manifest()
         is_done = (self.folder / RESULT).exists()
         count = manifest["parts"] if is_done else len(self.finished())
-        state = "running" if self._is_running() else "done" if is_done else "stopped"
+        state = "running" if is_held(self._lock) else "done" if is_done else "stopped"
         return JobStatus(manifest["asked"], manifest["parts"], count, state)
 
     def cancel(self) -> bool:
-        """Make the job stop, if a process runs it, and return whether one does. Raises what `status` raises."""
-        if self.status().state != "running":
-            return False
-        (self.folder / CANCEL).touch()
-        return True
+        """Make the job stop, and return whether a process runs it. Raises what `status` raises."""
+        state = self.status().state
+        if state != "done":
+            (self.folder / CANCEL).touch()  # the next start removes it
+        return state == "running"
 
     @property
     def _lock(self) -> Path:
         return self.folder / "lock"
-
-    def _is_running(self) -> bool:
-        try:
-            with locked(self._lock, ""):
-                return False
-        except InputError:
-            return True
 
     def _manifest(self) -> dict[str, Any]:
         path = self.folder / MANIFEST

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from regard.checksums import check_arrays, save_arrays
 from regard.data import Split
-from regard.data.layout import PHOTOGRAPHS
+from regard.data.layout import PHOTOGRAPHS, stamp_of
 from regard.encode import BATCH, check_inputs, encode_images, encode_texts
 from regard.evaluation.evaluate import EncodingType, shortest_first, stored_images, text_parts
 from regard.extract.extraction import SHARD, Extraction
@@ -68,11 +68,12 @@ def extract_job(
     with _running(extraction.out) as (folder, is_stopped), store.locked():
         store.load()
         num_before, num_shards = len(store.row_of), -(-size // SHARD)
-        parts = [names[first : first + num_shards * SHARD] for first in range(0, len(names), num_shards * SHARD)]
+        size = num_shards * SHARD
+        parts = [names[first : first + size] for first in range(0, len(names), size)]
         known = {name: record for name, record in store.records.items() if record.hash in store.row_of}
         asked = {"photographs": extraction.settings["photographs"], "options": extraction.settings["options"]}
         first = max((int(path.name[:5]) for path in store.shards), default=-1) + 1
-        notes = folder.start("extract", asked, names, len(parts), renewable=True, first=first)
+        notes = folder.start("extract", asked, [f"{size} in a part", *names], len(parts), renewable=True, first=first)
         arguments = [(part, {name: known[name] for name in part if name in known}) for part in parts]
         lean = replace(extraction, names=(), table=None, relation_source=RelationSource("none"), embedding_models=())
         work = ExtractPart(lean, notes["first"], num_shards, workers)
@@ -151,7 +152,7 @@ def encode_job(
         sides = {"images": (split.num_images, model.image_encoding), "texts": (split.num_texts, model.text_encoding)}
         cuts = [(side, at, min(at + size, n)) for side, (n, _) in sides.items() for at in range(0, n, size)]
         asked = {"fingerprint": fingerprint, "data": of.data, "split": of.split, "size": size}
-        folder.start("encode", asked, split.ids, len(cuts))
+        folder.start("encode", asked, [stamp_of(Path(of.data), of.split)], len(cuts))
         run_parts(folder, EncodePart(replace(of, device=machines.device)), cuts, machines, is_stopped, progress)
         for side, (count, kind) in sides.items():
             if count:
@@ -195,13 +196,14 @@ def score_job(
         parts = text_parts(shortest_first(model, split))
         asked = {"fingerprint": fingerprint, "data": of.data, "split": of.split}
         asked |= {"precision": precision, "encodings": encodings}
-        folder.start("evaluate", asked, split.ids, len(parts))
+        folder.start("evaluate", asked, [stamp_of(Path(of.data), of.split)], len(parts))
         work = ScorePart(replace(of, device=machines.device), precision, encodings)
         run_parts(folder, work, parts, machines, is_stopped, progress)
         with matrix((split.num_images, split.num_texts)) as scores:
             for number, rows in enumerate(parts):
                 scores[:, rows] = _arrays(folder.part(number))["scores"]
-            folder.finish(measure(scores, split))
+            measured = measure(scores, split)
+        folder.finish(measured)
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def index_job(
                 for first in range(0, len(rows), size)
             ]
             asked = {"run": encoder.fingerprint, "source": os.path.abspath(source), "split": split, "prefix": prefix}
-            folder.start("index", asked, plan.links, len(cuts), renewable=True)
+            folder.start("index", asked, [f"{size} in a part", *plan.links], len(cuts), renewable=True)
             run_parts(folder, IndexPart(settings_of(encoder), machines.device), cuts, machines, is_stopped, progress)
             return StoredVectors(folder, cuts)
 

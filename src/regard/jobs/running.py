@@ -47,10 +47,6 @@ class Machines:
         return "cpu" if self.address else self.device
 
 
-class NoShare(InputError):
-    """A machine does not see the folder of the job."""
-
-
 def run_parts(
     folder: JobFolder,
     work: Work,
@@ -87,11 +83,12 @@ def run_parts(
     if is_ended():
         how = "Cancelled" if folder.is_cancelled() else "Stopped"
         raise Stopped(f"{how}. What is finished is kept in {folder.out}; run the same command to continue.")
+    folder.check_owned()
 
 
 def do_part(work: Work, argument: Any, folder: JobFolder, number: int, is_stopped: Callable[[], bool]) -> None:
     """Do one part, unless it is finished. The result is written whole, or not at all if the job is to stop."""
-    if number in folder.finished():
+    if folder.part(number).exists():
         return
     with replacing(folder.part(number)) as temporary:
         work(argument, temporary, number, is_stopped)
@@ -105,7 +102,7 @@ def do_payload(work: bytes, payload: bytes) -> str:
         out, number, argument = pickle.loads(payload)
         folder = JobFolder(out)
         if not folder.folder.is_dir():
-            raise NoShare(
+            raise InputError(
                 f"{socket.gethostname()} does not see {folder.folder}: expected a folder on storage that all machines "
                 "share, under the same path."
             )
@@ -189,7 +186,8 @@ def _run_on_ray(
                 )
         report()
     finally:
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # of what it did not read before it ended
+            process.stdin.close()
         try:
             process.wait(STOP)
         except subprocess.TimeoutExpired:
