@@ -81,7 +81,7 @@ def test_2_and_3_padding_changes_nothing(name, options, garbage):
 @every_model
 def test_3_padding_changes_no_training_step(name, options):
     """In training mode, batch normalisation must depend neither on values in the padding nor on its amount."""
-    images, texts, gradients = made.images(), made.texts(), []
+    images, texts, gradients = made.images(3, 4), made.texts(4, 5), []
     for some_images, some_texts in ((images, texts), (wider(images, True), wider(texts, True))):
         model = made.model(name, **options).double().train()
         model(some_images.to(torch.float64), some_texts.to(torch.float64)).square().sum().backward()
@@ -144,7 +144,7 @@ def test_4_encoding_in_parts_equals_encoding_at_once(name, options):
 
 @every_model
 def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
-    images, texts = made.images(3).to(torch.float64), made.texts(4)
+    images, texts = made.images(3, 4).to(torch.float64), made.texts(4, 5)
     matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
     gradients = []
     for block in ((2, 3), (100, 100)):
@@ -159,7 +159,7 @@ def test_5_blocks_give_the_scores_and_the_gradient_of_the_whole(name, options):
 @every_model
 def test_5c_in_training_mode_blocks_give_the_whole(name, options):
     """Scores, gradients and running statistics do not depend on the blocks, whatever is normalised or dropped."""
-    images, texts = made.images(3).to(torch.float64), made.texts(4).to(torch.float64)
+    images, texts = made.images(3, 4).to(torch.float64), made.texts(4, 5).to(torch.float64)
     matches = torch.arange(3)[:, None] == torch.tensor([0, 1, 2, 0])
     found = []
     for block in ((2, 3), (100, 100)):

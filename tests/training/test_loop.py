@@ -382,6 +382,7 @@ def finish(life, out):
     assert process.exitcode == 0, errors.read_text()
 
 
+@pytest.mark.slow
 def test_killed_around_any_rename_it_ends_the_same(life, whole, tmp_path):
     """A run's files come to be by renames: death before and after each leaves them in every state there is."""
     out, codes = tmp_path / "run", []
