@@ -12,6 +12,7 @@ More processes than cores show equality only.
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -65,14 +66,9 @@ def work(folder: Path, out: Path) -> None:
         scores = scores_of(model, split)
         found["scoring"] = time.perf_counter() - began
         found["scores"] = float(scores.double().sum())
-    found["peak_mib"] = _peak()
+    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found["extraction"] = extract(folder / "photographs", out / "extracted", workers=1).seconds
     (out / f"process-{job().rank}.json").write_text(json.dumps(found), "utf-8")
-
-
-def _peak() -> float:
-    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def start(folder: Path, out: Path, processes: int) -> dict[str, Any]:

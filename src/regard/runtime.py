@@ -63,19 +63,20 @@ def stoppable() -> Iterator[Any]:
 
 
 def choose_precision(precision: Precision | Literal["auto"], device: str) -> tuple[Precision, str]:
-    """Return the precision for `device` ("cpu" or "cuda"), and a sentence that says why; `auto` is replaced.
+    """Return the precision for `device`, such as "cpu" or "cuda:1", and a sentence that says why; `auto` is replaced.
 
     `auto` is bfloat16 on hardware that has units for it, and float32 elsewhere, where bfloat16 is emulated and slow.
     Raises InputError for tf32 without CUDA.
     """
-    name = "this GPU" if device == "cuda" else "this processor"
+    kind = torch.device(device).type
+    name = "this GPU" if kind == "cuda" else "this processor"
     if precision == "auto":
-        units = bfloat16_units(device)
+        units = bfloat16_units(kind)
         if units:
             return "bfloat16", f"Precision: bfloat16 ({name} has {units})"
         return "float32", f"Precision: float32 ({name} has no bfloat16 instructions)"
     if precision == "tf32":
-        _check_tf32(device)
+        _check_tf32(kind)
     return precision, f"Precision: {precision} (as requested)"
 
 

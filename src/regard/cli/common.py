@@ -109,7 +109,7 @@ def settle_precision(precision: str, device: str) -> Any:
     """
     from regard.runtime import choose_precision
 
-    chosen, reason = choose_precision(precision, device.partition(":")[0])  # type: ignore[arg-type]  # cyclopts has checked it
+    chosen, reason = choose_precision(precision, device)  # type: ignore[arg-type]  # cyclopts has checked it
     if precision == "auto":
         console.print(reason)
     return chosen

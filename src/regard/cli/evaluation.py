@@ -135,7 +135,8 @@ def evaluate(
             )
         return _shortlist_evaluation(first_run, data, split, shortlist, json_)
     other_run = open_run(against, device) if against else None
-    splits = [run.open_split(split, data) for run in (*trained, *([other_run] if other_run else []))]
+    compared = [*trained, *([other_run] if other_run else [])]
+    splits = [run.open_split(split, data) for run in compared]
     first = splits[0]
     for folder, other in zip((*named, against), splits, strict=False):
         if list(other.ids) != list(first.ids) or not np.array_equal(other.image_of_text, first.image_of_text):
@@ -148,7 +149,7 @@ def evaluate(
     answers = _right_answers(first, relevance, protocol)
 
     def work() -> None:
-        check_same_inputs([*trained, *([other_run] if other_run else [])], splits)
+        check_same_inputs(compared, splits)
         with score_matrix(save_scores if is_first() else None, (first.num_images, first.num_texts)) as scores:
             for run, opened in zip(trained, splits, strict=False):
                 with ProgressBar(f"scoring with {run.folder}", scores.size) as bar:

@@ -116,7 +116,7 @@ def extract(
                     device=f"cuda:{own.local_rank}" if device == "cuda" and own.world > 1 else device,
                 )
             )
-            store = Store(out / PHOTOGRAPHS, own.rank)
+            store = together(lambda: Store(out / PHOTOGRAPHS, own.rank))
             num_before = len(store.row_of)
             together(lambda: stack.enter_context(store.locked()))
             is_stopped = stack.enter_context(stoppable())

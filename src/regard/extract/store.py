@@ -67,7 +67,7 @@ class Store:
         own = "*" if self.first is None else str(self.rank)
         self.shards = sorted(self.folder.glob(f"*-{own}.npy"))
         # The shards of this part; those of an earlier job have lower numbers.
-        self.num_own = sum(int(path.name[:5]) >= (self.first or 0) for path in self.shards)
+        self.num_own = sum(_number(path) >= (self.first or 0) for path in self.shards)
         parts = [_read_shard(path) for path in self.shards]
         self.arrays = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
         self.row_of = {record.hash: -1 for record in self.known.values()}
@@ -102,7 +102,7 @@ class Store:
             return
         self.check_owned()
         hashes, sizes, regions = zip(*self.pending, strict=True)
-        number = self._next_number()
+        number = self.next_number()
         if number >= MAX_SHARDS:
             raise InputError(
                 f"{self.folder} has {MAX_SHARDS:,} shards, the most that a data folder may have: extract the rest into "
@@ -132,11 +132,16 @@ class Store:
             writer.write_rows(features)
         self.pending, self.num_own = [], self.num_own + 1
 
-    def _next_number(self) -> int:
+    def next_number(self) -> int:
+        """Return the number of the next shard."""
         if self.first is None:
-            return max((int(path.name[:5]) for path in self.folder.glob("*.np[yz]")), default=-1) + 1
+            return max(map(_number, self.folder.glob("*.np[yz]")), default=-1) + 1
         # By what this process has seen: if a part is done twice at a time, both processes write the same shards.
         return self.first + self.num_own
+
+
+def _number(shard: Path) -> int:
+    return int(shard.name[:5])
 
 
 def _read_shard(path: Path) -> dict[str, np.ndarray]:

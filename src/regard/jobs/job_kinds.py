@@ -72,8 +72,9 @@ def extract_job(
         parts = [names[first : first + size] for first in range(0, len(names), size)]
         known = {name: record for name, record in store.records.items() if record.hash in store.row_of}
         asked = {"photographs": extraction.settings["photographs"], "options": extraction.settings["options"]}
-        first = max((int(path.name[:5]) for path in store.shards), default=-1) + 1
-        notes = folder.start("extract", asked, [f"{size} in a part", *names], len(parts), renewable=True, first=first)
+        notes = folder.start(
+            "extract", asked, [f"{size} in a part", *names], len(parts), renewable=True, first=store.next_number()
+        )
         arguments = [(part, {name: known[name] for name in part if name in known}) for part in parts]
         lean = replace(extraction, names=(), table=None, relation_source=RelationSource("none"), embedding_models=())
         work = ExtractPart(lean, notes["first"], num_shards, workers)
@@ -127,7 +128,7 @@ class RunSplit:
         trained = TrainedRun(self.run, self.device)
         return trained.model, trained.open_split(self.split, self.data), trained.fingerprint
 
-    @lru_cache(1)  # noqa: B019
+    @lru_cache(1)  # noqa: B019  # for the next part
     def images(self, encodings: EncodingType) -> Any:
         """Return the encodings of all images, for scoring."""
         model, split, _ = self.open()
