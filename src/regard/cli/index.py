@@ -18,21 +18,46 @@ Prefix = Annotated[str, Parameter(help="Put this before each id, to tell apart p
 Sentences = Annotated[
     bool, Parameter(negative="", help="Also keep the sentences, for `regard search INDEX --image PICTURE --sentences`.")
 ]
+EncoderName = Annotated[
+    str, Parameter(help="Folder of a trained run, or an embedding model: a folder, or a name on the hub.")
+]
+NewIndex = Annotated[Path, Parameter(help="New folder of the index.")]
+StoreAddress = Annotated[
+    str,
+    Parameter(
+        show_default=False,
+        help="Address of an object store for the rows, such as s3://bucket/pictures. Default: the folder of the index.",
+    ),
+]
+FirstStages = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="",
+        help="A first stage that makes the shortlists in place of the run's own summary vectors: an embedding model, "
+        "or a run. Several runs are joined to one. The score is then the weighted sum of both stages, with weights "
+        "chosen on the run's validation split.",
+    ),
+]
+ValidateOn = Annotated[
+    Path | None,
+    Parameter(
+        help="Data folder with the validation split that the weights are chosen on. Default: the data of the run."
+    ),
+]
+OneSplit = Annotated[str | None, Parameter(help="The one split of a data folder to add. Default: all.")]
 MAX_LISTED = 5
 
 
 @app.default
 def create(
-    run: Annotated[
-        str, Parameter(help="Folder of a trained run, or an embedding model: a folder, or a name on the hub.")
-    ],
+    run: EncoderName,
     source: Annotated[Path, Parameter(help="Data folder, or folder of photographs.")],
     *,
-    out: Path,
-    store: Annotated[str, Parameter(show_default=False)] = "",
-    first: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    validate_on: Path | None = None,
-    split: str | None = None,
+    out: NewIndex,
+    store: StoreAddress = "",
+    first: FirstStages = (),
+    validate_on: ValidateOn = None,
+    split: OneSplit = None,
     captions: Path | None = None,
     prefix: Prefix = "",
     texts: Sentences = False,
@@ -44,18 +69,6 @@ def create(
 
     Parameters
     ----------
-    out
-        New folder of the index.
-    store
-        Address of an object store for the rows, such as s3://bucket/pictures. Default: the folder of the index.
-    first
-        A first stage that makes the shortlists in place of the run's own summary vectors: an embedding model, or a run.
-        Several runs are joined to one. The score is then the weighted sum of both stages, with weights chosen on the
-        run's validation split.
-    validate_on
-        Data folder with the validation split that the weights are chosen on. Default: the data of the run.
-    split
-        The one split of a data folder to add. Default: all.
     captions
         Table of sentences of photographs, as for `regard extract`. Its other columns can be used with --where.
     """

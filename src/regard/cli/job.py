@@ -20,6 +20,7 @@ from regard.cli.common import (
     write_json,
 )
 from regard.cli.extract import ExtractArguments
+from regard.cli.index import EncoderName, FirstStages, NewIndex, OneSplit, Prefix, Sentences, StoreAddress, ValidateOn
 from regard.files import InputError
 
 if TYPE_CHECKING:
@@ -152,18 +153,16 @@ def evaluate(
 
 @app.command
 def index(
-    run: Annotated[
-        str, Parameter(help="Folder of a trained run, or an embedding model: a folder, or a name on the hub.")
-    ],
+    run: EncoderName,
     source: Annotated[Path, Parameter(help="Data folder.")],
     *,
-    out: Path,
-    store: Annotated[str, Parameter(show_default=False)] = "",
-    first: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    validate_on: Path | None = None,
-    split: str | None = None,
-    prefix: str = "",
-    texts: Annotated[bool, Parameter(negative="")] = False,
+    out: NewIndex,
+    store: StoreAddress = "",
+    first: FirstStages = (),
+    validate_on: ValidateOn = None,
+    split: OneSplit = None,
+    prefix: Prefix = "",
+    texts: Sentences = False,
     ray: Ray = "",
     cpus: Cpus = 1.0,
     part: Size = 1024,
@@ -171,25 +170,7 @@ def index(
 ) -> None:
     """Create an index of a data folder, as `regard index` does.
 
-    The options are those of `regard index`. What is encoded in parts is pictures; this machine encodes the sentences of
-    `--texts`, and writes the index.
-
-    Parameters
-    ----------
-    out
-        New folder of the index.
-    store
-        Address of an object store for the rows.
-    first
-        A first stage that makes the shortlists.
-    validate_on
-        Data folder with the validation split that the weights of both stages are chosen on.
-    split
-        The one split of the data folder to add. Default: all.
-    prefix
-        Put this before each id.
-    texts
-        Also keep the sentences.
+    What is encoded in parts is pictures; this machine encodes the sentences of `--texts`, and writes the index.
     """
     from regard.jobs.job_kinds import index_job
     from regard.search.stages import encoder_named
