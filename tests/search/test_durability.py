@@ -23,7 +23,7 @@ from regard.files import InputError, Stopped
 from regard.search import index_store
 from regard.search.index import Index
 
-KILLS, MANY_KILLS = 3, 24
+KILLS = 24
 PROCESSES = multiprocessing.get_context("forkserver")
 # A process then starts in milliseconds.
 PROCESSES.set_forkserver_preload(["lancedb", "regard.cli", "regard.models", "regard.search.index"])
@@ -197,11 +197,11 @@ def test_an_index_equals_its_model_when_writers_are_killed(small, tmp_path):
 # Killed writers -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.slow)])
-def test_what_a_killed_writer_acknowledged_is_there(small, sources, tmp_path, kills):
+@pytest.mark.slow
+def test_what_a_killed_writer_acknowledged_is_there(small, sources, tmp_path):
     index, log, chance = small.new_index(tmp_path / "index"), tmp_path / "log", random.Random(0)
     model, done = Model(), 0
-    for _ in range(kills):
+    for _ in range(KILLS):
         log.write_text("")
         with process(change_forever, index.folder, sources, done, log) as writer:
             wait_for(log.read_text, writer)  # the lock of the one before does not block it

@@ -395,6 +395,7 @@ def test_killed_around_any_rename_it_ends_the_same(life, whole, tmp_path):
     same_run(out, whole[0])
 
 
+@pytest.mark.slow
 def test_killed_at_arbitrary_moments_it_ends_the_same(life, whole, tmp_path):
     chance, out, codes = random.Random(0), tmp_path / "run", []
     for _ in range(6):

@@ -24,6 +24,8 @@ PRODUCTS = {
     "_scaled_dot_product_cudnn_attention",
 }
 PRODUCT, OTHER = "product", "other"
+# Rows, columns and depth of the product that measures a device: the shape of a block of scores.
+SHAPES = {"cpu": (2304, 1664, 1024), "cuda": (8192, 8192, 1024)}
 
 
 def best_seconds(work: Callable[[], object], device: str, budget: float, least: int = 3) -> float:
@@ -49,7 +51,7 @@ class Product:
     """A matrix product of the shape of a block of scores, to measure how fast this machine multiplies."""
 
     def __init__(self, device: str, precision: Precision) -> None:
-        rows, columns, depth = (2304, 1664, 1024) if device == "cpu" else (8192, 8192, 1024)
+        rows, columns, depth = SHAPES[device]
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.device, self.precision, self.gflop = device, precision, 2e-9 * rows * columns * depth
         self.first, self.second = (torch.randn(size, depth, device=device, dtype=dtype) for size in (rows, columns))
