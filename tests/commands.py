@@ -101,6 +101,23 @@ def damage(path: Path, change) -> None:
     np.save(path, change(np.load(path)))
 
 
+def launcher(processes: int) -> list[str]:
+    """The beginning of a command that Python runs in some processes of one job, started by torchrun if several."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, *(torchrun if processes > 1 else [])]
+
+
+def rank_environment() -> dict[str, str]:
+    """The environment of such processes: one thread each, and the modules of the tests."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def launched(processes: int, *command: object) -> subprocess.CompletedProcess[str]:
+    """Run a Python command in some processes, and return what they printed."""
+    words = [*launcher(processes), *map(str, command)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=900, env=rank_environment())
+
+
 def loaded_by(code: str, environment: dict[str, str] | None = None, also: Iterable[str] = ()) -> set[str]:
     """Return the heavy modules, and those of `also`, that a fresh interpreter has loaded after `code`."""
     code = f"import sys\n{code}\nprint('\\n' + ' '.join(sys.modules))"

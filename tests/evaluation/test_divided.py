@@ -1,8 +1,6 @@
 """Several processes evaluate as one, to the last bit."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import made
 import rank_evaluations
+from commands import launched
 from regard import evaluate
 from regard.models import MODELS
 from regard.training.ensemble_folder import combine
@@ -33,24 +32,12 @@ def runs(data):
     return folder
 
 
-def start(processes, *command):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), *map(str, command)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=environment,
-    )
-
-
 @pytest.mark.slow
 def test_processes_score_as_one(runs, tmp_path):
     for processes in (1, 2, 4):
         out = tmp_path / str(processes)
         out.mkdir()
-        done = start(processes, Path(rank_evaluations.__file__), runs, out)
+        done = launched(processes, Path(rank_evaluations.__file__), runs, out)
         assert done.returncode == 0, done.stderr
         for run in runs.iterdir():
             for name in (run.name, f"{run.name}-cascade"):
@@ -73,7 +60,7 @@ def test_verbs_print_and_write_once(runs, data, tmp_path):
             folder = tmp_path / f"{arguments[0]}-{len(arguments)}-{processes}"
             folder.mkdir()
             places = [folder / each if str(each).endswith((".npy", ".png")) else each for each in arguments]
-            done = start(processes, "-m", "regard", *places, "--json", folder / "found.json")
+            done = launched(processes, "-m", "regard", *places, "--json", folder / "found.json")
             assert done.returncode == 0, done.stderr
             printed.append([line for line in done.stdout.splitlines() if "Scored exactly" not in line])
             found = json.loads((folder / "found.json").read_text())
@@ -103,7 +90,7 @@ def test_bad_input_is_refused_once(runs, data, tmp_path):
         command = line if "REGARD" in line else f"REGARD {line}"
         command = command.replace("REGARD", f"{sys.executable} -m regard")
         (tmp_path / "run.sh").write_text(f"cd {tmp_path}\n{command}\necho $? > {tmp_path}/code-$RANK\n")
-        done = start(2, "--no-python", "bash", tmp_path / "run.sh")
+        done = launched(2, "--no-python", "bash", tmp_path / "run.sh")
         errors = [line for line in done.stderr.splitlines() if line.startswith("regard: ")]
         assert len(errors) == 1, done.stderr
         assert message in errors[0]

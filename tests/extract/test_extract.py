@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import made
+from commands import launched
 from regard.boxes import RELATION_CLASSES
 from regard.data import Split, check
 from regard.data.rows import Shards
@@ -378,10 +379,7 @@ def test_an_interrupted_run_is_continued(tmp_path, sent):
 def test_several_processes_share_the_work(tmp_path):
     photos, out = many(tmp_path / "photos", 31), tmp_path / "data"
     shutil.copy(photos / "0000.png", photos / "copy.png")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "regard", "extract"]
-    done = subprocess.run(
-        [*launcher, photos, "--out", out, "--regions", "4"], capture_output=True, text=True, timeout=240, check=False
-    )
+    done = launched(2, "-m", "regard", "extract", photos, "--out", out, "--regions", 4)
     assert done.returncode == 0, done.stderr
     assert "test   31 photographs" in done.stdout
     shards = sorted(path.name for path in (out / "photographs").glob("*.npy"))

@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,6 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import made
+from commands import launched
 from regard.data import Split
 from regard.data.loader import Loader
 from regard.evaluation.evaluate import evaluate
@@ -446,11 +445,8 @@ def test_the_loss_over_summaries_is_that_of_their_products(data):
 
 def test_two_processes_make_one_run(data, tmp_path):
     out, settings = tmp_path / "run", [f"scan.dim={made.DIM}", *made.SMALL, *made.PLAIN, "train.accumulate=2"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "regard", "train", "scan-f8k", "--data", str(data), "--out", str(out), "--device", "cpu"]
-    command += [word for setting in settings for word in ("--set", setting)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    command = ["-m", "regard", "train", "scan-f8k", "--data", data, "--out", out, "--device", "cpu"]
+    done = launched(2, *command, *(word for setting in settings for word in ("--set", setting)))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("metrics of the best weights on the validation split") == 1
     assert done.stdout.count("Next:") == 1

@@ -14,6 +14,7 @@ import torch
 
 import made
 import rank_trainings
+from commands import launched, launcher, rank_environment
 
 EXACT = {"rtol": 1e-7, "atol": 1e-9}  # Adam divides by the size of a gradient, and so enlarges what rounding left
 
@@ -25,14 +26,7 @@ def data(tmp_path_factory):
 
 def trained(data, out, processes):
     out.mkdir()
-    script = Path(rank_trainings.__file__)
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [*command, str(script), str(data), str(out)], capture_output=True, text=True, timeout=900, env=environment
-    )
+    done = launched(processes, rank_trainings.__file__, data, out)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -98,18 +92,14 @@ def test_several_processes_train_as_one(data, alone, tmp_path, processes):
 def outcome(tmp_path, *lines):
     """Run a shell script in each of two processes, whose number is $RANK, and return what they printed as errors."""
     (tmp_path / "run.sh").write_text("\n".join(lines))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
-    done = subprocess.run(
-        [*command, "bash", str(tmp_path / "run.sh")], capture_output=True, text=True, timeout=300, env=environment
-    )
+    done = launched(2, "--no-python", "bash", tmp_path / "run.sh")
     return done, [line for line in done.stderr.splitlines() if line.startswith("regard: ")]
 
 
 @pytest.mark.slow
 def test_processes_that_differ_are_refused_once(data, tmp_path):
     other = made.folder(tmp_path / "other", seed=1)
-    train = "$PYTHON -m regard train scan-f8k --device cpu --out " + str(tmp_path / "run")
+    train = f"{sys.executable} -m regard train scan-f8k --device cpu --out " + str(tmp_path / "run")
     code = f"; echo $? > {tmp_path}/code-$RANK"
     for command, message in (
         (f"{train} --data {data} --set train.seed=$RANK", "has another recipe than process 0: seed = 1, not seed = 0."),
@@ -127,8 +117,9 @@ def test_processes_that_differ_are_refused_once(data, tmp_path):
 @pytest.mark.slow
 def test_a_lost_process_ends_the_others_and_another_number_of_processes_continues(data, tmp_path):
     out = tmp_path / "run"
-    train = f"$PYTHON -m regard train scan-f8k --device cpu --data {data} --out {out} --set train.save_minutes=0"
+    train = f"{sys.executable} -m regard train scan-f8k --device cpu --data {data} --out {out}"
     settings = [*made.SMALL, "scan.dim=16", "train.precision=64-true", "train.epochs=40", "words.dropout=0.2"]
+    settings += ["train.save_minutes=0"]
     train += "".join(f" --set {setting}" for setting in settings)
     dies = f"while ! [ -s {out}/last.pt ]; do sleep 0.1; done; kill -9 $PID"
     done, errors = outcome(
@@ -138,19 +129,10 @@ def test_a_lost_process_ends_the_others_and_another_number_of_processes_continue
     assert any("Another process of this job ended or cannot be reached. The last checkpoint in" in it for it in errors)
     step = torch.load(out / "last.pt", weights_only=True)["position"]
     assert (step["epoch"], step["batch"]) < (40, 0)
-    again = subprocess.run(
-        ["bash", "-c", f"{train} --resume"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHON": sys.executable},
-    )
+    again = subprocess.run(["bash", "-c", f"{train} --resume"], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    whole = subprocess.run(
-        ["bash", "-c", train.replace(str(out), str(out) + "-whole")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHON": sys.executable},
-    )
+    elsewhere = train.replace(str(out), f"{out}-whole")
+    whole = subprocess.run(["bash", "-c", elsewhere], capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     for key, weight in weights_of(tmp_path / "run-whole").items():
         torch.testing.assert_close(weights_of(out)[key], weight, rtol=1e-6, atol=1e-8)
@@ -162,14 +144,12 @@ def test_a_restart_by_torchrun_continues_by_itself(data, tmp_path):
     settings = [*made.SMALL, "scan.dim=16", "train.precision=64-true", "train.epochs=8", "train.save_minutes=0"]
     train = ["-m", "regard", "train", "scan-f8k", "--device", "cpu", "--data", str(data)]
     train += [word for setting in settings for word in ("--set", setting)]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*launcher, "--max-restarts", "1", *train, "--out", str(out)],
+        [*launcher(2), "--max-restarts", "1", *train, "--out", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=rank_environment(),
     ) as started:
         while not (out / "last.pt").exists():
             assert started.poll() is None, started.communicate()
@@ -178,6 +158,6 @@ def test_a_restart_by_torchrun_continues_by_itself(data, tmp_path):
         printed, errors = started.communicate(timeout=300)
     assert started.returncode == 0, errors
     assert "Resumed after epoch" in printed
-    subprocess.run([*launcher, *train, "--out", str(whole)], check=True, capture_output=True, env=environment)
+    assert launched(2, *train, "--out", whole).returncode == 0
     for key, weight in weights_of(whole).items():
         torch.testing.assert_close(weights_of(out)[key], weight, rtol=1e-6, atol=1e-8)
