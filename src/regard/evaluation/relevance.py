@@ -25,7 +25,7 @@ from regard.data.ids import match_ids, show_ids
 from regard.data.layout import Files, read_json
 from regard.data.lines import Lines
 from regard.data.pair_tables import cells_of, first_of, read_table
-from regard.files import InputError
+from regard.files import InputError, missing_extra
 from regard.metrics import refuse_nan
 
 Dataset = Literal["cxc", "eccv"]
@@ -258,7 +258,7 @@ def _package_folder() -> Path:
     """The folder of the data of the package, which is not imported: only its lists are read."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f'This protocol needs {PACKAGE}: pip install "regard[protocols]".')
+        raise missing_extra(f"This protocol needs {PACKAGE}", "protocols")
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 

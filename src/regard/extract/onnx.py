@@ -26,7 +26,7 @@ from regard.boxes import to_corners
 from regard.extract.coco_classes import COCO80
 from regard.extract.extractor import Detections, filter_detections
 from regard.extract.pixels import NAMED, Pixels, crop_boxes, letterbox, read_config, stretch
-from regard.files import InputError
+from regard.files import InputError, missing_extra
 
 STRIDES = (8, 16, 32, 64)
 SOFTMAX = ("detr", "yolos", "table-transformer")  # relatives of DETR with a class "none"
@@ -128,7 +128,7 @@ class OnnxModel:
         try:
             import onnxruntime
         except ImportError:
-            raise InputError(f"{path} needs onnxruntime: pip install 'regard[onnx]'.") from None
+            raise missing_extra(f"{path} needs onnxruntime", "onnx") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # only errors
         preferred = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}[device]

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from regard.files import InputError, Stopped, parse_json, replacing
+from regard.files import InputError, Stopped, missing_extra, parse_json, replacing
 from regard.jobs.job_folder import JobFolder
 
 CONNECT = 60.0  # seconds; Ray starts in 2 to 10, and later on a busy machine
@@ -120,7 +120,7 @@ def do_payload(work: bytes, payload: bytes) -> str:
 def check_address(address: str) -> None:
     """Raise InputError if Ray is not installed, or nothing listens at an address such as 10.0.0.1:6379."""
     if find_spec("ray") is None:
-        raise InputError("--ray requires Ray: pip install 'regard[scale]'.")
+        raise missing_extra("--ray requires Ray", "scale")
     if address == "auto":
         return
     host, _, port = address.rpartition(":")

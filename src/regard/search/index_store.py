@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from regard.files import InputError, nearest
+from regard.files import InputError, missing_extra, nearest
 from regard.search.entries import (
     CHECKSUMS,
     COLUMNS,
@@ -398,5 +398,5 @@ def _lancedb() -> Any:
     try:
         import lancedb
     except ImportError:
-        raise InputError("An index requires LanceDB: pip install 'regard[search]'.") from None
+        raise missing_extra("An index requires LanceDB", "search") from None
     return lancedb

