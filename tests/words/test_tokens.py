@@ -5,10 +5,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regard.words import tokenize, tokens
+from regard.words.tokens import respelled
 
 
 def test_doctest():
     assert doctest.testmod(tokens).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("caption", "words", "expected"),
+    [
+        ("A dog, a Cat.", ["a", "cat", "a", "dog"], "A cat, a dog."),
+        ("a dog in front of it!", ["a", "dog", "behind", "", "", "it"], "a dog behind it!"),
+        ("a dog behind it!", ["a", "dog", "in front of", "it"], "a dog in front of it!"),
+        ("A man 's dog .", ["a", "dog", "man's"], "a dog man's"),  # not written as its word
+        ("", [], ""),
+    ],
+)
+def test_other_words_take_the_places_of_a_captions_own(caption, words, expected):
+    assert respelled(caption, words) == expected
+
+
+@given(st.text("aA ,.'-éß İ\u00ad🐕", max_size=20))
+def test_a_respelled_caption_has_the_given_words(caption):
+    words = [f"w{place}" for place in range(len(tokenize(caption)))]
+    assert tokenize(respelled(caption, words)) == words
 
 
 @pytest.mark.parametrize(

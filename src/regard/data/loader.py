@@ -115,7 +115,7 @@ class Loader:
             )
         matches = torch.from_numpy(self.split.image_of_text[own_rows] == image_rows[:, None])
         texts, sources = self.split.texts(own_rows, self.tokenizer), [3 * own_rows + 1]
-        if self.swapped and (swaps := self.swapped.drawn(own_rows, self.seed, step)):
+        if self.swapped and (swaps := self.swapped.drawn(own_rows, image_rows, self.seed, step)):
             texts = Texts.cat([texts, self.swapped.texts(list(swaps.values()), self.tokenizer)])
             sources.append(3 * np.array(list(swaps)) + 2)
             matches = F.pad(matches, (0, len(swaps)))

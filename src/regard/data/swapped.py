@@ -11,8 +11,8 @@ from regard.data.sentence_relations import parse_sentences
 from regard.data.split import Split, with_relations
 from regard.files import InputError
 from regard.words.parser import ROLES, own_parser
-from regard.words.swaps import swaps
-from regard.words.tokens import tokenize
+from regard.words.swaps import Swap, swaps
+from regard.words.tokens import respelled, tokenize
 
 CHUNK = 1024  # sentences parsed at a time
 
@@ -24,23 +24,34 @@ class SwappedSentences:
         self.split = split
         self.by_image, self.bounds = split.texts_by_image()
 
-    def of(self, rows: np.ndarray) -> list[list[tuple[str, str]]]:
-        """Return the swaps of each sentence, (kind, sentence), without those that are sentences of its image too."""
+    def of(self, rows: np.ndarray) -> list[list[Swap]]:
+        """Return the swaps of each sentence, without those that are sentences of its image too."""
+        parses = own_parser()([self.split.captions[row] for row in rows.tolist()])
         found = []
-        for row, parse in zip(
-            rows.tolist(), own_parser()([self.split.captions[row] for row in rows.tolist()]), strict=True
-        ):
-            image = self.split.image_of_text[row]
-            others = self.by_image[self.bounds[image] : self.bounds[image + 1]].tolist()
-            true = {" ".join(tokenize(self.split.captions[other])) for other in others}
-            found.append([(kind, sentence) for kind, sentence in dict.fromkeys(swaps(parse)) if sentence not in true])
+        for image, parse in zip(self.split.image_of_text[rows].tolist(), parses, strict=True):
+            true = self._sentences_of(image)
+            found.append([swap for swap in dict.fromkeys(swaps(parse)) if swap.sentence not in true])
         return found
 
-    def drawn(self, rows: np.ndarray, seed: int, step: int) -> dict[int, str]:
-        """Return one swap of each sentence that has any, by the sentence's row; drawn by seed, step and row."""
-        choices = {row: swapped for row, swapped in zip(rows.tolist(), self.of(rows), strict=True) if swapped}
-        draws = {row: np.random.default_rng((seed, step, row)).integers(len(choices[row])) for row in choices}
-        return {row: choices[row][draw][1] for row, draw in draws.items()}
+    def drawn(self, rows: np.ndarray, images: np.ndarray, seed: int, step: int) -> dict[int, str]:
+        """Return one swap of each sentence that has any, by the sentence's row; drawn by seed, step and row.
+
+        A swap that is a sentence of one of the `images` of the batch, such as that of a twin, is not drawn: it would be
+        a negative of an image that it describes. Swaps are spelled like their captions.
+        """
+        true = {sentence for image in images.tolist() for sentence in self._sentences_of(image)}
+        found = {}
+        for row, swapped in zip(rows.tolist(), self.of(rows), strict=True):
+            choices = [swap for swap in swapped if swap.sentence not in true]
+            if choices:
+                draw = np.random.default_rng((seed, step, row)).integers(len(choices))
+                found[row] = respelled(self.split.captions[row], choices[draw].words)
+        return found
+
+    def _sentences_of(self, image: int) -> set[str]:
+        """The sentences of an image, as words in lower case."""
+        texts = self.by_image[self.bounds[image] : self.bounds[image + 1]].tolist()
+        return {" ".join(tokenize(self.split.captions[text])) for text in texts}
 
     def texts(self, sentences: list[str], tokenizer: Any) -> Texts:
         """Return the sentences, tokenized; parsed if the split has relations between words."""
@@ -59,7 +70,7 @@ class SwappedSentences:
             for row, swapped in zip(rows.tolist(), self.of(rows), strict=True):
                 image = str(self.split.ids[self.split.image_of_text[row]])
                 caption = " ".join(tokenize(self.split.captions[row]))
-                probes += [Probe((image,), (caption, sentence), kind) for kind, sentence in swapped]
+                probes += [Probe((image,), (caption, swap.sentence), swap.kind) for swap in swapped]
         if not probes:
             raise InputError(
                 f"{self.split.folder} {self.split.name}: no sentence has parts that can be exchanged. Expected English "

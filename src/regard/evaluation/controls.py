@@ -20,6 +20,7 @@ from regard.encode import batch_rows
 from regard.words import ROLES, tokenize
 from regard.words.parser import MAX_WORDS, parse_all
 from regard.words.swaps import RELATION, swaps
+from regard.words.tokens import respelled
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ def _shuffled(split: Split, seed: int) -> Split:
         words = tokenize(caption)
         order = np.arange(len(words))
         order[:MAX_WORDS] = _cycle(len(order[:MAX_WORDS]), _random(seed, "words", " ".join(words)))
-        captions.append(" ".join(words[place] for place in order))
+        captions.append(respelled(caption, [words[place] for place in order]))
         places.append(order.argsort())  # the new place of each word
     relations = split.text_relations
     if relations is not None:
@@ -144,7 +145,7 @@ def _exchanged(split: Split, seed: int) -> Split:
     stay at their places.
     """
     captions = [
-        next((sentence for kind, sentence in swaps(parse) if kind == RELATION), caption)
+        next((respelled(caption, swap.words) for swap in swaps(parse) if swap.kind == RELATION), caption)
         for caption, parse in zip(split.captions, parse_all(split.captions), strict=True)
     ]
     relations = parse_sentences(captions) if split.text_labels == ROLES else split.text_relations

@@ -6,7 +6,8 @@ recognised without the picture. Measure a model that sees no picture beside (`da
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import NamedTuple
 
 from regard.words.parser import ATTRIBUTE, Parse
 
@@ -33,29 +34,51 @@ REVERSED = {
     )
     for one, other in (pair, pair[::-1])
 } | {"beneath": "above", "beside": "far from", "towards": "away from"}
+# Ends of predicates that hold both ways: with subject and object exchanged, the sentence would be as true.
+SYMMETRIC = (
+    *("next to", "beside", "alongside", "near", "close to", "by", "far from", "across from", "opposite", "with"),
+    *(verb + end for verb in ("meet", "hug", "face", "resemble", "match") for end in ("", "s", "es", "ing")),
+)
 _LONGEST = max(len(phrase.split()) for phrase in REVERSED)
 
 
-def swaps(parse: Parse) -> Iterator[tuple[str, str]]:
-    """Yield wrong sentences about the same things, each with its kind.
+class Swap(NamedTuple):
+    """A wrong sentence."""
 
-    `relation`: the subject and the object of a relation are exchanged, with their attributes. `attribute`: the
-    attributes of two things are exchanged. `place`: a preposition is replaced by its reverse. Sentences are in lower
-    case without punctuation, as `tokenize` reads them. None has the same words in the same order as the caption.
+    kind: str
+    words: tuple[str, ...]  # in the place of each word of the caption: a word, several ("far from"), or none ("")
+
+    @property
+    def sentence(self) -> str:
+        """The words in lower case without punctuation, as `tokenize` reads them."""
+        return " ".join(filter(None, self.words))
+
+
+def swaps(parse: Parse) -> Iterator[Swap]:
+    """Yield wrong sentences about the same things.
+
+    `relation`: the subject and the object of a relation are exchanged, with their attributes, unless the relation holds
+    both ways. `attribute`: the attributes of two things of different names are exchanged. `place`: a preposition is
+    replaced by its reverse. None has the same words in the same order as the caption.
     """
     words = parse.words
-    for one, _, other in parse.links:
-        yield from _different(RELATION, words, _exchanged(words, parse.phrase(one), parse.phrase(other)))
+    for one, predicate, other in parse.links:
+        if not f" {predicate}".endswith(tuple(f" {end}" for end in SYMMETRIC)):
+            yield from _different(RELATION, words, _exchanged(words, parse.phrase(one), parse.phrase(other)))
     described = [
-        (min(own), max(own) + 1) for thing in parse.places if (own := _adjectives(parse, thing)) and _is_contiguous(own)
+        (thing, (min(own), max(own) + 1))
+        for thing in parse.places
+        if (own := _adjectives(parse, thing)) and _is_contiguous(own)
     ]
-    for first, second in combinations(described, 2):
-        yield from _different(ATTRIBUTES, words, _exchanged(words, first, second))
+    for (one, first), (other, second) in combinations(described, 2):
+        if words[one] != words[other]:  # "a white dog and a black dog" are also a black dog and a white dog
+            yield from _different(ATTRIBUTES, words, _exchanged(words, first, second))
     for at in range(len(words)):
         for length in range(_LONGEST, 0, -1):
             reverse = REVERSED.get(" ".join(words[at : at + length]))
             if reverse and at + length <= len(words):
-                yield from _different(PLACE, words, [*words[:at], *reverse.split(), *words[at + length :]])
+                changed = [*words[:at], reverse, *[""] * (length - 1), *words[at + length :]]
+                yield from _different(PLACE, words, changed)
                 break
 
 
@@ -77,16 +100,13 @@ def _exchanged(words: Sequence[str], one: tuple[int, int], other: tuple[int, int
     return [*words[:a], *words[c:d], *words[b:c], *words[a:b], *words[d:]]
 
 
-def _different(kind: str, words: Sequence[str], changed: Sequence[str]) -> Iterator[tuple[str, str]]:
-    changed = _with_articles(changed)
-    if list(changed) != _with_articles(words):
-        yield kind, " ".join(changed)
-
-
-def _with_articles(words: Sequence[str]) -> list[str]:
-    """The words with `a` and `an` as the next word requires: a wrong article would give a swap away."""
-    following = [*words[1:], ""]
-    return [
-        ("an" if after[:1] in tuple("aeiou") else "a") if word in ("a", "an") and after else word
-        for word, after in zip(words, following, strict=True)
-    ]
+def _different(kind: str, words: Sequence[str], changed: Sequence[str]) -> Iterator[Swap]:
+    """The swap, if its words are others than those of the caption."""
+    # A wrong article would give a swap away. The caption's article before a word is right, as in "an hour".
+    article_of = {after: word for word, after in pairwise(words) if word in ("a", "an")}
+    right = tuple(
+        article_of.get(after, "an" if after.startswith(tuple("aeiou")) else "a") if word in ("a", "an") else word
+        for word, after in zip(changed, [*changed[1:], ""], strict=True)
+    )
+    if right != tuple(words):
+        yield Swap(kind, right)

@@ -8,6 +8,7 @@ loaders need their words, which treebank.py splits.
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _SPLIT_POSSESSIVE = re.compile(r"\s+(?='s(?:\s|$))")  # "a man 's hat", as Flickr8k writes it
 _WORD = re.compile(r"[^\s'-]+(?:['-][^\s'-]+)*")
@@ -43,3 +44,27 @@ def tokenize(caption: str) -> list[str]:
     plain = unicodedata.normalize("NFC", caption.lower()).translate(_KEPT)
     whole = _SPLIT_POSSESSIVE.sub("", plain)
     return [word for word in _WORD.findall(whole) if any(map(str.isalnum, word))]
+
+
+def respelled(caption: str, words: Sequence[str]) -> str:
+    """Return a caption with other words in the places of its own; its punctuation and a first capital letter stay.
+
+    `words` has an entry for each word of `tokenize(caption)`: one word, several, or none. Without this, a tokenizer
+    that reads punctuation could recognise changed captions by its absence. If the caption writes a word in another way
+    than `tokenize` returns it, the result is the words alone.
+
+    >>> respelled("A dog, small and brown, barks.", ["small", "dog", "a", "and", "barks", "brown"])
+    'Small dog, a and barks, brown.'
+    """
+    plain = " ".join(filter(None, words))
+    lower, end, parts = caption.lower(), 0, []
+    for own, word in zip(tokenize(caption), words, strict=True):
+        start = lower.find(own, end)
+        if start < 0:
+            return plain
+        parts += [lower[end:start], word]
+        end = start + len(own)
+    text = " ".join("".join([*parts, lower[end:]]).split())
+    if tokenize(text) != plain.split():  # a gap contains words, because one was found too late
+        return plain
+    return text[:1].upper() + text[1:] if caption[:1].isupper() else text
