@@ -28,6 +28,7 @@ SETTINGS = [
 ]
 VARIANTS = {name: [f"{name.replace('_', '-')}-f8k"] for name in MODELS if name != "zero_shot"} | {
     "scan-shortlist": ["scan-f8k", "train.shortlist=2", "train.summary_weight=0.5"],
+    "cmsei-shortlist": ["cmsei-f8k", "train.shortlist=1"],  # with images that have no text of a process
     "sgraf-blocks": ["sgraf-f8k", "train.block=2", "sgraf.dropout=0.3"],
     "tvrn-noise": ["tvrn-f8k", "tvrn.dropout=0.3"],
     "cmsei-gpo": ["cmsei-f8k", "cmsei.summary.pooling=gpo", "cmsei.summary.region_mlp=true", "train.summary_weight=1"],

@@ -79,6 +79,18 @@ def test_encodings_in_half_precision_are_scored_in_float32(name, dtype):
         torch.testing.assert_close(score_all(model, *stored), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_an_image_without_texts_is_not_scored(name):
+    """As on a process of several whose texts are no candidates of some images."""
+    pairs = torch.tensor([[True, False, True], [False, False, False], [False, True, False]])
+    model = made.model(name).double()
+    images, texts = made.images(3).to(torch.float64), made.texts(3).to(torch.float64)
+    images, texts = model.encode_images(images), model.encode_texts(texts)
+    scores = score_pairs(model, images, texts, pairs)
+    torch.testing.assert_close(scores, model.score(images, texts) * pairs, **made.EXACT)
+    scores.sum().backward()
+
+
 @pytest.mark.parametrize("name", ["scan", "sgraf"])
 def test_some_pairs_have_the_scores_and_gradients_of_all(name):
     """In training mode. SAF normalises over all pairs; if every pair is listed, its statistics are those of all."""

@@ -45,18 +45,19 @@ def score_batch(
 def score_pairs(
     model: Matcher, images: Any, texts: Any, pairs: Bool[Tensor, "image text"]
 ) -> Float[Tensor, "image text"]:
-    """Return the scores of some pairs of a training batch, with gradients, and 0 elsewhere.
+    """Return the scores of some pairs of a training batch, with gradients, and 0 elsewhere. Each text is in a pair.
 
-    Each image is scored with its texts in one call. A batch normalisation inside `score` uses the statistics of all
-    pairs.
+    Each image is scored with its texts in one call, and an image without texts in none. A batch normalisation inside
+    `score` uses the statistics of all pairs.
     """
-    places = [row.nonzero()[:, 0] for row in pairs.cpu()]
-    parts = [(images[image : image + 1], texts[some]) for image, some in enumerate(places)]
-    score = _score_of_parts(model, parts)
-    rows = []
-    for (image, some), place in zip(parts, places, strict=True):
-        scores: Tensor = score(image, some)[0]
-        rows.append(scores.new_zeros(len(texts)).index_put((to_device(place, scores.device),), scores))
+    places = {image: row.nonzero()[:, 0] for image, row in enumerate(pairs.cpu()) if row.any()}
+    parts = {image: (images[image : image + 1], texts[some]) for image, some in places.items()}
+    score = _score_of_parts(model, list(parts.values()))
+    found: dict[int, Tensor] = {image: score(*part)[0] for image, part in parts.items()}
+    nothing = next(iter(found.values())).new_zeros(len(texts))
+    rows = [nothing] * len(images)
+    for image, scores in found.items():
+        rows[image] = nothing.index_put((to_device(places[image], scores.device),), scores)
     return torch.stack(rows)
 
 

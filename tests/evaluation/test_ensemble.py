@@ -163,6 +163,7 @@ def test_the_recall_of_a_shortlist():
     some = shortlist_recall(random.normal(size=scores.shape), scores)
     assert 0.02 < some < 0.25  # a tenth of the images, at random
     assert shortlist_recall(scores[:4], scores[:4]) == 1
+    assert shortlist_recall(np.zeros_like(scores), scores) == 0  # ties count against the summaries
 
 
 def test_short_names():

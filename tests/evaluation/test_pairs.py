@@ -39,6 +39,8 @@ SUGAR = {
         (json.dumps(SUGAR), ONE),
         (json.dumps(list(SUGAR.values())), ONE),
         ("\n".join(map(json.dumps, SUGAR.values())), ONE),
+        ('{"image": "a", "caption": "b\u2028", "negative": "c"}\n{}', [Probe(("a",), ("b", "c"))]),
+        ('image,caption,negative\na,"b\u2028d",c\n', [Probe(("a",), ("b\u2028d", "c"))]),
         ("image_0,image_1,caption_0,caption_1,tag\na.jpg,b.jpg,a man,a dog,swap\n", TWO),
         ('{"image_0": "a.jpg", "image_1": "b.jpg", "caption_0": "a man", "caption_1": "a dog", "tag": "swap"}', TWO),
     ],
@@ -54,6 +56,8 @@ def test_bad_rows_are_skipped_and_other_tables_refused(tmp_path):
     for text in ("", "[]", "[1]", "image,caption\na,b\n"):
         with pytest.raises(InputError, match="contains no pairs: expected the columns image, caption, negative"):
             read(tmp_path, text)
+    with pytest.raises(InputError, match=r"line 1: field larger than field limit .* quotation mark that is not closed"):
+        read(tmp_path, 'image,caption,negative\na,"' + 200_000 * "b")
     with pytest.raises(InputError, match="rows with one image and rows with two"):
         read(tmp_path, json.dumps([SUGAR["0"], {f"{name}_{k}": "z" for name in ("image", "caption") for k in (0, 1)}]))
 

@@ -238,6 +238,9 @@ def test_a_table_of_relevance(tmp_path):
     for text, reason in (
         ("image,text\ndev0,nowhere\n", "is neither a sentence nor a row below 24"),
         ("image,text\ndev0,24\n", "is neither a sentence nor a row below 24"),
+        ("image,text\ndev0,²\n", "is neither a sentence nor a row below 24"),
+        ("[1, 2]", "expected an image, a text and a relevance"),
+        ("[null]", "expected an image, a text and a relevance"),
         ("image,text,relevance\ndev0,1,many\n", "expected an image, a text and a relevance"),
         ("image,text,relevance\ndev0,1,-1\n", "expected an image, a text and a relevance"),
         ("image,text,relevance\ndev0,1,0\n", "no pair with a relevance above 0"),
@@ -247,5 +250,7 @@ def test_a_table_of_relevance(tmp_path):
     ):
         table.write_text(text)
         assert reason in refused("evaluate", run, "--split", "dev", "--relevance", table)
+    by_row.write_text("image,text\n²,0\n")
+    assert "expected a row below 12" in refused("metrics", *arrays, "--relevance", by_row)
     by_row.write_text("image,text\n12,0\n")
     assert "expected a row below 12" in refused("metrics", *arrays, "--relevance", by_row)

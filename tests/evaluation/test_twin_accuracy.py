@@ -81,6 +81,12 @@ def test_a_split_without_twins_or_with_damaged_ones(split):
     np.savez(path, first=np.array([0]), second=np.array([12]), kind=np.array(["relation"]))
     with pytest.raises(InputError, match=r"train_twins\.npz contains image row 12, but train has 12 images"):
         Twins.of(split)
+    np.savez(path, first=np.array([0, 1]), second=np.array([2, 2]), kind=np.array(["relation"] * 2))
+    with pytest.raises(InputError, match=r"train_twins\.npz has an image that is in two pairs"):
+        Twins.of(split)
+    np.savez(path, first=np.array([0]), second=np.array([1]), kind=np.array(["relation"] * 2))
+    with pytest.raises(InputError, match="is damaged"):
+        Twins.of(split)
     np.savez(path, first=np.array([0]))
     with pytest.raises(InputError, match="is damaged"):
         Twins.of(split)

@@ -128,6 +128,20 @@ def test_small_covered_and_crowded_things_are_not_cut_out_but_count(photos, tmp_
     assert np.abs(picture - COLOURS["sea"]).max(-1).min() > 40
 
 
+def test_a_thin_thing_is_not_cut_out(photos, tmp_path):
+    """Pasted, it would be narrower than the edge that fades."""
+    Image.new("RGB", (1200, 1200)).save(photos / "1.png")
+    lines = [{"file": "0.png", "boxes": [{"label": "apple", "box": BOX}]}, {"file": "2.png", "boxes": []}]
+    for width, is_usable in ((0.05, False), (0.2, True)):
+        box = {"label": "leaf", "box": [0.1, 0.05, 0.1 + width, 0.9]}
+        write(tmp_path / "boxes.jsonl", [*lines, {"file": "1.png", "boxes": [box]}])
+        if is_usable:
+            make(photos, tmp_path / "out", train=2)
+        else:
+            with pytest.raises(InputError, match="no two things of different classes"):
+                make(photos, tmp_path / "out", train=2)
+
+
 def test_the_options_of_an_extracted_folder_are_taken_over(photos, tmp_path):
     extract(photos, tmp_path / "data", {"regions": 5})
     boxes = photos.with_name("boxes.jsonl")

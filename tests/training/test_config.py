@@ -36,6 +36,7 @@ def test_tables_within_tables_are_checked_too():
         ("batch_size", -4, r"here: batch_size = -4: "),
         ("accumulate", 0, r"here: accumulate = 0: "),
         ("log_every", 0, r"here: log_every = 0: "),
+        ("seed", 20261231235959, r"here: seed = 20261231235959: Input should be less than 4294967296"),
         ("learning_rate", 0, r"here: learning_rate = 0: Input should be greater than 0"),
         ("learning_rate", float("nan"), r"here: learning_rate = nan: "),
         ("region_drop", 1, r"here: region_drop = 1: Input should be less than 1"),

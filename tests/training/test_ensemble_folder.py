@@ -120,6 +120,15 @@ def test_members_that_read_the_data_differently_are_refused(world, tmp_path):
     assert TrainedRun(tmp_path / "fits").recipe.data.relation_threshold == 0.9
     other = changed("vse", 'validation = "dev"', 'validation = "train"')
     assert "data.validation = dev, and" in refused("ensemble", world / "cmsei", other, "--out", tmp_path / "out")
+    shutil.rmtree(other)
+    blind = changed("vse", "blind = false", "blind = true")
+    assert "data.blind = False, and" in refused("ensemble", world / "cmsei", blind, "--out", tmp_path / "out")
+
+
+def test_an_ensemble_is_probed(world):
+    result = regard("probe", world / "both", "--split", "dev")
+    assert result.code == 0, result.err
+    assert "reads the order of words" in result.out
 
 
 def test_members_of_other_data_are_refused(world, tmp_path):

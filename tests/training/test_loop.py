@@ -304,6 +304,26 @@ def test_patience_stops_and_the_best_weights_are_kept(data, tmp_path):
     assert any(not torch.equal(kept[key], last[key]) for key in kept)
 
 
+def test_patience_ends_after_a_validation_only(data, tmp_path):
+    """Two epochs of patience are over before the first validation, and between two others."""
+    settings = ["train.learning_rate=1e-7", "train.epochs=9", "train.patience=2", "train.validate_every=3"]
+    quietly(made.recipe("scan-f8k", *settings), data, tmp_path / "run")
+    assert [event["epoch"] for event in events(tmp_path / "run", "validation")] == [3, 6]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_a_run_that_is_resumed_after_its_end_returns_what_it_returned(data, tmp_path, precision):
+    recipe = made.recipe("scan-f8k", f"train.precision={precision}")
+    assert quietly(recipe, data, tmp_path / "run", resume=True) == quietly(recipe, data, tmp_path / "run", resume=True)
+
+
+def test_training_leaves_the_callers_random_numbers(data, tmp_path):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    quietly(made.recipe("scan-f8k", "train.epochs=1"), data, tmp_path / "run")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_checkpoint_gives_the_same_scores(whole, data):
     """Law 9. The best recalls are found again by the model that was loaded."""
     out, found = whole

@@ -15,6 +15,7 @@ from regard.boxes import iou
 from regard.data.pickles import read_instance
 from regard.files import InputError
 from regard.training.checkpoint import load_state
+from regard.training.published_files import read_checkpoint
 from regard.training.trained_run import TrainedRun
 
 DIM, WORD_DIM, FEATURES, REGIONS, SIMILARITY = 8, 6, 7, 5, 4
@@ -338,6 +339,17 @@ class Vocabulary:
         self.idx = len(entries)
 
 
+def test_reading_a_checkpoint_leaves_what_torch_may_load(tmp_path):
+    path = save(tmp_path / "run", scan_states(), SCAN)
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    before = torch.serialization.get_safe_globals()
+    try:
+        read_checkpoint(path)
+        assert set(torch.serialization.get_safe_globals()) == set(before)
+    finally:
+        torch.serialization.clear_safe_globals()
+
+
 def test_pickled_vocabularies_run_no_code(tmp_path):
     for protocol in range(2, 6):
         (tmp_path / "vocab.pkl").write_bytes(pickle.dumps(Vocabulary(ENTRIES), protocol))
@@ -394,6 +406,9 @@ def test_what_cannot_be_imported_is_refused(tmp_path, data):
     assert "its shapes do not fit each other" in refusal(wrong, SGRAF, "sgraf")
     absent = changed(places, 2, "v_global_w.embedding_global.1.running_mean")
     assert "nothing becomes our image_pool.whole_norm.running_mean" in refusal(absent, SGRAF, "sgraf")
+    for shape in ((), (8,)):
+        flat = changed(states, 0, "fc.weight", torch.ones(shape))
+        assert f"what becomes our project.weight has the shape {shape}, not that of a matrix" in refusal(flat)
     odd = changed(states, 1, "embed.weight", torch.ones(3))
     assert "its shapes do not fit each other" in refusal(odd)
     backbone = [{"backbone.conv.weight": torch.ones(1)}, states[1]]

@@ -227,7 +227,7 @@ def _shortlist_evaluation(
 ) -> Callable[[], None]:
     from regard.evaluation.cascade import cascade, smallest_shortlist
 
-    if shortlist != "auto" and not (shortlist.isdigit() and int(shortlist)):
+    if shortlist != "auto" and not (shortlist.isdecimal() and int(shortlist)):
         raise InputError(f"Expected --shortlist auto or a whole number of at least 1, got {shortlist!r}.")
     opened = run.open_split(split, data)
     validation = run.recipe.data.validation

@@ -5,6 +5,7 @@ There is one function per form. `read_rows` looks at the content, not at the nam
 
 import ast
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -175,7 +176,7 @@ def _split(lines: Sequence[str], start: int, separator: str) -> Iterator[tuple[i
 def _parse(text: str, separator: str) -> tuple[list[str], bool]:
     """The cells of a row, none if it is malformed; and whether a quotation mark is not closed."""
     try:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
         return list(map(str.strip, next(reader))), False
     except csv.Error as error:
         return [], "unexpected end" in str(error)
@@ -223,7 +224,7 @@ def _read_json(path: Path, text: str) -> RowReader:
         content = parse_json(text)
     except ValueError as error:
         try:
-            content = [parse_json(line) for line in text.splitlines() if line.strip()]
+            content = [parse_json(line) for line in text.split("\n") if line.strip()]
         except ValueError:
             raise InputError(f"{path} begins like JSON and is not ({error}). Save it again.") from None
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):

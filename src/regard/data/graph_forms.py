@@ -55,7 +55,7 @@ def _load(path: Path) -> Any:
     if path.suffix != ".jsonl":
         return read_json(path)
     try:
-        records = [parse_json(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        records = [parse_json(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
     except ValueError as error:
         raise InputError(f"{path} is not JSON with one record per line, in UTF-8 ({error}). Save it again.") from None
     return records[0] if len(records) == 1 and isinstance(records[0], list) else records

@@ -49,9 +49,9 @@ class Loader:
     sentences, and a part of the images of all of them; or, if it is `alone` with its part, the images of its own
     sentences. Threads read the next batches while the model computes. With `twins`, a sentence of an image with a twin
     (`{split}_twins.npz`) is followed by a sentence of the twin, so that both images, which differ in a relation only,
-    are in one batch. With `swapped`, a batch has further sentences, each made from one of its own
-    (`regard.words.swaps`). With `pin`, batches are in page-locked memory, for a GPU. Raises InputError if a batch has
-    fewer sentences or images than there are processes.
+    are in one batch, unless a batch ends between them. With `swapped`, a batch has further sentences, each made from
+    one of its own (`regard.words.swaps`). With `pin`, batches are in page-locked memory, for a GPU. Raises InputError
+    if a batch has fewer sentences or images than there are processes.
     """
 
     def __init__(

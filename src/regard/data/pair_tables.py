@@ -1,6 +1,7 @@
 """Tables of probes: an image with a sentence and a harder one (SugarCrepe), or two of each (Winoground)."""
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,17 @@ def read_table(path: Path) -> list[tuple[str, Any]]:
             content = parse_json(text)
             return [(f"record {key}", record) for key, record in _items(content)]
         if text.lstrip()[:1] == "{":
-            lines = enumerate(text.splitlines(), 1)
+            lines = enumerate(text.split("\n"), 1)  # not splitlines, which also cuts at U+2028
             return [(f"line {number}", parse_json(line)) for number, line in lines if line.strip()]
     except ValueError as error:
         raise InputError(f"{path} begins like JSON and is not ({error}). Save it again.") from None
     separator = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True)
-    return [(f"line {reader.line_num}", row) for row in reader]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        return [(f"line {reader.line_num}", row) for row in reader]
+    except csv.Error as error:
+        where = f"{path}, line {reader.line_num}"
+        raise InputError(f"{where}: {error}. Look for a quotation mark that is not closed.") from None
 
 
 def _items(content: Any) -> list[tuple[Any, Any]]:

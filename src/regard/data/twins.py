@@ -30,8 +30,10 @@ class Twins:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 twins = cls(*(arrays[name] for name in ("first", "second", "kind")))
-            if {twins.first.dtype.kind, twins.second.dtype.kind} - set("iu") or len(twins.first) != len(twins.second):
-                raise ValueError("expected pairs of rows")
+            if {twins.first.dtype.kind, twins.second.dtype.kind} - set("iu"):
+                raise ValueError("expected numbers of rows")
+            if not len(twins.first) == len(twins.second) == len(twins.kind):
+                raise ValueError("expected pairs with a kind each")
         except Exception:  # zipfile, zlib and numpy raise anything for a damaged file
             raise InputError(f"{path} is damaged: make the data folder again.") from None
         rows = np.concatenate([twins.first, twins.second])
@@ -40,6 +42,8 @@ class Twins:
                 f"{path} contains image row {rows.max()}, but {split.name} has {split.num_images} images. "
                 "Make the data folder again."
             )
+        if len(np.unique(rows)) != len(rows):
+            raise InputError(f"{path} has an image that is in two pairs: expected each image in one pair of twins.")
         return twins
 
 

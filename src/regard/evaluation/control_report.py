@@ -9,7 +9,7 @@ import torch
 from regard.batch import Batch
 from regard.charts import draw_changes
 from regard.data import Split
-from regard.encode import batch_rows, read_images
+from regard.encode import batch_rows, read_images, read_texts
 from regard.evaluation.compare import Difference, difference
 from regard.evaluation.controls import CONTROLS, Control
 from regard.evaluation.evaluate import scores_of
@@ -162,7 +162,7 @@ def _effect(model: Matcher, split: Split, changed: Split, control: Control, abse
     try:
         for rows in batch_rows(count):
             inputs: list[Any] = [
-                read_images(model, each, rows) if is_of_images else each.texts(rows, model.tokenizer).to(device)
+                read_images(model, each, rows) if is_of_images else read_texts(each, rows, model.tokenizer).to(device)
                 for each in (split, changed)
             ]
             here = _num_different(*inputs)

@@ -160,11 +160,14 @@ def short_names(members: Sequence[str]) -> list[str]:
 def shortlist_recall(summaries: Float[np.ndarray, "image text"], scores: Float[np.ndarray, "image text"]) -> float:
     """Return the share of the TOP best images by `scores` that are among the SHORTLIST best by `summaries`.
 
-    It is the mean over texts. In a gallery of less than 10 * SHORTLIST images, a shortlist has a tenth of them, so that
-    it says something.
+    It is the mean over texts. A summary score that others share with the first image outside the shortlist is outside
+    too: ties count against the summaries. In a gallery of less than 10 * SHORTLIST images, a shortlist has a tenth of
+    them, so that the share is informative.
     """
     num_images = len(scores)
     length = min(SHORTLIST, max(TOP, num_images // 10), num_images)
     top = np.argpartition(-scores, min(TOP, num_images) - 1, axis=0)[:TOP]
-    cut = -np.partition(-summaries, length - 1, axis=0)[length - 1]
-    return float((np.take_along_axis(summaries, top, 0) >= cut).mean())
+    if length == num_images:
+        return 1.0
+    first_outside = -np.partition(-summaries, length, axis=0)[length]
+    return float((np.take_along_axis(summaries, top, 0) > first_outside).mean())

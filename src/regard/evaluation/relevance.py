@@ -10,7 +10,7 @@ for the test images of MS-COCO, or those of a table of one's own.
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -85,7 +85,7 @@ class Relevance:
             texts_of.setdefault(" ".join(str(sentence).split()), []).append(row)
         found: dict[tuple[int, int], float] = {}
         for place, (image, text, grade) in rows:
-            own = [int(text)] if text.isdigit() else texts_of.get(" ".join(text.split()), [])
+            own = [int(text)] if text.isdecimal() else texts_of.get(" ".join(text.split()), [])
             if not own or own[0] >= shape[1]:
                 raise InputError(f"{path}, {place}: {text!r:.60} is neither a sentence nor a row below {shape[1]}.")
             for row in own:
@@ -223,7 +223,7 @@ def _answers(triples: Sequence[tuple[int, int, float]]) -> RightAnswers:
 
 def _values(place: str, record: Any, path: Path) -> tuple[str, str, float]:
     """The image, the text and the relevance of a row."""
-    values = cells_of(dict(record))
+    values = cells_of(record) if isinstance(record, Mapping) else {}
     image, text = (first_of(values, names) for names in (FILE, SENTENCE))
     grade = first_of(values, GRADE) or "1"
     try:
@@ -241,7 +241,7 @@ def _values(place: str, record: Any, path: Path) -> tuple[str, str, float]:
 def _image_rows(names: Sequence[str], num_images: int, ids: Sequence[str], path: Path) -> dict[str, int]:
     """The row of each image that a table names."""
     if not len(ids):
-        wrong = [name for name in names if not name.isdigit() or int(name) >= num_images]
+        wrong = [name for name in names if not name.isdecimal() or int(name) >= num_images]
         if wrong:
             raise InputError(f"{path} names the image {show_ids(wrong, 1)}: expected a row below {num_images}.")
         return {name: int(name) for name in names}
@@ -280,7 +280,7 @@ def _coco_rows(folder: Path, split: Split) -> tuple[dict[int, int], dict[int, in
     images = {image: row_of[matches[str(image)]] for image in texts_of}
     if path := Files(split.folder, split.name).found("capids.txt"):
         listed = Lines(path)
-        numbers = {int(line): row for row, line in enumerate(listed) if line.isdigit()}
+        numbers = {int(line): row for row, line in enumerate(listed) if line.isdecimal()}
         absent = set(order) - numbers.keys()
         if absent or len(listed) != split.num_texts:
             raise InputError(

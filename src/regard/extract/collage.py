@@ -29,6 +29,7 @@ from regard.relations.places import CONVERSE, PREDICATES, Fact, intersections, p
 KIND = "exchange"
 SIDE = 640  # pixels of the longer side of a picture
 MIN_SIDE = 48  # pixels of the shorter side of a cut-out
+MAX_ASPECT = 8  # of a cut-out: its longer side over its shorter one. A thinner one would be all edge when it is pasted
 EXTENT = (0.30, 0.42)  # of a thing: the larger of its width and height, in fractions of the picture
 PLACES = (0.26, 0.74)  # of the two centres along the axis in which they differ
 JITTER = 0.04  # of a centre
@@ -190,7 +191,9 @@ def _look(
     covered = intersections(boxes) / size.prod(1)[:, None]
     np.fill_diagonal(covered, 0)
     usable = np.array([can for _, _, can in things], bool)
-    usable &= ((size * image.size).min(1) >= MIN_SIDE) & (size.max(1) < 0.95) & (covered.max(1, initial=0) < 0.3)
+    sides = size * image.size
+    usable &= (sides.min(1) >= MIN_SIDE) & (sides.max(1) <= MAX_ASPECT * sides.min(1))
+    usable &= (size.max(1) < 0.95) & (covered.max(1, initial=0) < 0.3)
     return Photograph(name, boxes, tuple(label for label, _, _ in things), usable)
 
 

@@ -68,7 +68,7 @@ def select_rows(model: str, names: Sequence[str] = (), part: str = "1/1") -> dic
         if name not in rows:
             raise InputError(f"{model} has no ablation row {name!r}. {nearest(name, rows)}")
     number, _, of = part.partition("/")
-    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise InputError(f"--part {part!r} does not have the form 2/4 (the second of four machines).")
     wanted = [name for name in rows if not names or name in names]
     return {name: rows[name] for name in wanted[int(number) - 1 :: int(of)]}

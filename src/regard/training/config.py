@@ -13,6 +13,7 @@ from regard.files import InputError, nearest
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # numbers of steps and processes are combined with it, in 64 bits
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Part = Annotated[float, Field(ge=0, lt=1)]
@@ -36,9 +37,9 @@ class TrainConfig:
 
     epochs: Count = 30
     batch_size: Count = 128  # sentences, over all processes
-    seed: Natural = 0
+    seed: Seed = 0
     init: str = ""  # folder of a run whose encoders and tokenizer this one starts from (Matcher.start_from)
-    twins: bool = False  # put the two pictures of a twin of the made world into one batch, as negatives of each other
+    twins: bool = False  # put the two images of a pair of twins side by side, as negatives of each other
     swapped: bool = False  # further negatives: each sentence with its parts exchanged (regard.words.swaps)
     # The loss
     margin: Amount = 0.2

@@ -134,6 +134,7 @@ def _common_settings(members: Sequence[TrainedRun | EmbeddingRun]) -> DataConfig
     for name, some in (
         ("captions_per_image", runs),
         ("validation", runs),
+        ("blind", runs),
         ("relation_threshold", reading),
         ("corrupted_relations", reading),
     ):

@@ -123,7 +123,7 @@ def train(
     that the model cannot use and for an `out` that contains another run, and Stopped after Ctrl-C or SIGTERM.
     """
     console = console or PlainConsole()
-    with ranks.joined(device) as place:
+    with ranks.joined(device) as place, torch.random.fork_rng([place] if place.type == "cuda" else []):
         try:
             return _train_here(recipe, Path(data), Path(out), resume or job().restarts > 0, place, console)
         except ranks.LostProcess as error:
@@ -195,8 +195,11 @@ def _train(
         if not state:
             run.log(start_event(precision, device.type))
         _loop(run, Objective(model, config), optimizer, position, stop)
-    # Without validation, it was resumed after its end.
-    return run.best or evaluate(load(out, device), splits[recipe.data.validation])
+        if run.best:
+            return run.best
+        # Resumed after its best validation.
+        with forward_in(precision, device.type):
+            return evaluate(load(out, device).to(next(model.parameters()).dtype), splits[recipe.data.validation])
 
 
 def _first_model(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from regard.data.pickles import read_instance
 from regard.files import InputError
+from regard.process import SharedChange
 from regard.words import Vocabulary
 
 MOST_WORDS = 1000  # per caption: the authors cut none
@@ -92,14 +93,27 @@ def read_vocabulary(path: Path, size: int, also: Sequence[str] = ()) -> Vocabula
     return Vocabulary(entries, max_words=MOST_WORDS, punctuation=True)
 
 
+def _set_allowed(classes: list[Any] | None) -> None:
+    """Let torch.load read `classes` only; for None, read what these checkpoints have in addition."""
+    if classes is not None:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(classes)
+        return
+    scalar = np.float64(0).__reduce__()[0]  # numpy's function that makes a number; best_rsum may be one
+    added: list[Any] = [argparse.Namespace, np.dtype, type(np.dtype("float64")), type(np.dtype("int64"))]
+    added += [(scalar, f"{module}.scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
+    torch.serialization.add_safe_globals(added)
+
+
+# Not torch.serialization.safe_globals, which also takes away what the caller had allowed.
+_ALLOWED: SharedChange[list[Any] | None] = SharedChange(torch.serialization.get_safe_globals, _set_allowed, None)
+
+
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path} is not a file: expected a checkpoint of the authors, such as model_best.pth.tar.")
-    allowed: list[Any] = [argparse.Namespace, np.dtype, type(np.dtype("float64")), type(np.dtype("int64"))]
-    scalar = np.float64(0).__reduce__()[0]  # numpy's function that makes a number; best_rsum may be one
-    allowed += [(scalar, f"{module}.scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with _ALLOWED:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if name := _refused(str(error)):

@@ -253,6 +253,13 @@ def _project(found: PublishedModel) -> None:
     found.move("images", {"fc.": "project."})
     if "project.weight" not in found.weights:
         raise found.layout_error("it has no fc.weight of images")
+    _check_matrix(found, "project.weight")
+
+
+def _check_matrix(found: PublishedModel, name: str) -> None:
+    shape = tuple(found.weights[name].shape)
+    if len(shape) != 2:
+        raise found.layout_error(f"what becomes our {name} has the shape {shape}, not that of a matrix")
 
 
 def _unit_fragments(found: PublishedModel) -> dict[str, bool]:
@@ -280,6 +287,9 @@ def _bert_words(found: PublishedModel) -> dict[str, Any]:
             raise found.layout_error(f"it has no bert.{name} of texts")
     found.drop("texts", "bert.pooler.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
     found.move("texts", {"bert.": "words.backbone.", "linear.": "words.head."})
+    for name in found.weights:
+        if name.endswith(("_embeddings.weight", "intermediate.dense.weight", "words.head.weight")):
+            _check_matrix(found, name)
     width = found.weights["words.head.weight"].shape[1]
     heads = found.number("num_attention_heads", max(1, width // 64))  # not an argument of theirs: BERT's convention
     found.arguments["num_attention_heads"] = int(heads)

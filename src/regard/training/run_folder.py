@@ -206,8 +206,10 @@ class RunFolder:
             position.best, position.best_epoch, self.best = found.rsum, position.epoch, found
 
     def is_out_of_patience(self, position: Position) -> bool:
-        patience = self.recipe.train.patience
-        return bool(patience) and position.epoch - position.best_epoch >= patience
+        """Return whether the last validation ended the patience. Epochs without a validation end nothing."""
+        config = self.recipe.train
+        is_validated = position.epoch % config.validate_every == 0
+        return bool(config.patience) and is_validated and position.epoch - position.best_epoch >= config.patience
 
     def save(self, optimizer: Any, position: Position) -> None:
         """Write the state to resume from. The other processes need not wait."""

@@ -82,7 +82,7 @@ class Guard:
                 421, f"The host {host!r} is not served here: expected one of {', '.join(sorted(self.hosts))}."
             )
         length = headers.get("content-length", "0")
-        if not length.isdigit():
+        if not length.isdecimal():
             raise Problem(400, "Content-Length is not a number.")
         self._check_size(scope, int(length))
 

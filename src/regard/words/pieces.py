@@ -82,7 +82,8 @@ class Pieces:
 
         `model` is the model's configuration. Each piece is a fragment, as many as the model has positions.
         """
-        vocabulary = {piece: number for number, piece in enumerate(file.read_text("utf-8", "replace").splitlines())}
+        with open(file, encoding="utf-8", errors="replace") as lines:  # not splitlines: a piece may be U+2028
+            vocabulary = {line.rstrip("\n"): number for number, line in enumerate(lines)}
         if absent := [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in vocabulary]:
             raise InputError(
                 f"{file} lacks the pieces {', '.join(absent)}: expected BERT's vocab.txt, one piece a line."
