@@ -8,6 +8,11 @@ from regard.charts import draw_changes, draw_curves, draw_results
 from regard.files import InputError
 
 
+def test_names_are_not_read_as_mathematics(tmp_path):
+    draw_changes([("cost$^$x", (1.0, 0.0, 2.0), ""), ("$", None, "a$_$b")], tmp_path / "changes.png", "of $^$")
+    assert (tmp_path / "changes.png").stat().st_size > 0
+
+
 def step(number, loss=1.0):
     return {"event": "step", "step": number, "epoch": number / 10, "loss": loss / number, "lr": 1e-3}
 

@@ -104,6 +104,7 @@ def test_the_nearest_name_or_all_of_them():
     assert nearest("cmsie", ["scan", "cmsei"]) == "Did you mean 'cmsei'?"
     assert nearest("vgg", {"scan", "cmsei"}) == "Choose one of: cmsei, scan."
     assert nearest("vgg", map(str, range(1000))).endswith("123, 124, …")
+    assert nearest("999", map(str, range(100_000))).startswith("Choose one of: 0, 1, 10, ")  # at once
 
 
 def test_json_that_is_nested_too_deep_is_no_value():

@@ -114,7 +114,8 @@ def draw_changes(
             axes.hlines(place, low, high, color=T2I[2], lw=3, zorder=2)
             axes.plot(value, place, "o", color=T2I[0], ms=6, zorder=3)
         text, colour = (f"{span[0]:+.1f}", INK) if span else (note, PLAIN)
-        axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), va="center", size=9, color=colour)
+        where = axes.get_yaxis_transform()
+        axes.text(1.02, place, text, transform=where, va="center", size=9, color=colour, parse_math=False)
     _save(figure, path)
 
 
@@ -129,10 +130,10 @@ def _dot_axes(names: Sequence[str], title: str) -> tuple[Axes, Figure]:
     axes.tick_params(axis="y", length=0, labelsize=10)
     axes.tick_params(axis="x", labelsize=9, colors=PLAIN)
     axes.grid(axis="y", color=PALE, lw=0.8)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.12)
-    axes.set_xlabel(title, fontsize=9, color=PLAIN)
+    axes.set_xlabel(title, fontsize=9, color=PLAIN, parse_math=False)
     return axes, figure
 
 

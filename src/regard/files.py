@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MANY = 30  # choices listed in one line
+COMPARED = 2000  # choices among which the nearest is looked for; difflib takes 0.1 ms for each
 # Of messages: control characters but tab and newline, marks that reorder text, and bytes that are not UTF-8.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -35,9 +36,12 @@ def missing_extra(need: str, extra: str) -> InputError:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return `Did you mean 'x'?`, or the choices if none is similar: the end of an error about an unknown name."""
+    """Return `Did you mean 'x'?`, or the choices if none is similar: the end of an error about an unknown name.
+
+    Of very many choices, such as the ids of a collection, only some are named.
+    """
     choices = sorted(choices)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5) if len(choices) <= COMPARED else []
     if near:
         return f"Did you mean {near[0]!r}?"
     return f"Choose one of: {', '.join(choices[:MANY])}{', …' if len(choices) > MANY else '.'}"

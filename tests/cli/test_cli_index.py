@@ -55,6 +55,10 @@ def test_other_forms_of_an_answer(index, tmp_path):
     like = regard("search", index, "--image", "test-0000001", "--k", 2).out
     assert "9 pictures ranked by summary vectors" in like
     sentences = regard("search", index, "--image", "test-0000001", "--sentences", "--k", 2).out
+    of_image = ("search", index, "--image", "test-0000001", "--sentences")
+    assert "expected k of at least 1" in refused(*of_image, "--k", -1)
+    assert "omit sentences, --where, --not and --explain" in refused(*of_image, "--not", "a cat")
+    assert "--data and --split require a run" in refused("search", index, "a dog", "--split", "train")
     assert len(sentences.splitlines()) == 3
     shown = regard("search", index, SENTENCE, "a cat is to the left of a dog", "--explain", tmp_path / "why.json")
     assert shown.code == 0, shown.err

@@ -25,6 +25,7 @@ def test_search_prints_images_and_their_sentences(world, tmp_path):
     assert "Expected at least one sentence" in refused("search", world / "cmsei")
     assert "both must be at least 1" in refused("search", world / "cmsei", "a dog", "--k", "0")
     assert "is neither an index nor a run" in refused("search", tmp_path, "a dog")
+    assert "--run requires an index" in refused("search", world / "cmsei", "a dog", "--run", world / "cmsei")
 
 
 @pytest.fixture

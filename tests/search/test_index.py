@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -85,6 +86,47 @@ def test_a_shortlist_bounds_what_is_found(index, collection):
     rest = index.search([sentence], k=4, shortlist=0, offset=4)[0].hits
     assert [hit.id for hit in (*first, *rest)] == [hit.id for hit in exact.hits[:8]]
     assert [hit.rank for hit in rest] == [5, 6, 7, 8]
+
+
+def test_pages_with_exact_scores_are_one_list_that_ends_with_the_shortlist(index, collection):
+    sentence = sentences_of(collection / "data")[3]
+    pages = [index.search([sentence], k=3, shortlist=8, offset=offset)[0].hits for offset in (0, 3, 6, 9)]
+    whole = index.search([sentence], k=8, shortlist=8)[0].hits
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in whole]
+    assert list(map(len, pages)) == [3, 3, 2, 0]
+
+
+def test_a_new_version_opens_the_sources_again(index, collection, tmp_path):
+    """A source that was added again may have other features."""
+    shutil.copytree(collection / "data", tmp_path / "data")
+    index.add(tmp_path / "data", prefix="new/")
+    server = Index(index.folder)
+    server.explain("new/dev0", "w1 near w2")
+    assert server.opened.sources
+    index.remove(["dev3"])
+    assert server.refresh()
+    assert not server.opened.sources
+
+
+def test_a_refresh_leaves_alone_what_another_thread_changes(index):
+    other = Index(index.folder)
+    other.remove(["dev3"])
+    with index.locked(), ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(index.refresh).result()
+    assert index.refresh()
+
+
+def test_a_server_reads_no_file_that_a_query_names(index, tmp_path):
+    made.photographs(tmp_path / "photos")
+    with pytest.raises(InputError, match="The index has no picture"):
+        index.search([Query(image=str(tmp_path / "photos" / "0.png"))], files=False)
+
+
+def test_one_id_in_two_splits_is_refused(index, collection, tmp_path):
+    shutil.copytree(collection / "data", tmp_path / "data")
+    shutil.copy(tmp_path / "data" / "dev_ids.txt", tmp_path / "data" / "train_ids.txt")
+    with pytest.raises(InputError, match=r"The id dev0 is two different pictures of .* with --split and --prefix"):
+        index.add(tmp_path / "data", prefix="")
 
 
 def test_queries_that_are_asked_together_get_the_same_answers(index, collection):

@@ -297,6 +297,9 @@ def test_shards_that_do_not_fit_are_refused_at_the_start(sharded, tmp_path):
     assert "has no --run" in refused(*front, "--run", sharded / "run")
     assert "has no --device" in refused(*front, "--device", "cpu")
     assert "needs a token" in refused(*front, "--host", "0.0.0.0")
+    assert "--shard-timeout 0: expected seconds above 0" in refused(
+        "serve", "--shards", "http://a", "--shard-timeout", 0
+    )
     assert "--shard-timeout and --partial are for a front server" in refused(
         "serve", sharded / "whole" / "0", "--shard-timeout", 3
     )

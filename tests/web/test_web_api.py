@@ -256,6 +256,36 @@ def test_pictures_are_added_and_removed(writable, index_folder):
     assert list(extracted.iterdir()) == []
 
 
+def test_an_upload_that_fails_keeps_a_picture_that_is_there(writable, index_folder, monkeypatch):
+    headers = {**BEARER, "Content-Type": "image/png"}
+    assert writable.post("/v1/items", content=png(), headers=headers).status_code == 201
+
+    def fails(self, *_, **__):
+        raise InputError("Process 1 is writing")
+
+    monkeypatch.setattr(Index, "add", fails)
+    problem(writable.post("/v1/items", content=png(), headers=headers), 409)
+    problem(writable.post("/v1/items", content=png("blue"), headers=headers), 409)
+    assert len(list((index_folder / "uploads").rglob("*.png"))) == 1
+
+
+def test_a_query_by_a_file_of_the_server_is_refused(client, tmp_path):
+    picture = tmp_path / "secret.png"
+    picture.write_bytes(png())
+    for path in (picture, "/etc/passwd", tmp_path / "absent"):
+        problem(client.post("/v1/search", json={"queries": [{"image": str(path)}]}), 422, "The index has no picture")
+
+
+def test_folders_are_not_shown():
+    for detail, shown in (
+        ("/home/me/my photos/secret album/x.jpg is gone", "x.jpg is gone"),
+        ("/a/b is not /c d/e", "b is not e"),
+        ("expected '/a b/c.npz'", "expected 'c.npz'"),
+        ("dev/test is no split", "dev/test is no split"),
+    ):
+        assert Problem(422, detail).detail == shown
+
+
 def test_only_pictures_are_added(writable, index_folder):
     def add(data, content_type, **more):
         return writable.post("/v1/items", content=data, headers={**BEARER, "Content-Type": content_type}, **more)

@@ -269,7 +269,7 @@ def mirror(
     Parameters
     ----------
     collection
-        Name of the collection. It is created if it does not exist.
+        Beginning of the name of the collection. The index and its model make the rest.
     """
     opened = _open(index, run)
     with ProgressBar("sending", None) as bar:

@@ -68,9 +68,16 @@ def search(
         check_form(explain)
         if not (sentences and is_index(target)):
             raise InputError("--explain requires an index and a sentence.")
+    is_run = not is_index(target)
+    if not is_run and (data or split != "test"):
+        raise InputError(f"--data and --split require a run, and {target} is an index, which --where filters.")
+    if is_run and run:
+        raise InputError(f"--run requires an index, and {target} is not one.")
     if of_sentences:
-        if not (image and is_index(target)):
+        if not image or is_run:
             raise InputError("--sentences requires an index and --image.")
+        if sentences or where or not_ or explain:
+            raise InputError("--sentences searches by --image alone: omit sentences, --where, --not and --explain.")
         rows = _sentences_of(target, image, k, length, run, device_named(device))
     elif is_index(target):
         rows = _search_index(target, sentences, k, length, where, not_, not_weight, image, run, device_named(device))

@@ -65,6 +65,8 @@ def serve(
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         raise missing_extra(f"The server requires {package}", "serve") from None
+    if shard_timeout is not None and not shard_timeout > 0:
+        raise InputError(f"--shard-timeout {shard_timeout:g}: expected seconds above 0.")
     if (index is None) == (not shards):
         raise InputError("Expected the folder of an index, or --shards with the addresses of servers of indexes.")
     if shards:

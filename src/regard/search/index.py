@@ -11,9 +11,10 @@ is one transaction of the store; searching goes on in the version that was opene
 
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from regard.search.manifest import (
     write_manifest,
     writing,
 )
-from regard.search.milvus import MilvusShortlist
+from regard.search.milvus import MilvusShortlist, collection_of
 from regard.search.opened import Opened
 from regard.search.plan import ChangeReport, ImageEncoder, Plan, encode_again
 from regard.search.query import DEFAULT_SHORTLIST, Answer, Query, SearchOptions, answer_queries, measure_recall
@@ -73,7 +74,7 @@ class Index:
         Raises InputError if the folder is not an index, or if the run is gone or has another fingerprint.
         """
         self.folder, self.device, self._run, self._first = Path(folder), device, run, first
-        self._place = store_of(self.folder)
+        self._place, self._changing = store_of(self.folder), threading.RLock()
         self._state = self._load()
 
     @classmethod
@@ -151,18 +152,27 @@ class Index:
 
     def refresh(self) -> bool:
         """Open the latest version, if there is a newer one. A search that has begun keeps the version that it reads."""
-        state, manifest = self._state, read_manifest(self.folder)
+        if not self._changing.acquire(blocking=False):
+            return False  # another thread changes the index, and opens what it has written
+        try:
+            before, self._state = self._state, self._latest(self._state)
+            return self._state is not before
+        finally:
+            self._changing.release()
+
+    def _latest(self, state: Opened) -> Opened:
+        manifest = read_manifest(self.folder)
         name = manifest["using"]
         if name != state.name or manifest["sets"][name]["fingerprint"] != state.entry["fingerprint"]:
-            self._state = self._load()
-            return True
+            self._run = None  # it was the run of the other vector set
+            return self._load()
         entry, snapshot = manifest["sets"][name], self._store(name).snapshot(state.snapshot)
         sentences = self._sentences(name, entry, state.sentences)
         if snapshot is state.snapshot and sentences is state.sentences and entry == state.entry:
-            return False
+            return state
         nearest = nearest_of(entry, snapshot)
-        self._state = replace(state, entry=entry, snapshot=snapshot, sentences=sentences, nearest=nearest)
-        return True
+        # The sources are opened again, because what was added may have changed them.
+        return replace(state, entry=entry, snapshot=snapshot, sentences=sentences, nearest=nearest, sources={})
 
     def ping(self) -> None:
         """Raise InputError if a server chooses the shortlists and does not answer."""
@@ -172,15 +182,13 @@ class Index:
     def search(self, queries: Sequence[Query | str], **options: Any) -> list[Answer]:
         """Return the best pictures of each query; see `answer_queries`. `options` are the fields of SearchOptions.
 
-        The picture of a query is the id of a picture of the index, or the path of a file.
+        The picture of a query is the id of a picture of the index, or, with `files`, the path of a file.
         """
         state, given = self._state, SearchOptions(**options)
         asked = [Query(query) if isinstance(query, str) else query for query in queries]
         files = {query.image for query in asked if query.image and query.image not in state.snapshot.row_of}
-        found = filter(os.path.isfile, files)
+        found = filter(os.path.isfile, files if given.files else ())
         pictures = {path: encode_file(state.encoder, path, self.device).summaries[0] for path in found}
-        measured_on = state.entry.get("measured_on", 0)
-        is_measured = 0.9 * measured_on <= len(state.snapshot) <= 1.1 * measured_on
         return answer_queries(
             state.snapshot,
             state.encoder,
@@ -189,7 +197,7 @@ class Index:
             fingerprint=state.fingerprint,
             nearest=state.nearest,
             pictures=pictures,
-            recall=state.entry.get("recall") if is_measured else None,
+            recall=state.recall,
         )
 
     def sentences_of(self, image: str, *, k: int = 10, shortlist: int = DEFAULT_SHORTLIST) -> list[tuple[str, float]]:
@@ -259,9 +267,11 @@ class Index:
 
     # Changing ---------------------------------------------------------------------------------------------------------
 
-    def locked(self, wait: float = WAIT) -> AbstractContextManager[None]:
+    @contextmanager
+    def locked(self, wait: float = WAIT) -> Iterator[None]:
         """Be the only writer during the block. Raises InputError if another process writes for longer than `wait`."""
-        return writing(self.folder, wait)
+        with self._changing, writing(self.folder, wait):
+            yield
 
     def add(
         self,
@@ -325,14 +335,9 @@ class Index:
                 known = set(store.snapshot().keys)
                 store.put(sentence_entries(state.encoder, sources, plan.keys, known), {})
             self._reopen()
+        added, seconds = sum(map(len, plan.new.values())), time.monotonic() - began
         return ChangeReport(
-            added=sum(map(len, plan.new.values())),
-            relinked=len(plan.relinked),
-            unchanged=plan.unchanged,
-            removed=len(plan.removed),
-            unreadable=unreadable,
-            version=self.version,
-            seconds=time.monotonic() - began,
+            added, len(plan.relinked), plan.unchanged, len(plan.removed), unreadable, self.version, seconds
         )
 
     def remove(self, ids: Sequence[str] = (), where: str = "") -> ChangeReport:
@@ -377,13 +382,8 @@ class Index:
                 store.put((), {}, stale)
             manifest["sets"][name] = settings
             write_manifest(self.folder, manifest)
-        return ChangeReport(
-            added=len(missing),
-            unchanged=len(known) - len(stale),
-            removed=len(stale),
-            version=store.snapshot().version,
-            seconds=time.monotonic() - began,
-        )
+        version, seconds = store.snapshot().version, time.monotonic() - began
+        return ChangeReport(len(missing), 0, len(known) - len(stale), len(stale), version=version, seconds=seconds)
 
     def use(self, name: str) -> None:
         """Search with the vector set `name` from now on.
@@ -395,11 +395,7 @@ class Index:
             if name not in manifest["sets"]:
                 raise InputError(f"{self.folder} has no vector set {name!r}. {nearest(name, manifest['sets'])}")
             current, other = self._load(), self._load(name)
-            pictures = len(set(current.snapshot.keys) ^ set(other.snapshot.keys))
-            texts = set(current.sentences.keys) if current.sentences is not None else set()
-            absent = len(texts.difference(other.sentences.keys if other.sentences is not None else ()))
-            if pictures or absent:
-                what = f"{pictures:,} pictures" if pictures else f"{absent:,} sentences"
+            if what := current.difference(other):
                 raise InputError(
                     f"The vector set {name} differs from {current.name} in {what}: run `regard index build` with its "
                     f"run and its name again."
@@ -449,14 +445,16 @@ class Index:
     def mirror(self, address: str, collection: str = "regard", progress: Progress | None = None) -> int:
         """Let Milvus at an address choose the shortlists from now on: copy keys and summary vectors to a collection.
 
-        Returns how many vectors were sent or removed. After a change of the index, the product in memory chooses until
-        the next call. An `address` of "" ends it. Raises InputError if the server does not answer.
+        The name of the collection begins with `collection`; this index and its model make the rest. Returns how many
+        vectors were sent or removed. After a change of the index, the product in memory chooses until the next call. An
+        `address` of "" ends it. Raises InputError if the server does not answer.
         """
         with self.locked():
             state, changed, settings = self._load(), 0, None
             if address:
-                changed = MilvusShortlist(address, collection).mirror(state.snapshot, progress)
-                settings = {"address": address, "collection": collection, "version": state.snapshot.version}
+                name = collection_of(self.folder, state.fingerprint, collection)
+                changed = MilvusShortlist(address, name).mirror(state.snapshot, progress)
+                settings = {"address": address, "collection": name, "version": state.snapshot.version}
             self._record_settings(state.name, milvus=settings, ann=None, recall=None)  # which was of other shortlists
         self.refresh()
         return changed

@@ -6,9 +6,11 @@ stale. The index type is FLAT, which is exact. A cluster may use another one: `r
 finds.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,6 +23,11 @@ KEY_BYTES = 64
 SECONDS = 2.0  # to answer a ping
 TOKEN = "MILVUS_TOKEN"  # environment variable with the user and the password of the server
 INDEX = {"index_type": "FLAT", "metric_type": "IP"}  # exact; a cluster may use another type
+
+
+def collection_of(folder: Path, fingerprint: str, prefix: str) -> str:
+    """Return the name of the collection of an index and its model, so that no other one writes into it."""
+    return f"{prefix}_{hashlib.blake2b(f'{folder.resolve()} {fingerprint}'.encode(), digest_size=8).hexdigest()}"
 
 
 class MilvusShortlist:

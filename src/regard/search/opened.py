@@ -28,6 +28,20 @@ class Opened:
         """The fingerprint of what encoded the pictures."""
         return str(self.entry["fingerprint"])
 
+    @property
+    def recall(self) -> dict[str, float] | None:
+        """The measured recall of shortlists by their length; None if the collection has changed by a tenth since."""
+        measured_on = self.entry.get("measured_on", 0)
+        is_current = 0.9 * measured_on <= len(self.snapshot) <= 1.1 * measured_on
+        return self.entry.get("recall") if is_current else None
+
+    def difference(self, other: "Opened") -> str:
+        """Return in how many pictures another vector set differs, or how many sentences it lacks; empty if in none."""
+        if pictures := len(set(self.snapshot.keys) ^ set(other.snapshot.keys)):
+            return f"{pictures:,} pictures"
+        own, others = (set(each.sentences.keys if each.sentences is not None else ()) for each in (self, other))
+        return f"{len(own - others):,} sentences" if own - others else ""
+
     @cached_property
     def snapshot_id(self) -> str:
         """A hash of the vector set, its version, and the keys and ids of its pictures, in their order."""

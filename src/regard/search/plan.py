@@ -62,7 +62,7 @@ class Plan:
 
         Ids get the `prefix`. With `mirror`, links of these sources that are no longer in them are removed, except those
         that are `unreadable` at present: ids, or folders that end in "/". Raises InputError if an id belongs to another
-        picture of another source.
+        picture of another source, or to two pictures of these.
         """
         keys = {source: content_keys(source.split) for source in sources}
         found: dict[str, list[Link]] = {}  # the links in the sources, by key
@@ -75,7 +75,14 @@ class Plan:
                 if key not in known and key not in found:
                     new[source].append(row)
                 found.setdefault(key, []).append(link)
-        ids = {link.id: key for key, links in found.items() for link in links}
+        ids: dict[str, str] = {}
+        for key, own in found.items():
+            for link in own:
+                if ids.setdefault(link.id, key) != key:
+                    raise InputError(
+                        f"The id {link.id} is two different pictures of {link.source}: add its splits one by one, with "
+                        "--split and --prefix."
+                    )
         ours = {(str(source.folder), source.name) for source in sources}
         skipped = tuple(prefix + name for name in unreadable)
 

@@ -54,8 +54,9 @@ class SearchOptions:
     # DEFAULT_SHORTLIST
     shortlist: int | None = None
     where: str = ""  # SQL condition over the columns of the payload
-    offset: int = 0  # of the first picture, to return the best ones page by page
+    offset: int = 0  # of the first picture, to return page by page; with exact scores, pages end with the shortlist
     minus_weight: float = 0.5  # the score of a query with `minus` is its score minus this times the score of `minus`
+    files: bool = True  # a query's picture may be the path of a file; a server must not read what clients name
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.offset < 0:
@@ -137,7 +138,9 @@ def answer_queries(
             raise InputError("A query is empty: expected a sentence or a picture, and not both.")
     rows = snapshot.where(options.where) if options.where else np.arange(len(snapshot))
     measured = {int(length): value for length, value in (recall or {}).items()}
-    length = _length(options.shortlist, measured, len(rows), options.offset + options.k)
+    # A shortlist that grew with the page would be another list: pages would repeat pictures, and miss some.
+    wanted = options.k if encoder.run else options.offset + options.k
+    length = _length(options.shortlist, measured, len(rows), wanted)
 
     clock = _Clock()
     encoded = encode_queries(encoder, queries)
@@ -245,7 +248,7 @@ def best_rows(
 ) -> Int[np.ndarray, " best"]:
     """Return the `count` of `rows` with the largest inner products of summary vectors with `vector`, sorted.
 
-    Of equal products, the first rows are taken, so that parts of a collection choose as the whole does.
+    Of equal products, the first rows are taken. The products of equal vectors may differ in their last bits.
     """
     if count >= len(rows):
         return rows

@@ -7,9 +7,11 @@ from itertools import islice
 import numpy as np
 
 from regard.encode import BATCH
-from regard.search.encoder import Encoder, Queries, Stored, nearness
+from regard.search.encoder import Encoder, Queries, Stored
 from regard.search.entries import Entry, Link, pack, unpack
+from regard.search.gallery import check_scores
 from regard.search.index_store import IndexStore, LanceStore, Snapshot
+from regard.search.query import SearchOptions, best_rows
 from regard.search.source import Source
 
 
@@ -69,15 +71,19 @@ def remove_orphans(store: IndexStore, snapshot: Snapshot, pictures: set[str]) ->
 def rank_sentences(
     snapshot: Snapshot, encoder: Encoder, image: Stored, k: int, shortlist: int
 ) -> list[tuple[str, float]]:
-    """Return the `k` best sentences of one picture and their scores: exact ones of a shortlist by summary vectors."""
-    near = nearness(snapshot.summaries, image.summaries[0])
+    """Return the `k` best sentences of one picture and their scores: exact ones of a shortlist by summary vectors.
+
+    Raises InputError for a number that is out of range, and for NaN.
+    """
+    SearchOptions(k=k, shortlist=shortlist)
     count = min(max(shortlist, k), len(snapshot)) if shortlist else len(snapshot)
-    rows = np.sort(np.argpartition(-near, count - 1)[:count])
+    rows = best_rows(snapshot, image.summaries[0], np.arange(len(snapshot)), count)
     encoding = None
     if encoder.run:
         model = encoder.run.model
         encoding = unpack(model.text_encoding, snapshot.fetch(rows.tolist())).to(next(model.parameters()).device)
     scores = encoder.score_all(image, Queries(snapshot.summaries[rows], encoding))[:, 0]
+    check_scores(scores, snapshot.ids, rows)
     order = np.argsort(-scores, kind="stable")[:k]
     return [(snapshot.ids[rows[at]], float(scores[at])) for at in order]
 

@@ -76,7 +76,9 @@ async def search_shards(
     """Return the answers of all shards as one. Raises Problem if none answers (503), and ShardChanged."""
     _, digest, offset = decode_cursor(request) if request.cursor else (0, "", 0)
     wanted = offset + request.k
-    length = max(DEFAULT_SHORTLIST if request.shortlist is None else request.shortlist, wanted)
+    # As in `answer_queries`, pages end with the shortlist, if a run scores it.
+    grown = request.k if all(shard.known.is_exact for shard in cluster.used) else wanted
+    length = max(DEFAULT_SHORTLIST if request.shortlist is None else request.shortlist, grown)
     length = MAX_SHORTLIST if request.shortlist == 0 else min(length, MAX_SHORTLIST)
     body = request.model_dump(include={"queries", "filters"})
     seconds, lap = dict[str, float](), time.perf_counter()
@@ -134,9 +136,7 @@ async def search_shards(
         hits = merge_scores(chosen[place], parts, request.k, offset)
         exact = sum(map(len, chosen[place].values())) if all(shard.known.is_exact for shard in shards) else 0
         answers.append(collections.Answer(query, hits, candidates, exact, None, total, fingerprint, seconds))
-    has_more = wanted <= MAX_OFFSET and any(
-        len(answer.hits) == request.k < answer.candidates - offset for answer in answers
-    )
+    has_more = wanted <= MAX_OFFSET and any(wanted < (answer.shortlist or answer.candidates) for answer in answers)
     return schemas.MergedResponse(
         answers=[answer.to_dict() for answer in answers],
         next=encode_cursor(request, total, snapshots, wanted) if has_more else None,

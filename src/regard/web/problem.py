@@ -9,7 +9,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
-FOLDERS = re.compile(r"(?<![^\s'\"(])/(?:[^\s/]+/)*(?=[^\s/])")  # of an absolute path
+# Of an absolute path. The names of folders may contain spaces, but do not end with one: "/a/b c/d" is one path, and
+# "/a/b and /c/d" are two.
+FOLDERS = re.compile(r"(?<![^\s'\"(])/(?:[^/'\":,]*[^\s/'\":,]/)*(?=[^\s/])")
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],

@@ -1,6 +1,7 @@
 """The HTTP API under /v1 and the page at /, as one ASGI application."""
 
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -136,9 +137,7 @@ def add_reading(app: FastAPI, service: Service) -> None:
         if request.cursor and (version, fingerprint) != (first.version, first.fingerprint):
             raise stale(version, first.version)
         end = offset + request.k
-        has_more = end <= MAX_OFFSET and any(
-            len(answer.hits) == request.k < answer.candidates - offset for answer in answers
-        )
+        has_more = end <= MAX_OFFSET and any(end < (answer.shortlist or answer.candidates) for answer in answers)
         return schemas.SearchResponse(
             answers=[answer.to_dict() for answer in answers],
             next=encode_cursor(request, first.version, first.fingerprint, end) if has_more else None,
@@ -218,7 +217,8 @@ def add_reading(app: FastAPI, service: Service) -> None:
         try:
             await to_thread.run_sync(service.index.ping)
         except InputError as error:
-            raise Problem(503, str(error)) from None
+            logging.getLogger(__name__).error("no shortlists", extra={"error": str(error)})
+            raise Problem(503, "The Milvus server of the shortlists cannot be used.") from None
         return schemas.HealthResponse(status="ok")
 
 

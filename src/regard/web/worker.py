@@ -170,7 +170,7 @@ class Worker:
         queries = [query for job in jobs for query in job.queries]
         try:
             answers = self.index.search(
-                queries, k=first.k, shortlist=first.shortlist, where=first.where, offset=first.offset
+                queries, k=first.k, shortlist=first.shortlist, where=first.where, offset=first.offset, files=False
             )
         except InputError as error:
             if len(group) == 1:

@@ -32,14 +32,16 @@ class Writer:
         digest = hashlib.sha256(data).hexdigest()[:32]
         folder, name = self.uploads / digest, digest + suffix
         with self._turn():
-            if not folder.exists():
+            is_new = not folder.exists()  # otherwise the collection may have the picture already
+            if is_new:
                 with replacing(folder) as temporary:
                     temporary.mkdir(parents=True)
                     (temporary / name).write_bytes(data)
             try:
                 report = self.index.add(folder)
             except BaseException:
-                shutil.rmtree(folder)
+                if is_new:
+                    shutil.rmtree(folder)
                 raise
             return self.index.item(name).id, report.added > 0
 
