@@ -82,8 +82,15 @@ def test_heic_libraries_are_used_without_being_registered(monkeypatch):
     assert decode_photograph("a.heic", encoded(halves(), "JPEG"))[1] == (40, 20)  # a file that was only renamed
 
 
-@pytest.mark.parametrize(("orientation", "is_rotated", "red"), [(1, False, (0.1, 0.5)), (3, False, (0.9, 0.5)),
-                                                            (6, True, (0.5, 0.1)), (8, True, (0.5, 0.9))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("orientation", "is_rotated", "red"),
+    [
+        *((value, False, (0.1, 0.5)) for value in (1, 9, 200)),  # the last two mean nothing
+        (3, False, (0.9, 0.5)),
+        (6, True, (0.5, 0.1)),
+        (8, True, (0.5, 0.9)),
+    ],
+)
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
 def test_exif_orientation(form, orientation, is_rotated, red):
     exif = Image.Exif()

@@ -76,12 +76,14 @@ def relation_classes(boxes: Float[Tensor, "image region 4"]) -> Int[Tensor, "ima
     """Return the relation class of each (subject, object), after GCN-LSTM (Yao et al. 2018) and ReGAT (Li et al. 2019).
 
     1 inside, 2 covers, 3 overlaps (IoU at least 0.5). Otherwise, if the centres are nearer than half the diagonal of
-    the image, 4-11 by the 45-degree sector of the object. Otherwise, and for a region with itself, 0.
+    the image, 4-11 by the 45-degree sector of the object. Otherwise, as for equal centres and for a region with itself,
+    0.
     """
     intersection, area = _intersection(boxes)
     offset = _offsets(boxes)
     sector = torch.round(torch.atan2(offset[..., 1], offset[..., 0]) / (math.pi / 4)).long() % 8
-    near = offset.norm(dim=-1) < 0.5 * math.sqrt(2)
+    distance = offset.norm(dim=-1)
+    near = (distance > 0) & (distance < 0.5 * math.sqrt(2))
     real = (area[:, :, None] > 0) & (area[:, None, :] > 0)
     classes = torch.where(near, 4 + sector, 0).masked_fill(iou(boxes) >= 0.5, 3)
     classes = classes.masked_fill(real & (intersection >= area[:, None, :] * (1 - 1e-6)), 2)

@@ -20,6 +20,7 @@ MAX_PIXELS = 180_000_000  # of a decoded image; JPEGs are scaled down while they
 LIMIT = f"expected at most {MAX_PIXELS // 10**6} million, unless it is a JPEG. Scale it down."
 DRAWN_SIDE = 1440  # pixels of the longer side of a photograph that is drawn; larger ones are scaled down
 ORIENTATION = 0x0112  # EXIF tags
+ROTATED = range(5, 9)  # values of ORIENTATION; other values than 1 to 8 mean nothing
 EXIF_FOLDER, TIME_TAKEN = 0x8769, 0x9003
 
 
@@ -108,7 +109,7 @@ def decode_photograph(name: str, data: bytes, side: int = 0) -> tuple[Image.Imag
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{name} has {size[0]} x {size[1]} pixels: {LIMIT}")
             upright = ImageOps.exif_transpose(image)
-            is_rotated = image.getexif().get(ORIENTATION, 1) >= 5  # by 90 degrees, so width and height are swapped
+            is_rotated = image.getexif().get(ORIENTATION, 1) in ROTATED  # by 90 degrees: width and height are swapped
             photograph = _rgb(upright)
             if side and max(photograph.size) > side:
                 smaller = _within(photograph.size, side)

@@ -110,12 +110,15 @@ def test_an_interrupted_run_continues(models, tmp_path):
     assert seen[-1] == (12, 12)
 
 
-def test_a_model_that_cannot_be_loaded_leaves_no_trace(photographs, extracted, tmp_path):
+def test_a_model_that_cannot_be_loaded_leaves_no_trace(models, photographs, extracted, tmp_path):
     data = shutil.copytree(extracted, tmp_path / "data")
     before = contents(data)
     message = refused("extract", photographs, "--out", data, "--embeddings", tmp_path)
     assert "is not a complete model" in message
     assert contents(data) == before
+    same = tmp_path / "other" / "CLIP"
+    shutil.copytree(models / "CLIP", same)
+    assert "would be stored as" in refused("extract", photographs, "--out", data, "--embeddings", same)
     assert regard("extract", photographs, "--out", data, "--embeddings", "none").code == 0
     assert extraction_of(data)["embeddings"] == []
 

@@ -349,7 +349,7 @@ def many(folder: Path, count: int) -> Path:
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_is_continued(tmp_path, sent):
     photos, out = many(tmp_path / "photos", 220), tmp_path / "data"
-    run = command(photos, "--out", out, "--regions", 40, "--workers", 1)
+    run = command(photos, "--out", out, "--regions", 40, "--workers", 1, "--split", "train", "--relations", "none")
     process = subprocess.Popen(
         run, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     )
@@ -368,11 +368,12 @@ def test_an_interrupted_run_is_continued(tmp_path, sent):
     assert not list(out.glob("*_rows.npy"))
     report = extract(photos, out)
     assert report.extracted == 220 - kept
-    assert report.splits == {"test": (220, 0)}
+    assert report.splits == {"train": (220, 0)}  # also what the interrupted command chose
+    assert not list(out.glob("*_relations.npz"))
     assert not list(out.rglob("*.tmp"))
-    again = extract(photos, tmp_path / "again", {"regions": 40})
+    again = extract(photos, tmp_path / "again", {"regions": 40}, split="train")
     assert again.extracted == 220
-    one, other = (Split.open(folder, "test").images(range(220)) for folder in (out, tmp_path / "again"))
+    one, other = (Split.open(folder, "train").images(range(220)) for folder in (out, tmp_path / "again"))
     assert torch.equal(one.features, other.features)
 
 

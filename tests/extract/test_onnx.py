@@ -102,6 +102,13 @@ def test_yolov8_has_columns_and_class_names(tmp_path):
     assert np.allclose(scores, [0.72, 0.4])
 
 
+def test_a_model_with_more_outputs_than_class_names_is_refused(tmp_path):
+    """As a segmentation model, whose further columns are masks."""
+    found = np.zeros((1, 4 + 3 + 32, CELLS))
+    with pytest.raises(InputError, match="names 3 classes and has outputs for 35: expected a detector"):
+        OnnxDetector(write(tmp_path / "a.onnx", {"output0": found}, names=["man", "dog", "hat"]))
+
+
 def test_end_to_end(tmp_path):
     found = np.zeros((1, 10, 6))
     found[0, 0] = [0, 0, 32, 32, 0.72, 16]

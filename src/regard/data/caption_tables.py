@@ -143,9 +143,8 @@ def _find_columns(lines: Sequence[str], first: int) -> tuple[str, _Columns]:
     named = (mark for mark in occurring if re.search(r"\.\w{2,4}\"?$", header.partition(mark)[0].strip()))
     separator = next(named, occurring[0])
     some = [cells for _, cells, _ in _split(lines[: first + 20], first, separator)]
-    numbers = {len(cells) for cells in some}
-    # A number or a language between the file and the sentence is a column; a comma there belongs to the sentence.
-    between = numbers == {3} and all(len(cells[1].split()) == 1 and cells[1].isdigit() for cells in some)
+    # A number between the file and the sentence is a column; a comma there belongs to the sentence, as do others.
+    between = all(len(cells) >= 3 and cells[1].isdecimal() for cells in some)
     return separator, _Columns([], 0, [2 if between else 1], None)
 
 
@@ -190,6 +189,9 @@ def _fitted(cells: list[str], text: str, separator: str, width: int, columns: _C
         return cells
     before = columns.sentences[0]
     left = text.split(separator, before)
+    if cells and any('"' in cell for cell in left[:-1]):  # a separator may be within quotation marks
+        after = len(cells) - (width - 1 - before)
+        return [*cells[:before], f"{separator} ".join(cells[before:after]), *cells[after:]]
     joined = [*left[:-1], *left[-1].rsplit(separator, width - 1 - before)]
     if len(joined) != width or (not cells and joined[before].count('"') % 2):
         return cells

@@ -36,7 +36,12 @@ class Captions:
         rows: list[Row] = []
         skipped: list[SkippedRow] = []
         for row in read_rows(path):
-            rows.append(row) if isinstance(row, Row) else skipped.append(row)
+            if isinstance(row, SkippedRow):
+                skipped.append(row)
+            elif not _is_text(row):  # JSON may contain half a character
+                skipped.append(SkippedRow(row.place, f"{ascii(row.sentence)[:60]}: expected characters of Unicode"))
+            else:
+                rows.append(row)
         if len(skipped) > len(rows):
             place, why = skipped[0]
             raise InputError(f"{path}, {place} is {why}. {len(skipped)} rows cannot be read; this is the first.")
@@ -96,3 +101,12 @@ def _common_name(split: str) -> str:
 def _key(name: str) -> str:
     """A key that is equal for names that differ only in the encoding of accents or in case."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_text(row: Row) -> bool:
+    """Whether a row can be written as UTF-8."""
+    try:
+        "".join((row.file, row.sentence, *(row.others or {}).values())).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -338,7 +338,7 @@ def _check_boxes(split: Split) -> Iterator[Fault]:
         num_outside += int(out.any(1).sum())
         for place in np.flatnonzero(out.any(1))[: 1000 - len(outside)]:
             outside.append((int(rows[place]), boxes[place][real[place]]))
-    path = Files(split.folder, split.name).found("ims_bbx.npy", "boxes.npy")
+    path = Files(split.folder, split.name).found("boxes.npy", "ims_bbx.npy")
     file = path.name if path else f"{split.name} boxes"
     if path and not num_outside and (suspicion := _describe_first_boxes(split, counts)):
         yield Fault("warning", file, None, f"{suspicion}.")

@@ -99,7 +99,10 @@ def _open_with(graphs: SceneGraphs, files: Files, captions_per_image: int | None
     if not index:
         raise InputError(f"{files.path('ids.txt')} is not there: expected the image id of each row, to find its graph.")
     listed = Lines(index) if index.suffix == ".txt" else read_json(index)
-    ids = [entry["id"] if isinstance(entry, dict) else entry for entry in listed]
+    given = [entry.get("id") if isinstance(entry, dict) else entry for entry in listed]
+    if wrong := [name for name in given if not isinstance(name, str | int) or isinstance(name, bool)]:
+        raise InputError(f"{index} has the id {wrong[0]!r:.40}: expected a list of ids, or of records with an `id`.")
+    ids = list(map(str, given))
     if len(ids) != len(features):
         raise InputError(
             f"{index} has {len(ids)} ids: expected one for each of {len(features)} rows of {features.path}."

@@ -1,5 +1,6 @@
 """The lines of a text file as a lazy sequence: one offset per line is in memory, and lines are read on access."""
 
+import codecs
 import mmap
 import os
 from collections.abc import Iterable, Sequence
@@ -47,7 +48,7 @@ class Lines(Sequence[str]):
             return [self[i] for i in range(*line.indices(len(self)))]
         line = range(len(self))[line]
         try:
-            return self.raw(line).decode("utf-8-sig" if line == 0 else "utf-8").strip()
+            return self.raw(line).decode("utf-8").strip()
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{self.path}, line {line + 1} is not UTF-8 ({error.reason} at byte {error.start + 1}). "
@@ -55,8 +56,9 @@ class Lines(Sequence[str]):
             ) from None
 
     def raw(self, line: int) -> bytes:
-        """Return the bytes of a line."""
-        return self._bytes[self._bounds[line] : self._bounds[line + 1]]
+        """Return the bytes of a line, without the byte order mark of a file."""
+        found = self._bytes[self._bounds[line] : self._bounds[line + 1]]
+        return found if line else found.removeprefix(codecs.BOM_UTF8)
 
     def keys(self, numbered: bool = False) -> np.ndarray:
         """Return an int64 hash per line, equal for equal lines, to find repeats among millions of lines.

@@ -49,16 +49,7 @@ def _read(path: Path, known: Mapping[tuple[str, str], Any]) -> Any:
             f"{path} is a pickle that names {error}, which could run code, so it is not read. "
             f"Save it again as plain numbers (.npy) or as JSON."
         ) from None
-    except (
-        pickle.UnpicklingError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        EOFError,
-        RecursionError,
-    ) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path} is not a complete pickle ({error}). Copy it again.") from None
 
 
@@ -66,8 +57,10 @@ class _Refused(Exception):
     pass
 
 
+# What unpickling raises for a damaged file, of which changed lengths may ask for any memory.
 _DAMAGED = (
     pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RecursionError,
+    MemoryError, OverflowError,
 )  # fmt: skip
 
 

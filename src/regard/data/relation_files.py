@@ -86,8 +86,8 @@ class Triples:
                 )
         if names.ndim != 1 or names.dtype.kind != "U" or not len(names):
             raise InputError(f"{path}: {array_names[4]} is not a list of names, of which the first is none.")
-        if confidence is not None and not np.isfinite(confidence).all():
-            row = int(np.isfinite(confidence).argmin())
+        if confidence is not None and not (is_part := (confidence >= 0) & (confidence <= 1)).all():
+            row = int(is_part.argmin())
             raise InputError(f"{path}, relation {row}: confidence is {confidence[row]}; expected a number from 0 to 1.")
         lengths = {len(column) for column in (item, source, target, label, confidence) if column is not None}
         if len(lengths) > 1:

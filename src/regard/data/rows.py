@@ -174,21 +174,21 @@ class ConstantColumn(Column):
 
 
 class RenumberedColumn(Column):
-    """A column of small numbers, each replaced by its entry in `numbers`."""
+    """A column of small numbers, each replaced by its entry in `numbers`, which may be larger than they are."""
 
     def __init__(self, column: Column, numbers: np.ndarray) -> None:
         self.column, self.numbers = column, numbers
-        self.shape, self.dtype = column.shape, column.dtype
+        self.shape, self.dtype = column.shape, np.dtype(np.int64)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        values = self.column.read(rows)
+        values = self.column.read(rows).astype(np.int64)
         if values.size and not 0 <= values.min() <= values.max() < len(self.numbers):
             where = getattr(self.column, "path", "A file of labels")
             raise InputError(
                 f"{where} contains numbers between {values.min()} and {values.max()}; expected 0 to "
                 f"{len(self.numbers) - 1}, for which there are names."
             )
-        return self.numbers[values].astype(self.dtype)
+        return self.numbers[values].astype(np.int64)
 
 
 class NpyWriter(ChecksummedFile):

@@ -42,6 +42,9 @@ class SceneGraphs:
             own = read_scene_graphs(path)
             if not own:
                 raise InputError(f"{path} contains no scene graphs. docs/data.md shows one.")
+            for name in own.keys() & graphs.keys():
+                if graphs[name].content != own[name].content:
+                    raise InputError(f"{path} has another scene graph of {name!r} than the files before it: give ids.")
             graphs |= own
         return cls(
             graphs,
@@ -67,15 +70,15 @@ class SceneGraphs:
                 f"No image of {split.folder}/{split.name} has a scene graph: its images are called "
                 f"{show_ids(split.ids)}, those of the graphs {show_ids(self.graphs)}."
             )
-        labels = np.zeros((split.num_images, split.num_regions), np.int16)
+        labels, counts = np.zeros((split.num_images, split.num_regions), np.int16), split.counts
         class_of = {name: number for number, name in enumerate(self.classes)}
         predicate_of = {name: number for number, name in enumerate(self.predicates)}
         relations: list[tuple[int, int, int, int, float]] = []
         for row, graph in enumerate(graphs):
-            if len(graph.labels) > split.num_regions:
+            if len(graph.labels) > counts[row]:
                 raise InputError(
                     f"The scene graph of {split.ids[row]} has {len(graph.labels)} regions, {split.folder}/{split.name} "
-                    f"{split.num_regions}: expected graphs made from the same regions."
+                    f"{counts[row]}: expected graphs made from the same regions."
                 )
             labels[row, : len(graph.labels)] = [class_of[label] for label in graph.labels]
             relations += [(row, s, o, predicate_of[p], confidence) for s, p, o, confidence in graph.relations]
@@ -116,7 +119,7 @@ class SceneGraph:
         """Read a record under any of the key names that published files use. Raises ValueError that says what is wrong.
 
         A class or predicate may be a number, which counts `classes` or `predicates` from 1; class 0 is no object.
-        Relations of a region with itself are left out.
+        Relations of a region with itself, relations called none, and empty sentences are left out.
         """
         if not isinstance(record, dict):
             raise ValueError(f"it is {record!r:.40}: expected a scene graph with labels and relations")
@@ -133,11 +136,17 @@ class SceneGraph:
             raise ValueError(f"its size is {size!r:.40}: expected width and height")
         return cls(
             labels,
-            [relation for relation in relations if relation[0] != relation[2]],
-            captions,
+            [relation for relation in relations if relation[0] != relation[2] and relation[1] != "none"],
+            [(text, [each for each in triples if each[1] != "none"]) for text, triples in captions if text],
             boxes if boxes.size else None,
             (size[0], size[1]) if size else None,
         )
+
+    @property
+    def content(self) -> list[Any]:
+        """Everything, to compare."""
+        boxes = None if self.boxes is None else self.boxes.tolist()
+        return [list(self.labels), list(self.relations), list(self.captions), boxes, self.size]
 
 
 def read_scene_graphs(path: Path) -> dict[str, SceneGraph]:
@@ -266,6 +275,8 @@ def with_dependencies(split: Split) -> Split:
             raise InputError(f"{path}, sentence {text} is {pairs!r:.60}: expected pairs of token numbers.") from None
         words = _words_of_tokens(split.captions[text])
         if max((dependent for _, dependent in pairs), default=0) != len(words):
+            continue
+        if not all(0 <= head <= len(words) and dependent > 0 for head, dependent in pairs):
             continue
         linked = {(words[head - 1], words[dependent - 1]) for head, dependent in pairs if head}
         relations += [

@@ -241,7 +241,7 @@ class Split:
         if self.boxes is not None:
             parts["boxes"] = self.boxes.read(rows).astype(np.float32, copy=False)
         if self.labels is not None:
-            parts["labels"] = labels = self.labels.read(rows).astype(np.int64)
+            parts["labels"] = labels = self.labels.read(rows).astype(np.int64) * mask
             if self.classes and labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
                 raise InputError(
                     f"{self.folder} {self.name}: class numbers are between {labels.min()} and {labels.max()}; expected "

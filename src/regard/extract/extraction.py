@@ -27,6 +27,7 @@ from regard.data.caption_tables import SPLIT_NAME
 from regard.data.captions import Captions
 from regard.data.layout import PHOTOGRAPHS, extraction_of
 from regard.data.lines import write_lines
+from regard.data.split import embeddings_file
 from regard.extract.embeddings import embed_photographs
 from regard.extract.extractor import Extractor, Regions
 from regard.extract.options import Options
@@ -175,8 +176,10 @@ class Extraction:
         if table:
             table.rows_of(names)  # raises InputError for a table of other photographs, before the work, not after it
         settings = earlier | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
+        settings |= choices  # an interrupted run is continued with them
         models = [] if embeddings is None else _embedding_models(earlier, embeddings, device)
-        settings |= {"embeddings": [model.name for model in models]}
+        if embeddings is not None:
+            settings["embeddings"] = [model.name for model in models]
         source = RelationSource(choices["relations"])
         return cls(photographs, out, names, resolved, settings, choices, device, table, source, models)
 
@@ -272,7 +275,12 @@ def _embedding_models(earlier: dict[str, Any], embeddings: Sequence[str], device
     """The embedding models of earlier runs and of this one. Raises InputError if one cannot be loaded."""
     kept = [] if "none" in embeddings else earlier.get("embeddings", [])
     named = [os.path.abspath(name) if Path(name).exists() else name for name in embeddings if name != "none"]
-    return [ZeroShot(name, device) for name in dict.fromkeys([*kept, *named])]
+    names = list(dict.fromkeys([*kept, *named]))
+    files = [embeddings_file(name) for name in names]
+    for at, name in enumerate(names):
+        if (first := files.index(files[at])) < at:
+            raise InputError(f"--embeddings {name} would be stored as {names[first]} is: use a folder for each.")
+    return [ZeroShot(name, device) for name in names]
 
 
 def _check_models(earlier: dict[str, Any], options: Options, out: Path) -> dict[str, str]:
@@ -405,7 +413,7 @@ def _write_data_folder(
         for path in set(out.glob("*_relations.npz")) - set(out.glob("*_text_relations.npz")):
             path.unlink()
     # Written before the splits: if this run is interrupted, a run without options completes it.
-    write_settings(store.folder, settings | choices | {"related": relation_source.fingerprint})
+    write_settings(store.folder, settings | {"related": relation_source.fingerprint})
     report = write_splits(out, store, names, classes, table, choices["split"], relation_source.write)
     with replacing(out / SKIPPED) as temporary:
         write_lines(temporary, [f"{ascii(name)[1:-1]}\t{why}" for name, why in report.skipped.items()])

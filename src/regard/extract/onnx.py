@@ -166,7 +166,8 @@ class OnnxModel:
     def _inputs(self, pictures: Float[np.ndarray, "item 3 y x"]) -> dict[str, np.ndarray]:
         inputs = {self.name: np.ascontiguousarray(pictures, np.float32)}
         for mask in self.others:  # DETR's pixel mask: no pixel is padding
-            shape = [side if isinstance(side, int) else pictures.shape[2] for side in mask.shape[1:]]
+            sides = zip(mask.shape[1:], pictures.shape[2:], strict=False)
+            shape = [side if isinstance(side, int) else own for side, own in sides]
             inputs[mask.name] = np.ones((len(pictures), *shape), np.int64)
         return inputs
 
@@ -260,7 +261,13 @@ def _class_names(model: OnnxModel, count: int, passed: Sequence[str], config: Ma
         raise InputError(f"{model.path} has {count} classes: expected a name for each, got {len(passed)}.")
     in_config = config.get("id2label") or {}
     stored = {int(number): str(name) for number, name in in_config.items()}
-    stored = stored or dict(enumerate(_names_in_metadata(model)))
+    in_metadata = _names_in_metadata(model)
+    if in_metadata and len(in_metadata) != count:
+        raise InputError(
+            f"{model.path} names {len(in_metadata)} classes and has outputs for {count}: expected a detector, not a "
+            "model that also finds masks or key points."
+        )
+    stored = stored or dict(enumerate(in_metadata))
     if not passed and not stored and count == len(COCO80):
         return list(COCO80)
     return list(passed) or [stored.get(number, f"class {number}") for number in range(count)]

@@ -136,7 +136,9 @@ class SelfAttention(nn.Module):
         self.write = nn.Linear(dim, dim) if output_map else nn.Identity()
 
     def attend(
-        self, vectors: Float[Tensor, "item fragment dim"], allowed: Bool[Tensor, "item #fragment other"]
+        self,
+        vectors: Float[Tensor, "item fragment dim"],
+        allowed: Bool[Tensor, "item #fragment other"],  # noqa: F821 - # is an axis that may be 1
     ) -> Float[Tensor, "item fragment dim"]:
         """Return what each fragment attends to among the fragments that `allowed` marks. Each needs at least one."""
         queries, keys, values = self.read(vectors).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)

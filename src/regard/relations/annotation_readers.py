@@ -84,6 +84,8 @@ def _read_folder(folder: Path, split: str) -> Iterator[AnnotatedImage]:
         boxes, labels = opened.boxes.read(rows).astype(np.float32), read_labels(opened, rows)
         for row, box, label in zip(rows.tolist(), boxes, labels.tolist(), strict=True):
             count = opened.num_regions if opened.region_counts is None else int(opened.region_counts[row])
+            if not np.isfinite(box[:count]).all():
+                raise InputError(f"{folder} {split}: image {row} ({opened.ids[row]}) has boxes with NaN or infinity.")
             at = slice(*triples.bounds[row : row + 2])
             columns = (triples.source[at], triples.label[at], triples.target[at], triples.confidence[at])
             relations = [
@@ -125,7 +127,7 @@ def _read_scene_graphs(path: Path) -> Iterator[AnnotatedImage]:
 
 
 def _to_fractions(boxes: np.ndarray, size: Sequence[Any] | None) -> np.ndarray:
-    """Boxes as fractions. Pixels of an image of unknown size are divided by the extent of its boxes."""
-    if not boxes.size or (size is None and boxes.max() <= PIXELS):
+    """Boxes as fractions, which they may be. Pixels of an image of unknown size are divided by its boxes' extent."""
+    if not boxes.size or boxes.max() <= PIXELS:
         return boxes
     return boxes / np.maximum(np.tile(boxes.max(0)[2:] if size is None else size, 2), 1).astype(np.float32)
