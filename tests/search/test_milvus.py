@@ -1,6 +1,5 @@
 """Shortlists by Milvus, against the server of milvus-lite on a loopback address."""
 
-import re
 import socket
 import subprocess
 import sys
@@ -10,7 +9,9 @@ from contextlib import closing
 import pytest
 
 from regard.files import InputError
+from regard.search.encoder import Encoder
 from regard.search.index import Index
+from regard.training.trained_run import TrainedRun
 
 pytest.importorskip("pymilvus", reason="Milvus requires pymilvus")
 pytest.importorskip("milvus_lite", reason="the tests use the server of milvus-lite")
@@ -43,7 +44,7 @@ def answers(index):
     return [[(hit.id, pytest.approx(hit.score, abs=1e-6)) for hit in answer.hits] for answer in found]
 
 
-def test_milvus_chooses_the_same_shortlists_while_it_is_current(index, server, monkeypatch):
+def test_milvus_chooses_the_same_shortlists_while_it_is_current(index, collection, server, monkeypatch):
     address, stop = server
     expected = answers(index)
     assert index.mirror(address) == 24
@@ -64,6 +65,12 @@ def test_milvus_chooses_the_same_shortlists_while_it_is_current(index, server, m
     assert opened._state.nearest is not None
     assert answers(opened) == expected
 
+    opened.build(Encoder(TrainedRun(collection / "other")), "v2")
+    opened.use("v2")
+    expected = answers(opened)
+    assert opened.mirror(address) == 22  # the vectors of the other model
+    assert answers(opened) == expected
+
     opened.ping()
     from fastapi.testclient import TestClient  # absent without the packages of the server
 
@@ -75,7 +82,7 @@ def test_milvus_chooses_the_same_shortlists_while_it_is_current(index, server, m
         stop()
         health = client.get("/v1/health")
         assert health.status_code == 503
-        assert re.match(r"Milvus at .* cannot be used", health.json()["detail"])
+        assert health.json()["detail"] == "The Milvus server of the shortlists cannot be used."  # not its address
     with pytest.raises(InputError, match=r"Milvus at .* cannot be used"):
         answers(opened)
     opened.mirror("")
