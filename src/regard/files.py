@@ -52,6 +52,15 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether text can be written as UTF-8: names of files, and JSON, may contain half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextmanager
 def locked(path: Path, message: str) -> Iterator[None]:
     """Keep other processes out of a folder, or of what a lock file stands for, during the block.

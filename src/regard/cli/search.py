@@ -63,12 +63,11 @@ def search(
 
     if not (sentences or image):
         check_sentences(sentences, "regard search INDEX")
-    length = _length(shortlist)
+    length, is_run = _length(shortlist), not is_index(target)
     if explain:
         check_form(explain)
-        if not (sentences and is_index(target)):
+        if not sentences or is_run:
             raise InputError("--explain requires an index and a sentence.")
-    is_run = not is_index(target)
     if not is_run and (data or split != "test"):
         raise InputError(f"--data and --split require a run, and {target} is an index, which --where filters.")
     if is_run and run:
@@ -79,7 +78,7 @@ def search(
         if sentences or where or not_ or explain:
             raise InputError("--sentences searches by --image alone: omit sentences, --where, --not and --explain.")
         rows = _sentences_of(target, image, k, length, run, device_named(device))
-    elif is_index(target):
+    elif not is_run:
         rows = _search_index(target, sentences, k, length, where, not_, not_weight, image, run, device_named(device))
     elif where or not_ or image:
         raise InputError(f"--where, --not and --image require an index, and {target} is not one.")

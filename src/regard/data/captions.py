@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from regard.data.caption_tables import SPLIT_NAME, Row, SkippedRow, read_rows
 from regard.data.ids import match_numbers, show_ids, without_sentence_number
-from regard.files import InputError
+from regard.files import InputError, is_utf8
 
 OTHER_NAMES = {"val": "dev", "valid": "dev", "validation": "dev", "restval": "train", "training": "train"}
 
@@ -38,7 +38,7 @@ class Captions:
         for row in read_rows(path):
             if isinstance(row, SkippedRow):
                 skipped.append(row)
-            elif not _is_text(row):  # JSON may contain half a character
+            elif not is_utf8("".join((row.file, row.sentence, *(row.others or {}).values()))):
                 skipped.append(SkippedRow(row.place, f"{ascii(row.sentence)[:60]}: expected characters of Unicode"))
             else:
                 rows.append(row)
@@ -101,12 +101,3 @@ def _common_name(split: str) -> str:
 def _key(name: str) -> str:
     """A key that is equal for names that differ only in the encoding of accents or in case."""
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _is_text(row: Row) -> bool:
-    """Whether a row can be written as UTF-8."""
-    try:
-        "".join((row.file, row.sentence, *(row.others or {}).values())).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

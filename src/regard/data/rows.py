@@ -177,7 +177,7 @@ class RenumberedColumn(Column):
     """A column of small numbers, each replaced by its entry in `numbers`, which may be larger than they are."""
 
     def __init__(self, column: Column, numbers: np.ndarray) -> None:
-        self.column, self.numbers = column, numbers
+        self.column, self.numbers = column, numbers.astype(np.int64)
         self.shape, self.dtype = column.shape, np.dtype(np.int64)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ class RenumberedColumn(Column):
                 f"{where} contains numbers between {values.min()} and {values.max()}; expected 0 to "
                 f"{len(self.numbers) - 1}, for which there are names."
             )
-        return self.numbers[values].astype(np.int64)
+        return self.numbers[values]
 
 
 class NpyWriter(ChecksummedFile):

@@ -26,31 +26,31 @@ class SwappedSentences:
 
     def of(self, rows: np.ndarray) -> list[list[Swap]]:
         """Return the swaps of each sentence, without those that are sentences of its image too."""
-        parses = own_parser()([self.split.captions[row] for row in rows.tolist()])
-        found = []
-        for image, parse in zip(self.split.image_of_text[rows].tolist(), parses, strict=True):
-            true = self._sentences_of(image)
-            found.append([swap for swap in dict.fromkeys(swaps(parse)) if swap.sentence not in true])
-        return found
+        true = [self._sentences_of([image]) for image in self.split.image_of_text[rows].tolist()]
+        return [_without(found, own) for found, own in zip(self._found(rows), true, strict=True)]
 
     def drawn(self, rows: np.ndarray, images: np.ndarray, seed: int, step: int) -> dict[int, str]:
         """Return one swap of each sentence that has any, by the sentence's row; drawn by seed, step and row.
 
-        A swap that is a sentence of one of the `images` of the batch, such as that of a twin, is not drawn: it would be
-        a negative of an image that it describes. Swaps are spelled like their captions.
+        `images` are those of the batch, which include those of the sentences. A swap that is a sentence of one of them,
+        such as that of a twin, is not drawn: it would be a negative of an image that it describes. Swaps are spelled
+        like their captions.
         """
-        true = {sentence for image in images.tolist() for sentence in self._sentences_of(image)}
-        found = {}
-        for row, swapped in zip(rows.tolist(), self.of(rows), strict=True):
-            choices = [swap for swap in swapped if swap.sentence not in true]
-            if choices:
+        true, found = self._sentences_of(images.tolist()), {}
+        for row, swapped in zip(rows.tolist(), self._found(rows), strict=True):
+            if choices := _without(swapped, true):
                 draw = np.random.default_rng((seed, step, row)).integers(len(choices))
                 found[row] = respelled(self.split.captions[row], choices[draw].words)
         return found
 
-    def _sentences_of(self, image: int) -> set[str]:
-        """The sentences of an image, as words in lower case."""
-        texts = self.by_image[self.bounds[image] : self.bounds[image + 1]].tolist()
+    def _found(self, rows: np.ndarray) -> list[list[Swap]]:
+        """The swaps of each sentence, each once."""
+        parses = own_parser()([self.split.captions[row] for row in rows.tolist()])
+        return [list(dict.fromkeys(swaps(parse))) for parse in parses]
+
+    def _sentences_of(self, images: list[int]) -> set[str]:
+        """The sentences of images, as words in lower case."""
+        texts = [text for image in images for text in self.by_image[self.bounds[image] : self.bounds[image + 1]]]
         return {" ".join(tokenize(self.split.captions[text])) for text in texts}
 
     def texts(self, sentences: list[str], tokenizer: Any) -> Texts:
@@ -77,3 +77,7 @@ class SwappedSentences:
                 'sentences such as "a dog chases a man".'
             )
         return PairTable(self.split.folder, probes, ())
+
+
+def _without(found: list[Swap], true: set[str]) -> list[Swap]:
+    return [swap for swap in found if swap.sentence not in true]

@@ -34,7 +34,7 @@ from regard.extract.options import Options
 from regard.extract.relation_source import RelationSource
 from regard.extract.split_writer import ExtractionReport, write_splits
 from regard.extract.store import FileRecord, Store, write_settings
-from regard.files import InputError, Stopped, replacing
+from regard.files import InputError, Stopped, is_utf8, replacing
 from regard.launchers import job
 from regard.models.zero_shot import ZeroShot
 from regard.photographs import decode_photograph, list_photographs
@@ -175,8 +175,8 @@ class Extraction:
         table = Captions.read(Path(choices["captions"])) if choices["captions"] else None
         if table:
             table.rows_of(names)  # raises InputError for a table of other photographs, before the work, not after it
-        settings = earlier | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
-        settings |= choices  # an interrupted run is continued with them
+        # Also the choices, with which an interrupted run is continued.
+        settings = earlier | choices | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
         models = [] if embeddings is None else _embedding_models(earlier, embeddings, device)
         if embeddings is not None:
             settings["embeddings"] = [model.name for model in models]
@@ -340,7 +340,7 @@ def _read_file(folder: Path, name: str, store: Store, side: int) -> tuple[FileRe
     """The record of a file, and its photograph if the store does not contain it."""
     if name.endswith("/"):
         return FileRecord(0, 0, error=f"{name} is a folder without read permission."), None
-    if name != " ".join(name.splitlines()).strip() or not _is_utf8(name):
+    if name != " ".join(name.splitlines()).strip() or not is_utf8(name):
         expected = "expected a name in UTF-8, of one line, without spaces around it. Rename the file."
         return FileRecord(0, 0, error=f"{name!r}: {expected}"), None
     try:
@@ -362,13 +362,6 @@ def _read_file(folder: Path, name: str, store: Store, side: int) -> tuple[FileRe
         return replace(record, error=str(error)), None
     pixels = hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).hexdigest()
     return replace(record, hash=hash_, pixels=pixels), NewPhotograph(name, hash_, size, image)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        return bool(name.encode("utf-8"))
-    except UnicodeEncodeError:
-        return False
 
 
 # Writing --------------------------------------------------------------------------------------------------------------

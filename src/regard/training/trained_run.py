@@ -108,7 +108,7 @@ class TrainedRun:
         if self.members:
             return Ensemble(self.recipe.options, [member.model for member in self.members])
         metadata = self._metadata
-        state = self._read_weights(lambda file: {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        state = self._read_weights(lambda file: {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  # not a mapping
         if metadata.get("model") != self.recipe.model:
             raise InputError(
                 f"{self._weights} contains {metadata.get('model', 'unnamed')} weights, "

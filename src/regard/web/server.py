@@ -31,6 +31,8 @@ from regard.web.settings import MAX_K, MAX_OFFSET, MAX_QUERIES, MAX_SIDE, MAX_WO
 from regard.web.shard_routes import add_shard
 from regard.web.worker import ExplainJob, SearchJob
 
+log = logging.getLogger(__name__)
+
 PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
@@ -217,7 +219,7 @@ def add_reading(app: FastAPI, service: Service) -> None:
         try:
             await to_thread.run_sync(service.index.ping)
         except InputError as error:
-            logging.getLogger(__name__).error("no shortlists", extra={"error": str(error)})
+            log.error("no shortlists", extra={"error": str(error)})
             raise Problem(503, "The Milvus server of the shortlists cannot be used.") from None
         return schemas.HealthResponse(status="ok")
 

@@ -39,6 +39,7 @@ SYMMETRIC = (
     *("next to", "beside", "alongside", "near", "close to", "by", "far from", "across from", "opposite", "with"),
     *(verb + end for verb in ("meet", "hug", "face", "resemble", "match") for end in ("", "s", "es", "ing")),
 )
+_SYMMETRIC_ENDS = tuple(f" {end}" for end in SYMMETRIC)  # whole words
 _LONGEST = max(len(phrase.split()) for phrase in REVERSED)
 
 
@@ -63,7 +64,7 @@ def swaps(parse: Parse) -> Iterator[Swap]:
     """
     words = parse.words
     for one, predicate, other in parse.links:
-        if not f" {predicate}".endswith(tuple(f" {end}" for end in SYMMETRIC)):
+        if not f" {predicate}".endswith(_SYMMETRIC_ENDS):
             yield from _different(RELATION, words, _exchanged(words, parse.phrase(one), parse.phrase(other)))
     described = [
         (thing, (min(own), max(own) + 1))
