@@ -72,14 +72,15 @@ def test_vectors_are_computed_once_and_follow_the_photographs(models, photograph
     data, pictures = tmp_path / "data", tmp_path / "pictures"
     shutil.copytree(extracted, data)
     shutil.copytree(photographs, pictures)
-    before = contents(data)
-    assert regard("extract", pictures, "--out", data).code == 0
-    changed = {name for name, content in contents(data).items() if before.get(name) != content}
-    assert not [name for name in changed if "embeddings" in name]
-    (pictures / "2.png").unlink()
     name = str(models / "CLIP")
     fingerprint = {name: ZeroShot(name).fingerprint}
     earlier = Split.open(data, "dev").with_embeddings(fingerprint)
+    vectors = earlier.images(range(6)).embeddings
+    cached = (data / embeddings_file(name)).stat().st_mtime_ns
+    assert regard("extract", pictures, "--out", data).code == 0
+    assert torch.equal(Split.open(data, "dev").with_embeddings(fingerprint).images(range(6)).embeddings, vectors)
+    assert (data / embeddings_file(name)).stat().st_mtime_ns == cached  # nothing was computed
+    (pictures / "2.png").unlink()
     shutil.copy(photographs / "0.png", pictures / "new.png")
     Image.new("RGB", (30, 30), "red").save(pictures / "new.png")
     assert regard("extract", pictures, "--out", data).code == 0
@@ -107,7 +108,20 @@ def test_an_interrupted_run_continues(models, tmp_path):
     seen = []
     assert embed_photographs(pictures, data, model, progress=lambda *at: seen.append(at)) == {"train": 12, "dev": 12}
     assert calls == [12]  # those of train were stored
-    assert seen[-1] == (12, 12)
+    assert seen[-1] == (24, 24)
+
+
+def test_a_replaced_photograph_has_its_new_vector(models, tmp_path):
+    names = [f"{split}{number}.png" for split in ("dev", "train") for number in range(12)]
+    pictures, data = made.photographs(tmp_path / "pictures", names), made.folder(tmp_path / "data")
+    model = ZeroShot(str(models / "CLIP"))
+    embed_photographs(pictures, data, model)
+    before = Split.open(data, "dev").with_embeddings({model.name: model.fingerprint}).images(range(12)).embeddings
+    shutil.copy(pictures / "dev3.png", pictures / "dev0.png")
+    embed_photographs(pictures, data, model)
+    after = Split.open(data, "dev").with_embeddings({model.name: model.fingerprint}).images(range(12)).embeddings
+    torch.testing.assert_close(after, torch.cat([before[3:4], before[1:]]))
+    assert not torch.equal(after, before)
 
 
 def test_a_model_that_cannot_be_loaded_leaves_no_trace(models, photographs, extracted, tmp_path):

@@ -67,18 +67,17 @@ def embed_photographs(
             files_of[split] = [photographs / matches[id_] for id_ in ids]
     if not files_of:
         raise InputError(f"{photographs} contains {show_ids(names)}, and no photograph of an image of {folder}.")
-    paths = {split: Files(folder, split).path(embeddings_file(model.name)) for split in files_of}
-    waiting = {split: files for split, files in files_of.items() if not _is_stored(paths[split], model, len(files))}
     cache = _Cache(folder / embeddings_file(model.name), model.fingerprint)
-    total, done = sum(map(len, waiting.values())), 0
-    for split, files in waiting.items():
+    total, done = sum(map(len, files_of.values())), 0
+    for split, files in files_of.items():
         hashes = []
         for hash_ in cache.add(files, model, is_stopped):
             hashes.append(hash_)
             done += 1
             if progress:
                 progress(done, total)
-        Vectors(torch.stack([cache.vectors[hash_] for hash_ in hashes])).save(paths[split], model.fingerprint)
+        path = Files(folder, split).path(embeddings_file(model.name))
+        Vectors(torch.stack([cache.vectors[hash_] for hash_ in hashes])).save(path, model.fingerprint)
     return {split: len(files) for split, files in files_of.items()}
 
 
@@ -125,11 +124,3 @@ class _Cache:
             yield from hashes
         if unsaved:
             self.save()
-
-
-def _is_stored(path: Path, model: ZeroShot, count: int) -> bool:
-    """Whether a file has the vectors of a split."""
-    try:
-        return path.is_file() and len(Vectors.load(path, model.fingerprint)) == count
-    except InputError:  # damaged, or of another model: it is made anew
-        return False
