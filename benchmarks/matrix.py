@@ -6,10 +6,11 @@
 
 `run` trains what has no line in the results yet, in the order below, and appends a line per finished run: settings,
 metrics on the test split with the interval of rSum, rSum of the summaries alone, twins, swapped sentences, seconds of
-training, milliseconds per query, commit, hardware and date. Interrupted trainings resume when the script is called
-again. `--jobs` runs train at once on one device, each in its own process; on a CPU, give each one thread
-(OMP_NUM_THREADS=1). Scenes of each size are generated where they are missing. `table` prints the lines as Markdown,
-with means and standard deviations over seeds.
+training, milliseconds per query, commit, hardware and date. With `--controls`, lines of the real set also have the
+change of rSum under each control of `regard probe`, and the recalls by relations and words of place, beside those of
+VSE-infinity with the same seed. Interrupted trainings resume when the script is called again. `--jobs` runs train at
+once on one device, each in its own process; on a CPU, give each one thread (OMP_NUM_THREADS=1). Scenes of each size are
+generated where they are missing. `table` prints the lines as Markdown, with means and standard deviations over seeds.
 """
 
 import argparse
@@ -35,11 +36,14 @@ from regard.data.swapped import SwappedSentences
 from regard.data.twins import Twins
 from regard.encode import encode
 from regard.evaluation.cascade import summary_scores
-from regard.evaluation.compare import intervals
+from regard.evaluation.compare import Difference, difference, intervals
+from regard.evaluation.control_report import measure_controls
 from regard.evaluation.evaluate import scores_of
 from regard.evaluation.pairs import measure_pairs
+from regard.evaluation.strata import divide
+from regard.evaluation.stratum_report import measure_strata
 from regard.evaluation.twin_accuracy import twin_accuracy
-from regard.metrics import galleries, recalls, seven, summary
+from regard.metrics import Ranks, galleries, recalls, seven, summary
 from regard.runtime import device_named
 from regard.scenes import make_scenes
 from regard.training.trained_run import TrainedRun
@@ -47,6 +51,7 @@ from regard.training.trained_run import TrainedRun
 # A relation model that pools and scores as an embedding does, and begins where one ends (train.init).
 JOINT = ["{m}.summary.pooling=gpo", "{m}.summary.region_mlp=true", "{m}.interaction.learn_weights=true"]
 JOINT += ["train.summary_weight=1", "train.learning_rate=1e-3"]
+EMBEDDING = "vse-infinity"  # the row that the others are compared with
 EPOCHS = {"real": "train.epochs=6", "scenes": "train.epochs=4"}
 # Of each number of Scenes: as many steps as four epochs of 4,000, so that a small set is not merely trained less.
 SCENES = {250: "train.epochs=64", 1000: "train.epochs=16", 4000: "train.epochs=4", 16_000: "train.epochs=4"}
@@ -54,18 +59,26 @@ SCENES = {250: "train.epochs=64", 1000: "train.epochs=16", 4000: "train.epochs=4
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration and its seeds. `start` names the row whose run of the same seed it starts from."""
+    """One configuration and its seeds, or with `members` an ensemble of their runs.
+
+    `start` names the row whose run of the same seed it starts from.
+    """
 
     table: str
     name: str
-    recipe: str
+    recipe: str = ""
     settings: tuple[str, ...] = ()
     seeds: int = 1
     pictures: int = 0  # of Scenes; 0 is the real set
     start: str = ""
+    members: tuple[str, ...] = ()
 
     def run(self, seed: int) -> str:
         return f"{self.name}-{seed}"
+
+    def needs(self, seed: int) -> list[str]:
+        """The runs that this one is made of."""
+        return [*self.members, *([f"{self.start}-{seed}"] if self.start else [])]
 
 
 def rows_of(size: str) -> Iterator[Row]:
@@ -76,13 +89,15 @@ def rows_of(size: str) -> Iterator[Row]:
         return
     six = (EPOCHS["real"],)
     start = tuple(setting.format(m="cmsei") for setting in JOINT)
-    yield Row("real", "vse-infinity", "vse-infinity-f8k", six, 3)
-    yield Row("real", "cmsei-start", "cmsei-f8k", ("train.epochs=2", *start), 3, start="vse-infinity")
+    yield Row("real", EMBEDDING, "vse-infinity-f8k", six, 3)
+    yield Row("real", "cmsei-start", "cmsei-f8k", ("train.epochs=2", *start), 3, start=EMBEDDING)
     yield Row("real", "cmsei", "cmsei-f8k", six, 2)
     yield Row("real", "sgraf", "sgraf-f8k", six, 2)
     yield Row("real", "scan", "scan-f8k", six)
     for model in ("hire", "tvrn", "resg"):
         yield Row("real", model, f"{model}-f8k", six)
+    yield Row("real", "two-embeddings", members=(f"{EMBEDDING}-0", f"{EMBEDDING}-1"))
+    yield Row("real", "embedding-and-cmsei", members=(f"{EMBEDDING}-0", "cmsei-1"))
     pooled = ("cmsei.summary.pooling=gpo", "train.summary_weight=1")
     yield Row("real", "cmsei-summary", "cmsei-f8k", (*six, "train.summary_weight=1"))
     yield Row("real", "cmsei-gpo", "cmsei-f8k", (*six, *pooled))
@@ -118,17 +133,20 @@ def main() -> None:
     run.add_argument("--seeds", type=int, default=3, help="at most so many of each row")
     run.add_argument("--jobs", type=int, default=1)
     run.add_argument("--device", default="auto")
+    run.add_argument("--controls", action="store_true", help="also measure controls and strata of the real set")
     measure = verbs.add_parser("measure", help="measure one run, and print its line")
     for name in ("folder", "data"):
         measure.add_argument(name, type=Path)
     measure.add_argument("--device", default="auto")
+    measure.add_argument("--controls", action="store_true")
+    measure.add_argument("--against", type=Path, help="the run whose recalls are compared")
     table = verbs.add_parser("table")
     table.add_argument("results", type=Path, nargs="+")
     given = parser.parse_args()
     if given.verb == "run":
         run_all(given)
     elif given.verb == "measure":
-        print(json.dumps(measured(given.folder, given.data, device_named(given.device))))
+        print(json.dumps(measured(given)))
     else:
         print_tables([json.loads(line) for path in given.results for line in path.read_text("utf-8").splitlines()])
 
@@ -143,17 +161,27 @@ def run_all(given: argparse.Namespace) -> None:
         wanted = [row for row in wanted if row.pictures]
     futures: dict[str, Future[None]] = {}
 
-    def one(row: Row, seed: int, before: "Future[None] | None") -> None:
-        if before:
-            before.result()
+    def one(row: Row, seed: int, before: "Sequence[Future[None]]") -> None:
+        for future in before:
+            future.result()
         data, folder = data_of(row, given), given.runs / row.run(seed)
         settings = [*row.settings, f"train.seed={seed}"]
         if row.start:
             settings.append(f"train.init={given.runs / f'{row.start}-{seed}'}")
-        command = [sys.executable, "-m", "regard", "train", row.recipe, "--data", str(data), "--out", str(folder)]
-        command += ["--resume", "--device", given.device, *(word for value in settings for word in ("--set", value))]
-        call(command, given.runs / f"{row.run(seed)}.log")
-        found = call([sys.executable, __file__, "measure", str(folder), str(data), "--device", given.device])
+        if row.members:
+            command = ["ensemble", *(str(given.runs / member) for member in row.members), "--data", str(data)]
+        else:
+            options = [word for value in settings for word in ("--set", value)]
+            command = ["train", row.recipe, "--data", str(data), "--resume", *options]
+        command += ["--out", str(folder), "--device", given.device]
+        if not (row.members and folder.exists()):  # an ensemble is written at once
+            call([sys.executable, "-m", "regard", *command], given.runs / f"{row.run(seed)}.log")
+        command = [sys.executable, __file__, "measure", str(folder), str(data), "--device", given.device]
+        if given.controls and not row.pictures:
+            command.append("--controls")
+            if row.name != EMBEDDING and (against := given.runs / f"{EMBEDDING}-{seed}").exists():
+                command += ["--against", str(against)]
+        found = call(command)
         line = {"table": row.table, "name": row.name, "seed": seed, "recipe": row.recipe, "settings": settings[:-1]}
         with open(given.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(line | {"pictures": row.pictures} | json.loads(found)) + "\n")
@@ -167,7 +195,8 @@ def run_all(given: argparse.Namespace) -> None:
     # A row that another one starts from is submitted first, so that no worker waits for one that has no worker.
     with ThreadPoolExecutor(given.jobs) as pool:
         for row, seed in pairs:
-            futures[row.run(seed)] = pool.submit(one, row, seed, futures.get(f"{row.start}-{seed}"))
+            before = [futures[name] for name in row.needs(seed) if name in futures]
+            futures[row.run(seed)] = pool.submit(one, row, seed, before)
         failed = [str(error) for future in futures.values() if (error := future.exception())]
     if failed:
         sys.exit("\n".join(failed))
@@ -198,9 +227,10 @@ def call(command: Sequence[str], log: Path | None = None) -> str:
 
 
 @torch.inference_mode()
-def measured(folder: Path, data: Path, device: str) -> dict[str, Any]:
+def measured(given: argparse.Namespace) -> dict[str, Any]:
     """The numbers of one run on the test split."""
-    run = TrainedRun(folder, device)
+    device, data = device_named(given.device), given.data
+    run = TrainedRun(given.folder, device)
     split = run.open_split("test", data)
     began = time.perf_counter()
     scores = scores_of(run.model, split).numpy()
@@ -208,14 +238,17 @@ def measured(folder: Path, data: Path, device: str) -> dict[str, Any]:
     parts = galleries(scores, split.image_of_text)
     found, interval = summary(parts), intervals(parts).rsum
     images, texts = encode(run.model, split)
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-    logged = [step["seconds"] for step in steps if step["event"] == "step"]
+    trainings = [
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        for folder in ([member.folder for member in run.members] or [run.folder])
+    ]
+    steps = [] if run.members else trainings[0]
     line: dict[str, Any] = {
         "recalls": [round(value, 2) for value in seven(found)],
         "interval": [round(interval.low, 1), round(interval.high, 1)],
         "summary_rsum": round(recalls(summary_scores(images, texts).numpy(), split.image_of_text).rsum, 1),
         "validation": [round(step["rsum"], 1) for step in steps if step["event"] == "validation"],
-        "train_seconds": round(float(np.mean(logged)) * steps[-1]["step"]),
+        "train_seconds": round(sum(map(seconds_of, trainings))),
         "ms_per_query": round(1000 * seconds / split.num_texts, 3),
         "precision": next((step["precision"] for step in steps if "precision" in step), "32-true"),
     }
@@ -224,8 +257,38 @@ def measured(folder: Path, data: Path, device: str) -> dict[str, Any]:
         line["rsum_without_twins"] = round(rsum_without_twins(scores, split), 1)
     answers = measure_pairs(run.model, split, SwappedSentences(split).pairs()).categories
     line["swapped"] = {kind: round(found.half_credit["correct"], 1) for kind, found in answers.items()}
+    if given.controls:
+        other = TrainedRun(given.against, device) if given.against else None
+        against = other and galleries(
+            scores_of(other.model, other.open_split("test", data)).numpy(), split.image_of_text
+        )
+        line |= controls_of(run, split) | strata_of(parts, against, split)
     where = {"commit": commit(), "hardware": hardware(device), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     return line | where
+
+
+def seconds_of(training: Sequence[dict[str, Any]]) -> float:
+    """The time of all steps, of which some are logged."""
+    return float(np.mean([step["seconds"] for step in training if step["event"] == "step"])) * training[-1]["step"]
+
+
+def controls_of(run: TrainedRun, split: Split) -> dict[str, Any]:
+    """The change of rSum under each control, with its interval and p-value; or why it was not measured."""
+    results = measure_controls(run.model, split).results
+    return {"controls": {each.control.name: each.reason or numbers(each.change) for each in results}}
+
+
+def strata_of(parts: tuple[Ranks, ...], against: tuple[Ranks, ...] | None, split: Split) -> dict[str, Any]:
+    """The sums of recalls by relations and words of place, and their differences from another run."""
+    line: dict[str, Any] = {"difference": {"rSum": numbers(difference(parts, against))}} if against else {}
+    for by in ("relations", "spatial"):
+        report = measure_strata(parts[0], divide(split, by), against[0] if against else None)
+        line[by] = {each.name: [round(each.sum, 1), *numbers(each.difference)] for each in report.results}
+    return line
+
+
+def numbers(change: Difference | None) -> list[float]:
+    return [round(value, 3) for value in (change.rsum, change.low, change.high, change.p)] if change else []
 
 
 def rsum_without_twins(scores: np.ndarray, split: Split) -> float:
@@ -257,6 +320,26 @@ def print_tables(lines: Sequence[dict[str, Any]]) -> None:
             cells += [f"{np.mean([line['swapped'].get(kind, np.nan) for line in seeds]):.1f}" for kind in swaps]
             cells += [f"{mean(seeds, 'train_seconds'):.0f}", f"{mean(seeds, 'ms_per_query'):.2f}"]
             print(f"| {' | '.join(cells)} |")
+    for title in ("difference", "controls", "relations", "spatial"):
+        print_readings(title, [line for line in lines if title in line])
+
+
+def print_readings(title: str, lines: Sequence[dict[str, Any]]) -> None:
+    """Print a table of differences, controls or strata, with a row per run."""
+    kinds = list(dict.fromkeys(kind for line in lines for kind in line[title]))
+    if kinds:
+        print(f"\n{title}\n\n| row | seed | {' | '.join(kinds)} |\n|{'---|' * (len(kinds) + 2)}")
+    for line in lines:
+        cells = [cell(line[title].get(kind, "")) for kind in kinds]
+        print(f"| {line['name']} | {line['seed']} | {' | '.join(cells)} |")
+
+
+def cell(found: str | list[float]) -> str:
+    """Why there is no number; or a sum of recalls, if it has one, and a change with its interval and p-value."""
+    if isinstance(found, str) or len(found) < 4:
+        return found if isinstance(found, str) else f"{found[0]:.1f}"
+    *total, change, low, high, p = found
+    return "".join(f"{value:.1f}, " for value in total) + f"{change:+.1f} ({low:+.1f} to {high:+.1f}), p = {p:.3f}"
 
 
 def mean(lines: Sequence[dict[str, Any]], key: str) -> float:
