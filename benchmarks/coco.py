@@ -50,7 +50,7 @@ def make_split(folder: Path, lines: list[str], num_images: int) -> Split:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=Path, required=True, help="a text file with one caption per line")
-    parser.add_argument("--model", default="scan")
+    parser.add_argument("--model", default="scan", help="the beginning of a recipe with words of its own: MODEL-f30k")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of per-pair matrix products"
@@ -71,13 +71,13 @@ def main() -> None:
         scores = scores_of(model, split, precision=given.precision, encodings=given.encodings)
         scored = time.perf_counter()
         measured = recalls(scores.numpy(), split.image_of_text)
+        ended, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     words = np.mean([len(line.split()) for line in lines])
     product = Product(device, given.precision).gflops()
     print(f"{given.model} on {hardware(device)}; product {product:,.0f} GFLOP/s {given.precision}")
     print(f"{scores.numel() / 1e6:,.1f} million pairs, {words:.1f} words per sentence")
     print(f"encoding and scoring: {scored - began:,.0f} s")
-    print(f"recalls: {time.perf_counter() - scored:.1f} s; ", end="")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(f"recalls: {ended - scored:.1f} s; peak memory {peak:.2f} GiB")
     print(render(measured))
 
 

@@ -60,7 +60,8 @@ def main() -> None:
         )
         for size in (32, 64, 128):
             loader = Loader(split, tokenizer, size)
-            rate = batches_per_second((pairs.to("cpu") for pairs in loader.epoch(0)), given.seconds)
+            epochs = itertools.chain.from_iterable(map(loader.epoch, itertools.count()))
+            rate = batches_per_second((pairs.to("cpu") for pairs in epochs), given.seconds)
             features, random = np.random.rand(2000, REGIONS, FEATURES).astype(np.float16), np.random.default_rng(0)
             rows = (random.integers(len(features), size=size) for _ in itertools.count())
             bound = batches_per_second((torch.from_numpy(features[row]).float() for row in rows), given.seconds / 2)

@@ -182,7 +182,8 @@ def run_all(given: argparse.Namespace) -> None:
             if row.name != EMBEDDING and (against := given.runs / f"{EMBEDDING}-{seed}").exists():
                 command += ["--against", str(against)]
         found = call(command)
-        line = {"table": row.table, "name": row.name, "seed": seed, "recipe": row.recipe, "settings": settings[:-1]}
+        line = {"table": row.table, "name": row.name, "seed": seed, "recipe": row.recipe, "settings": row.settings}
+        line |= {"of": row.needs(seed)} if row.needs(seed) else {}
         with open(given.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(line | {"pictures": row.pictures} | json.loads(found)) + "\n")
         print(f"{datetime.now():%H:%M} {row.run(seed)}", flush=True)

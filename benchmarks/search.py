@@ -191,7 +191,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         data = folder / "scenes"
-        make_scenes(data, train=300 if given.run else 1000, dev=100, test=given.scenes, pictures=0)
+        make_scenes(data, train=300 if given.run else 1000, dev=100, test=max(given.scenes, 20), pictures=0)
         captions = Split.open(data, "test").captions
         sentences = [str(captions[row]) for row in itertools.islice(range(0, len(captions), 5), given.queries)]
 

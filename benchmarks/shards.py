@@ -110,7 +110,7 @@ def main() -> None:
                 same += [hit["id"] for hit in hits] == [hit["id"] for hit in merged]
                 of_merged = {hit["id"]: hit["score"] for hit in merged}
                 both = [abs(hit["score"] - of_merged[hit["id"]]) for hit in hits if hit["id"] in of_merged]
-                difference = max(difference, *both)
+                difference = max([difference, *both])
         results = {
             "machine": hardware("cpu"),
             "commit": commit(),

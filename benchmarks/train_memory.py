@@ -59,7 +59,7 @@ def measure(gigabytes: float, steps: int) -> float:
         errors = training.communicate()[1]
         if "Stopped at step" not in errors:
             sys.exit(errors or "Training ended before it was stopped.")
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
         print(
             f"{gigabytes:5g} GB of features, {num_images:,} images, {5 * num_images:,} sentences: peak {peak:.2f} GB; "
             f"{took:.0f} s for {steps} steps of 128 pairs, {(first or began) - began:.0f} s of them for the first ten",

@@ -69,6 +69,14 @@ def test_incomplete_lines_are_skipped(drawn):
     whole = drawn(RUN)
     assert (drawn([*RUN, RUN[3][:20]]) == whole).all()
     assert (drawn([*RUN[:12], RUN[12][:30] + RUN[12], *RUN[12:]]) == whole).all()
+    damaged = (
+        '{"event": "step", "step": 1, "epoch": 0.1}',
+        '{"event": "step", "step": 1, "epoch": 0.1, "loss": null}',
+        '{"event": "step", "step": 1, "epoch": NaN, "loss": 1.0}',
+        '{"event": "validation", "step": 1, "epoch": 1}',
+        '{"event": "validation", "step": 1, "epoch": 1, "rsum": 90.0, "i2t": {}, "t2i": {}}',
+    )
+    assert (drawn([*RUN, *damaged]) == whole).all()
 
 
 @pytest.mark.parametrize(

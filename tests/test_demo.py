@@ -56,6 +56,15 @@ def test_a_second_demo_reuses_everything_and_gives_the_same_results(made):
     assert (folder / "demo/results.json").read_text("utf-8") == before
 
 
+def test_a_demo_that_ended_while_it_indexed_continues(made):
+    folder, _ = made
+    index = Index(folder / "demo/index")
+    ids = [hit.id for hit in index.search(["a dog"], k=60)[0].hits]
+    index.remove(ids[:59])
+    demo.demo(folder / "demo", Console(file=StringIO(), width=200))
+    assert len(Index(folder / "demo/index")) == len(ids) == 60
+
+
 def test_the_readme_example_runs(made, monkeypatch, capsys):
     folder, _ = made
     monkeypatch.chdir(folder)

@@ -23,6 +23,16 @@ def listing(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+def test_what_a_killed_process_with_the_same_number_left_is_replaced(tmp_path):
+    for _ in range(2):
+        with replacing(tmp_path / "made") as temporary:
+            temporary.mkdir()
+        (tmp_path / "made").rmdir()
+        temporary.mkdir()
+        (temporary / "junk").touch()
+    assert sorted(temporary.iterdir()) == [temporary / "junk"]
+
+
 def test_a_file_appears_when_it_is_whole(tmp_path):
     with replacing(tmp_path / "new" / "file") as temporary:
         temporary.write_text("first half, ")

@@ -56,6 +56,29 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path):
             own.check()
 
 
+def test_a_holder_that_stood_still_while_writing_does_not_bring_back_its_file(tmp_path, monkeypatch):
+    """It has seen that it holds the lease, and another machine takes over before it writes."""
+    own, other = Lease(tmp_path / ".lease", ""), Lease(tmp_path / ".lease", "")
+    own.acquire()
+    asked, is_held_ = threading.Event(), own._is_held
+
+    def slow():
+        found = is_held_()
+        asked.set()
+        time.sleep(1.0)
+        return found
+
+    monkeypatch.setattr(own, "_is_held", slow)
+    assert asked.wait(5)
+    own.ended.set()  # after this beat
+    other.acquire()  # of the same machine, so without waiting
+    own.thread.join()
+    other.release()
+    with pytest.raises(InputError, match="took over"):
+        own.check()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_of_many_takes_over(tmp_path):
     held_elsewhere(tmp_path / "lock.3")
     inside, refused = [], []

@@ -219,12 +219,20 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             events.append(parse_json(line))
         except ValueError:  # incomplete, perhaps with the next line at its end
             continue
-    numbers = (int, float)
-    return [
-        event
-        for event in events
-        if isinstance(event, dict) and all(isinstance(event.get(key), numbers) for key in ("step", "epoch"))
-    ]
+    return [event for event in events if isinstance(event, dict) and _is_whole(event)]
+
+
+def _is_whole(event: dict[str, Any]) -> bool:
+    """Whether an event has the numbers that are drawn. A loss may be infinite or NaN, as that of a failed step."""
+    needed = [event.get("step"), event.get("epoch")]
+    if event.get("event") == "validation":
+        ways = [event.get(way) for way in ("i2t", "t2i")]
+        needed += [
+            event.get("rsum"),
+            *(way.get(level) if isinstance(way, dict) else None for way in ways for level in LEVELS),
+        ]
+    has_loss = event.get("event") != "step" or isinstance(event.get("loss"), (int, float))
+    return has_loss and all(isinstance(each, (int, float)) and math.isfinite(each) for each in needed)
 
 
 def last_by_step(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The console that commands print to: text is printed as it is."""
 
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +19,12 @@ class PlainConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print objects. Strings are escaped; use `style` for colours."""
         super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **options)
+
+    def on_broken_pipe(self) -> None:
+        """End without an error, as other programs do, when the reader of the output has ended."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        raise SystemExit(0)
 
     def status(self, status: Any, **options: Any) -> Status:
         """Show a text while a block runs."""

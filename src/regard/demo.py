@@ -129,13 +129,15 @@ def _make_data(folder: Path, console: Console) -> None:
 
 
 def _index(out: Path, console: Console, device: str) -> Index:
-    """Index the test pictures by the run of CMSEI, unless they are indexed already."""
-    run = TrainedRun(out / "runs" / "cmsei", device)
+    """Index the test pictures by the run of CMSEI. Those that are indexed already are not encoded again."""
+    encoder = Encoder(TrainedRun(out / "runs" / "cmsei", device))
+    index = None
     if is_index(out / "index"):
         with suppress(InputError):  # the index of an earlier run
-            return Index(out / "index", device=device)
-        shutil.rmtree(out / "index")
-    index = Index.create(out / "index", Encoder(run), device)
+            index = Index(out / "index", device=device)
+        if index is None:
+            shutil.rmtree(out / "index")
+    index = index or Index.create(out / "index", encoder, device)
     report = index.add(out / "data", split="test", texts=True)
     _print_titled(console, "Indexed", f" {report.added} test pictures in {report.seconds:.1f} s in {out / 'index'}")
     return index

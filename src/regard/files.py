@@ -107,6 +107,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)  # of a killed process with the same number, as processes in a container often have
         yield temporary
         if temporary.is_file():
             with open(temporary, "rb+") as file:

@@ -1,4 +1,4 @@
-"""A lock that holds between machines: on a shared file system, of which it assumes only exclusive creation and rename.
+"""A lock that holds between machines: on a shared file system, of which it assumes only exclusive creation.
 
 `files.locked` ends with the process that holds it, but some network file systems keep it within one machine. A lease is
 a numbered file beside it, which its holder writes anew every few seconds. The file with the highest number counts. If
@@ -120,12 +120,13 @@ class Lease:
     def _beat(self) -> None:
         while not self.ended.wait(BEAT):
             self.beats += 1
-            temporary = self.path.with_name(f".{self.path.name}.{platform.node()}.{os.getpid()}.tmp")
-            with suppress(OSError):  # the next one may succeed
+            with suppress(OSError, InputError):  # the next one may succeed
                 if not self._is_held():
                     return
-                temporary.write_text(self._content(), "utf-8")
-                os.replace(temporary, self._file(self.number))
+                # Only the digits of `beats` change, so that a reader never sees a part. "r+" does not create the file:
+                # a holder that stood still after the line above must not bring back what its successor has removed.
+                with open(self._file(self.number), "r+", encoding="utf-8") as file:
+                    file.write(self._content())
 
     def _is_held(self) -> bool:
         return _holder(self._last()[1]).get("token") == self.token
@@ -145,7 +146,7 @@ class Lease:
 
     def _content(self) -> str:
         holder = {"host": platform.node(), "machine": self.machine, "process": os.getpid(), "token": self.token}
-        return json.dumps({**holder, "beats": self.beats})
+        return json.dumps({**holder, "beats": f"{self.beats:012}"})
 
     def _last(self) -> tuple[int, str]:
         """The highest number, and the content of its file; 0 if there is none."""

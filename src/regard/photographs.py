@@ -55,7 +55,7 @@ def _walk(folder: Path, prefix: str, parents: frozenset[str]) -> Iterator[str]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry.path):  # unlike entry.is_dir(), False for a link to itself
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", parents | {real})
         elif entry.name.lower().endswith(SUFFIXES):
             yield prefix + entry.name
@@ -189,7 +189,13 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # more than 8 bits per pixel, which Pillow would clip
         values = np.asarray(image, np.float32)
         largest = values.max(initial=0)
-        white = 65535.0 if largest > 255 else 255.0 if largest > 1 or image.mode[0] == "I" else 1.0
+        white = (
+            65535.0
+            if largest > 255 or image.mode.startswith("I;16")
+            else 255.0
+            if largest > 1 or image.mode[0] == "I"
+            else 1.0
+        )
         return Image.fromarray((values.clip(0, white) * (255 / white)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")

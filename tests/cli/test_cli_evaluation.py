@@ -227,7 +227,8 @@ def test_groups_that_cannot_be_made_are_refused(world, tmp_path):
     assert "requires --by COLUMN" in refused("evaluate", run, "--by", "words", "--by-table", table)
     assert "has no column 'category'" in refused("evaluate", run, "--by", "category", "--by-table", table)
     assert "--by requires the full protocol" in refused("evaluate", run, "--by", "words", "--protocol", "5fold")
-    assert "--by or --against" in refused("evaluate", run, "--by", "words", "--shortlist", 3)
+    for other in (("--by", "words"), ("--by-table", "table.csv"), ("--relevance", "table.csv"), ("--against", run)):
+        assert "cannot be used with --save-scores, --by" in refused("evaluate", run, *other, "--shortlist", 3)
     assert "is not a run" in refused("evaluate", run, "--against", tmp_path)
     result = regard("evaluate", run, "--against", world / "cmsei", "--protocol", "5fold", "--json", tmp_path / "5.json")
     found = json.loads((tmp_path / "5.json").read_text())

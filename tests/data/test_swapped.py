@@ -1,5 +1,7 @@
 """Wrong sentences of a split as negatives and as pairs; and a split without pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,11 @@ def test_swaps_are_drawn_by_the_seed_and_the_rows(split):
     whole = swapped.drawn(np.arange(8), images, seed=1, step=3)
     halves = [swapped.drawn(np.array(half), images, 1, 3) for half in (range(4), range(4, 8))]
     assert whole == halves[0] | halves[1]
+    long = replace(split, captions=["a red dog chases a small cat under a big table near a blue car"] * split.num_texts)
+    drawn = [SwappedSentences(long).drawn(np.arange(8), images, seed, step) for seed, step in ((1, 3), (2, 3), (1, 4))]
+    assert drawn[0] == SwappedSentences(long).drawn(np.arange(8), images, 1, 3)
+    assert drawn[0] != drawn[1]
+    assert drawn[0] != drawn[2]
 
 
 @pytest.mark.parametrize("name", ["cmsei", "tvrn"])

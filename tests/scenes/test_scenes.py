@@ -12,9 +12,9 @@ from regard.scenes import make_scenes
 from regard.scenes.catalogue import KINDS
 from regard.scenes.grammar import FORMS, PER_IMAGE, sentences
 from regard.scenes.kinds import COLOURS
+from regard.scenes.pen import Canvas, Pen
 from regard.scenes.predicates import PREDICATE_KINDS, PREDICATES, TWIN_KINDS, TWIN_PREDICATES
 from regard.scenes.scene import REGIONS, Scene, SceneRandom, make_twin, random_scene
-from regard.scenes.scene_drawing import draw_scene
 from regard.scenes.scene_folder import CHUNK, draw_images
 from regard.scenes.scene_layout import lay_out
 
@@ -212,15 +212,14 @@ def test_the_boxes_agree_with_the_relations(twin: str) -> None:
 
 
 def test_a_box_is_tight_around_the_visible_part() -> None:
-    scene, drawing = draw_images("", 1, 0, 0)[0]
-    pixels = np.asarray(drawing.picture).astype(int)
-    for box in drawing.boxes:
-        x1, y1, x2, y2 = map(int, box)
-        crop = pixels[y1:y2, x1:x2]
-        assert crop.shape == (y2 - y1, x2 - x1, 3)
-        assert crop.reshape(-1, 3).std(0).max() > 5
-    same = draw_scene(scene, SceneRandom(1, 0, 0, 3))
-    assert same.picture.size == drawing.picture.size
+    canvas = Canvas((255, 255, 255))
+    Pen(canvas, 1, 0, 100).block((255, 0, 0), 10, 20, 40, 50)
+    red = (np.asarray(canvas.picture()) == (255, 0, 0)).all(2)
+    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+    tight = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    assert np.abs(canvas.box(1) - tight).max() <= 1
+    Pen(canvas, 2, 0, 100).block((0, 0, 255), 25, 0, 60, 60)  # nearer: it hides the right half
+    assert np.abs(canvas.box(1) - np.array([*tight[:2], 25, tight[3]])).max() <= 1
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:

@@ -147,10 +147,11 @@ def _measure(
     precision: Precision,
     device: str,
 ) -> BenchRow:
-    torch.manual_seed(0)
     config = MODELS[name].Config(**options)
-    words = build_words(WordsConfig(), inputs.tokenizer, config.dim)
-    model = MODELS[name](config, inputs.feature_dim, words).eval().to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        words = build_words(WordsConfig(), inputs.tokenizer, config.dim)
+        model = MODELS[name](config, inputs.feature_dim, words).eval().to(device)
     with torch.inference_mode():
         images, image_rate = _encode_timed(inputs.images, inputs.num_images, model.encode_images, device)
         texts, text_rate = _encode_timed(inputs.texts, inputs.num_texts, model.encode_texts, device)
@@ -161,12 +162,13 @@ def _measure(
 
         # First time a few pairs, then take as many texts, and after that as many images, as the time allows.
         some_images, some_texts = images[:16], texts[:64]
+        pace = best_seconds(score, device, 0.0, 1) / (len(some_images) * len(some_texts))
+        pairs = seconds / pace / 5
+        some_texts = texts[: max(64, min(len(texts), int(pairs / 16)))]
+        some_images = images[: max(16, min(len(images), int(pairs / len(some_texts))))]
         with PeakMemory(device) as memory:
-            pace = best_seconds(score, device, 0.0, 1) / (len(some_images) * len(some_texts))
-            pairs = seconds / pace / 5
-            some_texts = texts[: max(64, min(len(texts), int(pairs / 16)))]
-            some_images = images[: max(16, min(len(images), int(pairs / len(some_texts))))]
-            speeds, times = zip(*_rounds(score, Product(device, precision), seconds / 2), strict=True)
+            score()
+        speeds, times = zip(*_rounds(score, Product(device, precision), seconds / 2), strict=True)
         share = product_share(score, device)
         images, texts = some_images, some_texts
         gflop = flops * 1e-9 * len(images) * len(texts)

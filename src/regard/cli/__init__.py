@@ -102,7 +102,8 @@ def _run(arguments: list[str]) -> int:
         if all(argument.startswith("-") for argument in arguments):
             app.resolved_commands()  # the root help shows the summary of a verb only if the verb is imported
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        if sys.stdout:  # None if it was closed
+            sys.stdout.flush()
     except cyclopts.MissingArgumentError as error:
         verb, argument = " ".join(error.command_chain or ()), error.argument
         name = argument.name if argument else "an argument"

@@ -48,6 +48,8 @@ def bench(
 
     device = device_named(device)
     chosen = settle_precision(precision, device)
+    if dim < 0:
+        raise InputError(f"--dim {dim}: expected 0 or more.")
     for name in models:
         if name not in MODELS:
             raise InputError(f"There is no model {name!r}. {nearest(name, MODELS)}")

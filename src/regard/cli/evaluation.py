@@ -127,11 +127,11 @@ def evaluate(
     if shortlist is not None:
         if not isinstance(first_run, TrainedRun):
             raise InputError("--embeddings takes no --shortlist: the vectors score all pairs at once.")
-        other_uses = save_scores or by or against
+        other_uses = save_scores or by or by_table or relevance or against
         if len(trained) > 1 or protocol != "full" or other_uses or chosen != "float32" or encodings != "float32":
             raise InputError(
                 "--shortlist requires one run, the full protocol and float32, and cannot be used with --save-scores, "
-                "--by or --against: it does not compute the whole matrix."
+                "--by, --by-table, --relevance or --against: it does not compute the whole matrix."
             )
         return _shortlist_evaluation(first_run, data, split, shortlist, json_)
     other_run = open_run(against, device) if against else None

@@ -215,7 +215,7 @@ def _machines(ray: str, cpus: float, device: str, part: int = 1) -> "Machines":
     from regard.jobs.running import Machines, check_address
     from regard.runtime import device_named
 
-    if cpus <= 0 or part < 1:
+    if not cpus > 0 or part < 1:
         raise InputError(f"--cpus {cpus:g} --part {part}: expected numbers above 0.")
     if ray:
         check_address(ray)

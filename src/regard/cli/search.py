@@ -88,7 +88,7 @@ def search(
     if format == "table":
         _print_table(rows)
     elif format == "csv":
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["query", "rank", "score", "id", "path"])
         for answer in rows:
             writer.writerows(

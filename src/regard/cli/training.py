@@ -110,6 +110,8 @@ def ablate(
     device = device_named(device)
     model = Recipe.read(recipe, list(set_)).model
     wanted = select_rows(model, rows)
+    if part and (list_ or only_measure):
+        raise InputError("--part divides the training: it cannot be used with --list or --only-measure.")
     if list_:
         for name, settings in wanted.items():
             console.print(f"{name:20}{' '.join(settings) or 'the recipe without changes'}")

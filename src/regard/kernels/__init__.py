@@ -83,10 +83,13 @@ def library_path() -> Path:
 
 @cache
 def _loaded() -> Any | None:
-    path = library_path()
+    if os.environ.get(SWITCH) == "0":
+        return None
+    try:
+        path = library_path()
+    except RuntimeError:  # there is no home folder
+        return None
     with _lock:
-        if os.environ.get(SWITCH) == "0":
-            return None
         if not hasattr(torch.ops.regard, "attention"):
             if not path.exists():
                 return None

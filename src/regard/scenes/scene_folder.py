@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -118,12 +118,23 @@ def _make_chunks(tasks: Iterator[ChunkTask], workers: int) -> Generator[SceneChu
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupts)
     try:
-        pending = deque(pool.submit(make_chunk, task) for task in islice(tasks, 3 * workers))
+        with _interrupts_blocked():  # the workers start with the first tasks
+            pending = deque(pool.submit(make_chunk, task) for task in islice(tasks, 3 * workers))
         while pending:
             yield pending.popleft().result()
             pending += (pool.submit(make_chunk, task) for task in islice(tasks, 1))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let no interruption arrive during the block, nor in processes that start in it, until `_ignore_interrupts`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupts() -> None:
