@@ -1,5 +1,7 @@
 """The losses of ReSG against plain loops, and its relation nodes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -157,3 +159,43 @@ def test_an_absent_input_is_named():
         model.encode_texts(Texts(texts.tokens, texts.mask))
     with pytest.raises(InputError, match="dim 16 is not a multiple of num_heads 3: change either"):
         made.model("resg", num_heads=3)
+
+
+def crowded(regions=24):
+    """An image of many regions in which equal ones occur, and each relation has its reverse, as geometric ones do."""
+    image = made.images(1, regions)
+    random = torch.Generator().manual_seed(2)
+    related = torch.rand(regions, regions, generator=random).triu(1) > 0.7
+    relations = (related.int() + 2 * related.T.int())[None].long()
+    features = image.features.clone()
+    features[:, ::3] = features[:, :1]
+    assert related.sum() * 2 > made.model("resg").config.num_relations
+    return replace(image, features=features, relations=relations)
+
+
+@pytest.mark.parametrize("relations", ["file", "inferred"])
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+@torch.no_grad()
+def test_which_of_equal_relations_and_neighbours_are_kept_does_not_depend_on_the_padding(relations, precision):
+    model, image, texts = made.model("resg", relations=relations).double(), crowded().to(torch.float64), made.texts()
+    if precision == "bfloat16":
+        model, image = model.float(), image.to(torch.float32)
+    padded = Images.cat([image, made.images(1, 29).to(image.features.dtype)])[:1]
+    assert padded.mask.shape[1] == 29
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        graphs = [model.encode_images(each) for each in (image, padded)]
+        before, after = (model.score(graph, model.encode_texts(texts)) for graph in graphs)
+    for graph in graphs:
+        assert torch.equal(graph.ends[graph.relation_mask], graphs[0].ends[graphs[0].relation_mask])
+    tolerance = 1e-10 if precision == "float64" else 5e-3
+    torch.testing.assert_close(after, before, atol=tolerance, rtol=0, check_dtype=False)
+
+
+@torch.no_grad()
+def test_which_of_two_opposite_relations_is_kept_does_not_depend_on_the_order_of_regions():
+    model, image, texts = made.model("resg").double(), crowded().to(torch.float64), made.texts()
+    image = replace(image, features=made.images(1, 24).features.double())  # no two equal regions
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    moved = {name: values[:, order] for name, values in image.tensors().items()}
+    moved["relations"] = moved["relations"][:, :, order]
+    torch.testing.assert_close(model(Images(**moved), texts), model(image, texts), **made.EXACT)

@@ -113,7 +113,7 @@ def related_pairs(model, image: Item, affinity: np.ndarray) -> list[tuple[int, i
     config, count = model.config, len(image.features)
     if config.relations == "file":
         pairs = [(s, o) for s in range(count) for o in range(count) if image.relations[s, o] > 0]
-        pairs.sort(key=lambda pair: -affinity[pair])
+        pairs.sort(key=lambda pair: (-affinity[pair], image.relations[pair]))
         return [(s, int(image.relations[s, o]), o) for s, o in pairs[: config.num_relations]]
     pairs = [(s, o) for s in range(count) for o in range(s + 1, count)]
     pairs.sort(key=lambda pair: -(affinity[pair] + box_iou(image.boxes[pair[0]], image.boxes[pair[1]])))

@@ -45,7 +45,7 @@ class ReSGGraph(Fragments):
     relations: Float[Tensor, "item relation dim"]
     relation_mask: Bool[Tensor, "item relation"]
     ends: Int[Tensor, "item relation 3"]  # subject, predicate, object; see RelationAlignment
-    pooled: Float[Tensor, "item dim"]
+    pooled: Float[Tensor, "item dim"] | None = None  # None if neither the score nor a loss reads it
 
     def relation_nodes(self) -> Fragments:
         """Return the relations as fragments."""
@@ -111,7 +111,9 @@ class ReSG(Matcher):
             self.pictured = ImageRelations(config, feature_dim)
             self.told = nn.GRU(dim, dim, batch_first=True, bidirectional=True)
         kinds = 2 if self.related else 1  # of nodes
-        self.pool_image, self.pool_text = nn.Linear(kinds * dim, dim), nn.Linear(kinds * dim, dim)
+        self.pool_image = self.pool_text = None
+        if config.center != "none" or config.global_weight:
+            self.pool_image, self.pool_text = nn.Linear(kinds * dim, dim), nn.Linear(kinds * dim, dim)
         self.middle = nn.Parameter(torch.tensor(config.margin_middle)) if config.margin == "learnt" else None
 
     def needs(self) -> frozenset[str]:
@@ -128,7 +130,8 @@ class ReSG(Matcher):
         if self.concepts is not None:
             objects = objects + self.concepts(images.features, labels)
         objects = _masked(objects.relu(), mask)  # eq. 2
-        affinity = unit(objects) @ unit(objects).mT
+        affinity = inner(unit(objects), unit(objects))
+        affinity = (affinity + affinity.mT) / 2  # both orders of a pair are rounded alike, and tie
         near = _most_similar(affinity, mask, self.config.affine_neighbours)
         related = None
         if self.pictured is not None and boxes is not None:
@@ -163,7 +166,8 @@ class ReSG(Matcher):
         if self.related:
             of_relations = best_matches(images.relation_nodes(), texts.relation_nodes(), self.config.direction)  # eq. 9
             parts["relations"] = self.config.relation_weight * of_relations
-        parts["global"] = self.config.global_weight * inner(images.pooled, texts.pooled)
+        if self.config.global_weight and images.pooled is not None and texts.pooled is not None:
+            parts["global"] = self.config.global_weight * inner(images.pooled, texts.pooled)
         return parts
 
     def align(self, images: ReSGGraph, texts: ReSGGraph) -> Float[Tensor, "image text region word"]:
@@ -184,7 +188,7 @@ class ReSG(Matcher):
         matches: Bool[Tensor, "image text"],
     ) -> dict[str, Tensor]:
         config, losses = self.config, {}
-        if config.center != "none":
+        if config.center != "none" and images.pooled is not None and texts.pooled is not None:
             center = centers(images.pooled, texts.pooled, matches, config)
             losses["center"] = config.center_weight * center
         if config.margin != "none":
@@ -193,17 +197,17 @@ class ReSG(Matcher):
             losses["margin"] = config.margin_weight * margin(scores / parts, matches, middle, config.margin_width)
         return losses
 
-    def _graph(self, nodes: Fragments, relations: "ReSGRelations | None", pool: nn.Linear) -> ReSGGraph:
+    def _graph(self, nodes: Fragments, relations: "ReSGRelations | None", pool: nn.Linear | None) -> ReSGGraph:
         """The encoding of nodes: first the regions or words, then the relations."""
         vectors, mask, width = _masked(unit(nodes.vectors), nodes.mask), nodes.mask, nodes.mask.shape[1]
         if relations is None:
             ends = mask.new_zeros(len(mask), 0, 3, dtype=torch.long)
-            pooled = unit(pool(mean_pool(Fragments(vectors, mask))))  # eq. 11
+            pooled = unit(pool(mean_pool(Fragments(vectors, mask)))) if pool else None  # eq. 11
             return ReSGGraph(vectors, mask, vectors[:, :0], on_both(lambda t: t[:, :0], mask), ends, pooled)
         width -= relations.mask.shape[1]
         first = Fragments(vectors[:, :width], on_both(lambda t: t[:, :width], mask))
         rest = Fragments(vectors[:, width:], on_both(lambda t: t[:, width:], mask))
-        pooled = unit(pool(torch.cat([mean_pool(first), mean_pool(rest)], -1)))  # eq. 11
+        pooled = unit(pool(torch.cat([mean_pool(first), mean_pool(rest)], -1))) if pool else None  # eq. 11
         return ReSGGraph(first.vectors, first.mask, rest.vectors, rest.mask, relations.ends, pooled)
 
 
@@ -279,7 +283,8 @@ class ImageRelations(nn.Module):
     ) -> tuple[Int[Tensor, "image relation 3"], Bool[Tensor, "image relation"]]:
         """(subject, predicate, object) of at most `limit` relations per image: those whose ends are most similar.
 
-        If relations are inferred, they are the pairs of regions with the highest sum of cosine and IoU, in both orders.
+        Both orders of a pair of regions tie: the one with the smaller predicate comes first. If relations are inferred,
+        they are the pairs of regions with the highest sum of cosine and IoU, in both orders.
         """
         width = mask.shape[1]
         # Computed on the CPU: which pairs there are, and from that the number of relations of each image.
@@ -292,7 +297,12 @@ class ImageRelations(nn.Module):
         most = max(1, int(counts.max()))
         real = to_device(torch.arange(most) < counts[:, None], mask.device)
         unrelated = to_device(~pairs, mask.device)
-        position = rank.masked_fill(unrelated, float("-inf")).flatten(1).topk(most).indices.masked_fill(~real, 0)
+        rank, order = rank.masked_fill(unrelated, float("-inf")).flatten(1), None
+        if relations is not None:
+            order = relations.flatten(1).argsort(dim=1, stable=True)
+            rank = rank.gather(1, order)
+        position = _largest(rank, most)
+        position = (position if order is None else order.gather(1, position)).masked_fill(~real, 0)
         first, second = position // width, position % width
         if relations is None:
             first, second = torch.cat([first, second], 1), torch.cat([second, first], 1)
@@ -465,8 +475,13 @@ def _most_similar(affinity: Tensor, mask: Tensor, count: int) -> Bool[Tensor, "i
     """Whether the second region is among the `count` other regions most similar to the first."""
     width = mask.shape[1]
     other = mask[:, None, :] & ~torch.eye(width, dtype=torch.bool, device=mask.device)
-    best = affinity.masked_fill(~other, float("-inf")).topk(min(count, width), 2).indices
+    best = _largest(affinity.masked_fill(~other, float("-inf")), min(count, width))
     return torch.zeros_like(other).scatter(2, best, True) & other
+
+
+def _largest(values: Float[Tensor, "*item choice"], count: int) -> Int[Tensor, "*item chosen"]:
+    """The positions of the largest values; of equal ones, the first. Which ones topk takes depends on the padding."""
+    return values.argsort(dim=-1, descending=True, stable=True)[..., :count]
 
 
 def _first(some: Bool[Tensor, "relation word"]) -> Int[Tensor, " relation"]:
