@@ -31,10 +31,15 @@ FORMAT_VERSION = "1"  # of the files that Batch.save writes
 
 def to_device(tensor: Tensor, device: Any) -> Tensor:
     """Return a tensor on `device`. From the CPU to another device, `host` of the result is `tensor`."""
-    moved = tensor.to(device, non_blocking=True)
+    moved = tensor.to(device, non_blocking=_may_be_read_later(device))
     if moved.device != tensor.device and tensor.device.type == "cpu":
         setattr(moved, ORIGINAL, tensor)
     return moved
+
+
+def _may_be_read_later(device: Any) -> bool:
+    """Whether a copy to `device` may continue in the background. The CPU would read one from a GPU before its end."""
+    return torch.device(device).type != "cpu"
 
 
 def host(tensor: Tensor) -> Tensor:
@@ -80,6 +85,8 @@ class Batch:
             raise TypeError(f"{type(self).__name__}[{index}]: expected a slice or positions, such as [[{index}]].")
         if places.dtype == torch.bool:
             places = places.nonzero()[:, 0]
+        elif not len(places):  # a tensor of an empty list has no whole numbers
+            places = places.long()
         return self.map(lambda tensor: on_both(lambda t: t[to_device(places, t.device)], tensor))
 
     def to(self: B, device: Any) -> B:
@@ -87,7 +94,8 @@ class Batch:
         if isinstance(device, torch.dtype):
             return self.map(lambda tensor: tensor.to(device) if tensor.is_floating_point() else tensor)
         # Features are not structure, and their CPU tensors are large.
-        return self.map(lambda t: t.to(device, non_blocking=True) if t.is_floating_point() else to_device(t, device))
+        later = _may_be_read_later(device)
+        return self.map(lambda t: t.to(device, non_blocking=later) if t.is_floating_point() else to_device(t, device))
 
     def pinned(self: B) -> B:
         """Return the batch in page-locked memory, from which a GPU copies while the CPU goes on."""

@@ -95,15 +95,16 @@ def batch_rows(count: int) -> list[np.ndarray]:
 def read_images(model: Matcher, split: Split, rows: np.ndarray) -> Images:
     """Return the images at `rows` on the model's device, in the dtype of its weights.
 
-    Raises InputError for NaN or infinity in their features, because it would spread to every score.
+    Raises InputError for NaN or infinity in their features or boxes, because it would spread to every score.
     """
     images = split.images(rows)
-    is_wrong = ~images.features.isfinite().flatten(1).all(1).numpy()
-    if is_wrong.any():
-        row = int(rows[is_wrong][0])
-        raise InputError(
-            f"{split.folder} {split.name}: the features of image {row} ({split.ids[row]}) contain NaN or infinity; "
-            f"`regard data check {split.folder}` lists all such rows."
-        )
+    for name, values in (("features", images.features), ("boxes", images.boxes if "boxes" in model.needs() else None)):
+        is_wrong = np.zeros(0, bool) if values is None else ~values.isfinite().flatten(1).all(1).numpy()
+        if is_wrong.any():
+            row = int(rows[is_wrong][0])
+            raise InputError(
+                f"{split.folder} {split.name}: the {name} of image {row} ({split.ids[row]}) contain NaN or infinity; "
+                f"`regard data check {split.folder}` lists all such rows."
+            )
     weight = next(model.parameters())
     return images.to(weight.device).to(weight.dtype)

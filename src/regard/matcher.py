@@ -153,8 +153,9 @@ class Matcher(nn.Module, ABC):
     def start_from(self, source: "Matcher") -> list[str]:
         """Copy the encoders of both sides from a trained model, and return the names of the copied parts.
 
-        They are the parts among ENCODERS that both models have. A model whose other parts can start as the identity
-        sets them so: it then starts with the scores of `source` if that is an embedding model. Raises InputError if the
+        They are the parts among ENCODERS that both models have. CMSEI and Hire also set their other parts such that
+        they do not change the copied vectors, if `interaction.learn_weights` is true: with the pooling and the
+        perceptron of `source`, they start with the scores of an embedding. Raises InputError if the
         text encoder or the projection of regions has another form.
         """
         own, theirs = self.state_dict(), source.state_dict()

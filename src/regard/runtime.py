@@ -123,6 +123,15 @@ def _products_in(backend: Any, value: str) -> SharedChange[str]:
 _BY_ONEDNN, _TF32 = _products_in(ONEDNN, "bf16"), _products_in(CUDA, "tf32")
 
 
+def seed_generators(seed: int, device: torch.device | None = None) -> None:
+    """Seed torch's generators of the CPU and of `device`. torch.manual_seed would seed those of all GPUs."""
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        torch.cuda.default_generators[
+            torch.cuda.current_device() if device.index is None else device.index
+        ].manual_seed(seed)
+
+
 def wide(tensor: Tensor) -> torch.dtype:
     """Return the dtype for the last sums of a score: float32 at least.
 

@@ -85,11 +85,11 @@ def score_all(
 ) -> Float[Tensor, "image text"]:
     """Return the scores of all pairs of two encodings, without gradients, as a float32 tensor on the CPU.
 
-    Texts of similar length share a block, so that little padding is computed. Encodings that are stored in float16 are
+    Texts of equal length share a block, so that little padding is computed. Encodings that are stored in float16 are
     converted to float32 block by block.
 
-    `block` is the number of images and of texts scored at a time; by default, as many as the processor's caches hold.
-    The scores are written to `out`, a float32 array of [image, text] such as a memory map, if it is given.
+    `block` is about the number of images and of texts scored at a time; by default, as many as the processor's caches
+    hold. The scores are written to `out`, a float32 array of [image, text] such as a memory map, if it is given.
     `progress(count)` is called with the number of pairs of each block that has been scored. `precision` is the type
     that matrix products are computed in.
     """

@@ -35,7 +35,7 @@ def test_a_run_without_relations_is_said_not_to_read_them(world, data):
     result = regard("probe", world / "scan", "--data", data, "--split", "dev")
     assert result.code == 0
     verdict = result.out.splitlines()[-1]
-    assert "was not tested for relations (not in the data: no relations)" in verdict
+    assert "was not tested for relations between regions (not in the data: no relations)" in verdict
     assert "does not read labels" in verdict
     result = regard("probe", world / "scan", "--split", "dev")
     assert "does not read relations, boxes, labels or the roles of words" in result.out.splitlines()[-1]

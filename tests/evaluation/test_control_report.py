@@ -14,7 +14,7 @@ from regard.data import Split
 from regard.data.relation_files import Triples
 from regard.data.rows import ArrayColumn
 from regard.evaluation.control_report import measure_controls
-from regard.evaluation.controls import CONTROLS
+from regard.evaluation.controls import CONTROLS, OF_REGIONS, OF_WORDS, ROLES_OF_WORDS
 from regard.evaluation.evaluate import scores_of
 from regard.layers.encoders import GRUEncoder
 from regard.matcher import Matcher
@@ -105,8 +105,9 @@ def test_a_model_of_relations_only_loses_what_each_control_takes(related):
         assert (result.change.rsum, result.change.low, result.change.high, result.change.p) == (0, 0, 0, 1)
         assert result.reason == "not read: no encoding changes"
     assert report.verdict() == (
-        "The run reads relations (relations dropped: rSum -600.0, 95 % -600.0 to -600.0); does not read boxes, labels "
-        "or the order of words; was not tested for the roles of words (not in the data: no relations between words)."
+        "The run reads relations between regions (relations dropped: rSum -600.0, 95 % -600.0 to -600.0); does not "
+        "read boxes, labels or the order of words; was not tested for relations between words (not in the data: no "
+        "relations between words) or the roles of words (not in the data: no relations between words)."
     )
 
 
@@ -146,9 +147,9 @@ def opened(plain, folder, name):
     ("name", "read"),
     [
         ("scan-f8k", {"the order of words"}),
-        ("cmsei-scenes", {"relations", "boxes", "the order of words"}),
-        ("tvrn-f8k", {"boxes", "the order of words"}),  # it reads which words are related, not by which role
-        ("resg-f8k", {"relations", "boxes", "the order of words", "the roles of words"}),
+        ("cmsei-scenes", {OF_REGIONS, "boxes", "the order of words"}),
+        ("tvrn-f8k", {"boxes", "the order of words", OF_WORDS}),  # which words are related, not by which role
+        ("resg-f8k", {OF_REGIONS, "boxes", "the order of words", OF_WORDS, ROLES_OF_WORDS}),
     ],
 )
 def test_what_each_model_reads_is_found(plain, tmp_path, name, read):
@@ -160,6 +161,18 @@ def test_what_each_model_reads_is_found(plain, tmp_path, name, read):
     assert shuffled.recalls == recalls(scores, split.image_of_text)
     assert not np.array_equal(scores, scores_of(model, split).numpy())
     assert all(result.change.rsum == 0 for result in report.results if not result.is_read)
+
+
+def test_an_input_that_the_split_does_not_exercise_is_not_called_unread(plain, tmp_path):
+    """TVRN compares boxes that overlap: where none do, moving them changes nothing, although it reads them."""
+    model, split = opened(plain, tmp_path / "run", "tvrn-f8k")
+    corners = np.linspace(0, 0.9, split.boxes.all().shape[1], dtype=np.float32)
+    boxes = np.stack([corners, corners, corners + 0.05, corners + 0.05], 1)
+    report = measure_controls(
+        model, replace(split, boxes=ArrayColumn(np.tile(boxes, (split.num_images, 1, 1)))), resamples=20
+    )
+    assert not any(result.is_read for result in report.results if result.control.subject == "boxes")
+    assert "has boxes as an input, on which nothing in this split depends" in report.verdict()
 
 
 def test_options_decide_which_controls_of_relations_are_read(plain, tmp_path):

@@ -229,7 +229,8 @@ def plain(recipe, data):
             pairs = pairs.to("cpu")
             negatives = "sum" if step < config.warmup_epochs * len(batches) else "hardest"
             loss = triplet(model(pairs.images, pairs.texts), pairs.matches, config.margin, negatives)
-            (loss / config.accumulate).backward()
+            group = number // config.accumulate * config.accumulate
+            (loss / len(batches[group : group + config.accumulate])).backward()
             if number % config.accumulate == config.accumulate - 1 or number == len(batches) - 1:
                 optimizer.param_groups[0]["lr"] = learning_rate(config, step, len(batches))
                 if config.clip:
@@ -490,6 +491,7 @@ def test_training_that_learns_nothing_says_so_once(tmp_path):
     features = np.load(data / "train_ims.npy")
     np.save(data / "train_ims.npy", np.broadcast_to(features[:1], features.shape))
     assert warnings_of(data, tmp_path / "equal") == ["equal features"]
+    assert warnings_of(data, tmp_path / "blind", "data.blind=true") == []
 
 
 @pytest.mark.parametrize("name", ["scan", "cmsei"])

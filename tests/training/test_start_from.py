@@ -9,7 +9,9 @@ from rich.console import Console
 
 import made
 from regard.files import InputError
+from regard.training.checkpoint import STATE
 from regard.training.loop import train
+from regard.training.precision import recorded_start
 from regard.training.trained_run import TrainedRun
 
 LEARNT = {"summary.pooling": "gpo", "summary.region_mlp": True, "interaction.learn_weights": True}
@@ -74,3 +76,21 @@ def test_train_starts_from_a_run(tmp_path):
     torch.testing.assert_close(run.model.words.embedding.weight, source.model.words.embedding.weight)
     assert (run.model.interaction.weights - torch.tensor([0.0, 1.0])).abs().min() > 0  # trained at the whole rate
     train(recipe, data, second, resume=True, console=quiet)  # the first run is no longer read
+
+
+def test_only_the_copied_parts_have_the_rate_of_encoders(tmp_path):
+    """A perceptron and a pooling that the first run does not have are trained at the whole rate, also when resumed."""
+    data, first, second = made.folder(tmp_path / "data"), tmp_path / "first", tmp_path / "second"
+    quiet = Console(quiet=True)
+    train(made.recipe("cmsei-f8k", *settings("cmsei", {})), data, first, console=quiet)
+    recipe = made.recipe("cmsei-f8k", *settings("cmsei", LEARNT), f"train.init={first}", "train.init_rate=0")
+    train(recipe, data, second, console=quiet)
+    found = recorded_start(second)["init"]
+    assert found == {"run": "first", "fingerprint": TrainedRun(first).fingerprint, "parts": ["words", "project"]}
+    train(replace(recipe, train=replace(recipe.train, epochs=2)), data, second, resume=True, console=quiet)
+    groups = torch.load(second / STATE, weights_only=True)["optimizer"]["param_groups"]
+    own = [name.partition(".")[0] for name, _ in TrainedRun(second).model.named_parameters()]
+    assert [len(group["params"]) for group in groups if group["factor"] == 0] == [
+        sum(name in ("words", "project") for name in own)
+    ]
+    assert {"mlp", "pool_images", "pool_texts"} < set(own)

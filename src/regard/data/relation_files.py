@@ -117,16 +117,19 @@ class Triples:
         return Triples(bounds, self.source[kept], self.target[kept], label[kept], self.confidence[kept], tuple(names))
 
     def corrupted(self, part: float, lengths: np.ndarray, seed: int = 0) -> "Triples":
-        """Return the relations with a random `part` of them moved to two other, random regions of the same item.
+        """Return the relations with a random `part` of them moved to another, random pair of regions of the same item.
 
-        `lengths` is the number of regions of each item. The same seed gives the same corruption, in whatever order
-        items are read, so that training and evaluation see the same errors.
+        A relation of the only region stays. `lengths` is the number of regions of each item. The same seed gives the
+        same corruption, in whatever order items are read, so that training and evaluation see the same errors.
         """
         random = np.random.default_rng(seed)
         count = lengths[np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))]
-        wrong = random.random(len(self.label)) < part
-        source = random.integers(0, count)
-        target = (source + random.integers(1, np.maximum(count, 2))) % count
+        others = np.maximum(count - 1, 1)  # regions beside one
+        pairs = np.maximum(count * (count - 1), 2)
+        wrong = (random.random(len(self.label)) < part) & (count > 1)
+        own = self.source.astype(np.int64) * others + self.target - (self.target > self.source)
+        source, other = np.divmod((own + random.integers(1, pairs)) % pairs, others)
+        target = other + (other >= source)
         return replace(self, source=np.where(wrong, source, self.source), target=np.where(wrong, target, self.target))
 
     def dense(

@@ -21,6 +21,7 @@ LEVEL = 0.05  # a change with a smaller p-value is called clear
 # The forms of the verdict, with the word before the last of several inputs.
 READ, FAINT = ("reads {}", "and"), ("reads {}, without a clear effect on rSum", "and")
 UNREAD, UNTESTED = ("does not read {}", "or"), ("was not tested for {}", "or")
+IDLE = ("has {} as an input, on which nothing in this split depends", "and")
 UNCHANGED = Difference(rsum=0.0, low=0.0, high=0.0, p=1.0)
 
 
@@ -36,6 +37,7 @@ class ControlResult:
     num_changed: int  # images or sentences whose inputs differ
     num_items: int
     is_read: bool  # whether any encoding differs
+    is_input: bool  # whether the model needs the changed field
     reason: str = ""  # why the control was not scored; empty if it was
     recalls: Recalls | None = None
     change: Difference | None = None  # from the unchanged split, paired; `p` is adjusted for the number of controls
@@ -155,8 +157,9 @@ def _effect(model: Matcher, split: Split, changed: Split, control: Control, abse
     """How many items a control changes, and whether the model reads the change; not yet scored."""
     is_of_images = control.side == "images"
     count = split.num_images if is_of_images else split.num_texts
+    is_input = not control.inputs.isdisjoint(model.needs())
     if absence:
-        return ControlResult(control, 0, count, False, f"not in the data: {absence}")
+        return ControlResult(control, 0, count, False, is_input, f"not in the data: {absence}")
     num_changed, is_read, device, was_training = 0, False, next(model.parameters()).device, model.training
     model.eval()
     try:
@@ -173,8 +176,9 @@ def _effect(model: Matcher, split: Split, changed: Split, control: Control, abse
     finally:
         model.train(was_training)
     if not num_changed:
-        return ControlResult(control, 0, count, False, f"not in the data: no {control.side[:-1]} changes")
-    return ControlResult(control, num_changed, count, is_read, "" if is_read else "not read: no encoding changes")
+        return ControlResult(control, 0, count, False, is_input, f"not in the data: no {control.side[:-1]} changes")
+    reason = "" if is_read else "not read: no encoding changes"
+    return ControlResult(control, num_changed, count, is_read, is_input, reason)
 
 
 def _num_different(before: Batch, after: Batch) -> int:
@@ -188,8 +192,9 @@ def _finding(subject: str, results: Sequence[ControlResult]) -> tuple[tuple[str,
     """What the controls of one input show, as a form of the verdict, and the input with its largest effect."""
     tested = [(result.control.name, result.change) for result in results if result.change and result.is_read]
     if not tested:
-        is_untested = all(result.recalls is None for result in results)
-        return (UNTESTED, f"{subject} ({results[0].reason})") if is_untested else (UNREAD, subject)
+        if all(result.recalls is None for result in results):
+            return UNTESTED, f"{subject} ({results[0].reason})"
+        return IDLE if results[0].is_input else UNREAD, subject
     name, change = max(tested, key=lambda each: (each[1].p < LEVEL, abs(each[1].rsum)))
     effect = f"{subject} ({name}: rSum {change.rsum:+.1f}, 95 % {change.low:+.1f} to {change.high:+.1f})"
     return READ if change.p < LEVEL else FAINT, effect

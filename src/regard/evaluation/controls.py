@@ -23,6 +23,9 @@ from regard.words.swaps import RELATION, swaps
 from regard.words.tokens import respelled
 
 T = TypeVar("T")
+# What controls change, as their `subject`.
+OF_REGIONS, OF_WORDS = "relations between regions", "relations between words"
+ROLES_OF_WORDS = "the roles of words"
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,18 @@ class Control:
     side: Literal["images", "texts"]
     change: Callable[[Split, int], Split]  # split and seed -> the changed split
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The names that `Matcher.needs` may have for the input."""
+        if self.field == "text_relations":
+            return frozenset({"roles"} if self.subject == ROLES_OF_WORDS else {"roles", "text_relations"})
+        return frozenset({self.field})
+
     def absence(self, split: Split) -> str | None:
         """Return why the control cannot be applied to a split; None if it can."""
         if self.field != "captions" and self.field not in split.fields:
             return "no relations between words" if self.field == "text_relations" else f"no {self.field}"
-        if self.field == "text_relations" and not {"subject", "object"} <= set(split.text_labels):
+        if self.subject == ROLES_OF_WORDS and not {"subject", "object"} <= set(split.text_labels):
             return "no roles subject and object between words"
         return None
 
@@ -152,6 +162,14 @@ def _exchanged(split: Split, seed: int) -> Split:
     return replace(split, captions=captions, text_relations=relations)
 
 
+def _without_word_relations(split: Split, seed: int) -> Split:
+    """Remove all relations between words."""
+    relations = _required(split.text_relations)
+    return replace(
+        split, text_relations=relations.renumbered(np.zeros(len(relations.names), np.int64), relations.names)
+    )
+
+
 def _with_reversed_roles(split: Split, seed: int) -> Split:
     """Exchange the roles subject and object of the relations between words."""
     numbers, names = np.arange(len(split.text_labels)), split.text_labels
@@ -179,14 +197,15 @@ def _random(seed: int, change: str, item: str) -> np.random.Generator:
 
 
 CONTROLS = (
-    Control("relations dropped", "relations", "relations", "images", _dropped),
-    Control("relations moved", "relations", "relations", "images", _moved),
-    Control("relations reversed", "relations", "relations", "images", _reversed),
-    Control("predicates permuted", "relations", "relations", "images", _with_other_predicates),
+    Control("relations dropped", OF_REGIONS, "relations", "images", _dropped),
+    Control("relations moved", OF_REGIONS, "relations", "images", _moved),
+    Control("relations reversed", OF_REGIONS, "relations", "images", _reversed),
+    Control("predicates permuted", OF_REGIONS, "relations", "images", _with_other_predicates),
     Control("boxes permuted", "boxes", "boxes", "images", _with_permuted_boxes),
     Control("boxes mirrored", "boxes", "boxes", "images", _mirrored),
     Control("labels permuted", "labels", "labels", "images", _with_permuted_labels),
     Control("words shuffled", "the order of words", "captions", "texts", _shuffled),
     Control("subject, object exchanged", "the order of words", "captions", "texts", _exchanged),
-    Control("roles reversed", "the roles of words", "text_relations", "texts", _with_reversed_roles),
+    Control("word relations dropped", OF_WORDS, "text_relations", "texts", _without_word_relations),
+    Control("roles reversed", ROLES_OF_WORDS, "text_relations", "texts", _with_reversed_roles),
 )

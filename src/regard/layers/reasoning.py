@@ -55,7 +55,8 @@ class ExplicitReasoning(nn.Module):
             self.spatial = graph(len(RELATION_CLASSES) if options.spatial == "classes" else 0)
         if options.semantic != "none":
             self.semantic = graph(options.num_predicates + 1 if options.num_predicates else 0)
-        self.gate = nn.Linear(2 * dim, dim) if options.fusion == "gated" else None
+        both = options.spatial != "none" and options.semantic != "none"
+        self.gate = nn.Linear(2 * dim, dim) if options.fusion == "gated" and both else None
 
     def forward(
         self,

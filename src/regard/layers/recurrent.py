@@ -16,8 +16,9 @@ def run_gru(
 ) -> tuple[Float[Tensor, "item fragment outputs"], Float[Tensor, "layer item hidden"]]:
     """Return the outputs of a GRU over each item's real fragments in their order, and its states after the last one.
 
-    Padding is skipped wherever it is, and its outputs are zero. An item without real fragments is read as one vector
-    of padding. The positions are computed on the CPU, because torch's packed sequences need their lengths there.
+    Padding is skipped wherever it is, and its outputs are zero. An item without real fragments is read as one vector of
+    padding, whose output is not zero. The positions are computed on the CPU, because torch's packed sequences need
+    their lengths there.
     """
     on_host = host(mask)
     counts = on_host.sum(1).clamp(min=1)

@@ -13,10 +13,11 @@ Differences
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from regard.batch import Fragments, Images, Pooled, Texts
@@ -39,7 +40,7 @@ class SGRAF(Matcher):
         steps: int = 3  # of SGR
         nodes: Literal["both", "global", "local"] = "both"  # global: one node, without reasoning
         global_pooling: Literal["attention", "mean"] = "attention"
-        dropout: float = 0.4  # of the global attention
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4  # of the global attention
         temperature: float = 9.0
         normalisation: Normalisation = "clipped_l2norm"
         unit_regions: bool = True  # scale regions to unit length

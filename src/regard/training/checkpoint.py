@@ -21,7 +21,8 @@ from regard.training.trained_run import ORIGIN, RECIPE
 
 STATE = "last.pt"
 ZIP_END = 22  # bytes at the end of a zip archive, which a checkpoint is
-# Training settings that may differ between a run and its resumption.
+# Training settings that may differ between a run and its resumption. With other epochs, a cosine schedule continues as
+# that of the new number, so that the learning rate of earlier steps was another.
 FREE_TO_CHANGE = {"epochs", "patience", "validate_every", "log_every", "save_minutes", "tensorboard"}
 
 

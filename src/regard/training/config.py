@@ -56,12 +56,12 @@ class TrainConfig:
     init_rate: Amount = 1.0  # learning rate of the encoders that `init` gives, as a fraction of learning_rate
     weight_decay: Amount = 0.0
     clip: Amount = 2.0  # largest norm of the gradient; 0 = no clipping
-    accumulate: Count = 1  # batches per optimizer step
+    accumulate: Count = 1  # batches per optimizer step; the last one of an epoch may have fewer
     # The schedule
     schedule: Literal["step", "cosine", "constant"] = "step"
     decay: Positive = 0.1  # for `step`: the factor after each epoch in decay_epochs
     decay_epochs: tuple[int, ...] = (15,)
-    warmup_steps: Natural = 0  # steps over which the learning rate rises linearly
+    warmup_steps: Natural = 0  # batches over which the learning rate rises linearly
     # Augmentation (VSE-infinity): the share of regions and words hidden in each training step
     region_drop: Part = 0.0
     word_drop: Part = 0.0

@@ -9,7 +9,7 @@ depend on the number of processes either: each computes a part of the batch (see
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -34,11 +34,11 @@ from regard.launchers import job
 from regard.losses import Negatives, triplet
 from regard.matcher import ENCODERS, Matcher
 from regard.metrics import Recalls
-from regard.runtime import Precision, forward_in, inner, stoppable, wide
+from regard.runtime import Precision, forward_in, inner, seed_generators, stoppable, wide
 from regard.score import score_batch, score_pairs
 from regard.training.checkpoint import Position, State, load_state, own_folder
 from regard.training.config import TrainConfig
-from regard.training.precision import precision_of_run, products_of, start_event
+from regard.training.precision import precision_of_run, products_of, recorded_start, start_event
 from regard.training.recipe import Recipe
 from regard.training.run_folder import RunFolder
 from regard.training.trained_run import TrainedRun, load
@@ -167,7 +167,9 @@ def _train(
     start = ranks.together(lambda: TrainedRun(config.init)) if config.init and not state else None
     model, copied = ranks.together(lambda: _first_model(recipe, splits, load_tokenizer(out) if state else None, start))
     model.to(device, torch.float64 if precision == "float64" else torch.float32)
-    optimizer = _optimizer(model, config)
+    if state:  # runs of earlier versions do not have the parts
+        copied = recorded_start(out).get("init", {}).get("parts", ENCODERS)
+    optimizer = _optimizer(model, config, copied if config.init else ())
     loader = ranks.together(
         lambda: Loader(
             train_split,
@@ -189,11 +191,13 @@ def _train(
     )
     run.begin(position, resumed=bool(state))
     run.console.print(reason, markup=False)
+    origin = {}
     if start:
+        origin = {"init": {"run": start.folder.name, "fingerprint": start.fingerprint, "parts": copied}}
         run.console.print(f"Starts from {start.folder}: {', '.join(copied)}", markup=False)
     with stoppable() as stop, closing(run), products_of(precision, device.type):
         if not state:
-            run.log(start_event(precision, device.type))
+            run.log(start_event(precision, device.type) | origin)
         _loop(run, Objective(model, config), optimizer, position, stop)
         if run.best:
             return run.best
@@ -212,7 +216,9 @@ def _first_model(
     train_split, shortlist = splits["train"], recipe.train.shortlist
     if tokenizer is None:
         tokenizer = start.tokenizer if start else build_tokenizer(recipe.words, train_split.captions)
-    torch.manual_seed(recipe.train.seed)
+    if start and start.members:
+        raise InputError(f"{start.folder} is an ensemble: set train.init to one of its members.")
+    seed_generators(recipe.train.seed)
     model = build_model(recipe, train_split.feature_dim, tokenizer)
     copied = model.start_from(start.model) if start else []
     for split in splits.values():
@@ -295,8 +301,8 @@ class LossReader:
 def _step(run: RunFolder, objective: Objective, optimizer: Any, pairs: Pairs, step: int) -> Tensor:
     """Run one batch forward and backward, and update the weights on an update step. Returns the loss per text."""
     config, batches, began = run.recipe.train, len(run.loader), time.perf_counter()
-    # For layers of torch that draw for themselves: between the layers of a GRU, and in a pretrained encoder.
-    torch.manual_seed((config.seed * 1_000_003 + step) * ranks.world() + ranks.rank())
+    # For layers of torch that draw for themselves, in a pretrained encoder.
+    seed_generators((config.seed * 1_000_003 + step) * ranks.world() + ranks.rank(), run.device)
     images = drop_regions(pairs.images, config.region_drop)  # on the CPU, where the masks are read
     texts = drop_words(pairs.texts, config.word_drop, run.model.tokenizer)
     weight = next(run.model.parameters())
@@ -312,7 +318,7 @@ def _step(run: RunFolder, objective: Objective, optimizer: Any, pairs: Pairs, st
         losses, scores, matches = objective(pairs, negatives)
     total = torch.stack(list(losses.values())).sum()
     # If all processes compute the loss of the whole batch, the sum of their gradients is `world` times too large.
-    (total / config.accumulate / (ranks.world() if objective.gathers else 1)).backward()
+    (total / batches_of_update(config, step, batches) / (ranks.world() if objective.gathers else 1)).backward()
     norm = None
     if is_update_step(config, step, batches):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -335,6 +341,12 @@ def is_update_step(config: TrainConfig, step: int, batches: int) -> bool:
     return batch % config.accumulate == 0 or batch == batches
 
 
+def batches_of_update(config: TrainConfig, step: int, batches: int) -> int:
+    """Return the number of batches of the update that a step (from 0) belongs to; the last one may have fewer."""
+    first = step % batches // config.accumulate * config.accumulate
+    return min(config.accumulate, batches - first)
+
+
 def learning_rate(config: TrainConfig, step: int, batches: int) -> float:
     """Return the learning rate of a step (counted from 0); an epoch has `batches` steps."""
     rising = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
@@ -347,15 +359,15 @@ def learning_rate(config: TrainConfig, step: int, batches: int) -> float:
     return config.learning_rate * rising * falling
 
 
-def _optimizer(model: Matcher, config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(model: Matcher, config: TrainConfig, copied: Sequence[str] = ()) -> torch.optim.Optimizer:
     """Adam or AdamW over the trained parameters.
 
-    A pretrained text encoder has a learning rate of its own, and so have the encoders that `init` gives.
+    A pretrained text encoder has a learning rate of its own, and so have the parts that `init` gave, `copied`.
     """
     words: Any = model.words
     factors = {id(parameter): config.pretrained_rate for parameter in words.pretrained_parameters()}
-    if config.init:
-        started = [parameter for name, parameter in model.named_parameters() if name.partition(".")[0] in ENCODERS]
+    if copied:
+        started = [parameter for name, parameter in model.named_parameters() if name.partition(".")[0] in copied]
         factors |= {id(parameter): config.init_rate * factors.get(id(parameter), 1.0) for parameter in started}
     groups: dict[float, list[nn.Parameter]] = {1.0: []}
     for parameter in model.parameters():

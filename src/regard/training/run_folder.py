@@ -168,6 +168,9 @@ class RunFolder:
                 "no negatives", 0, "Nothing can be learnt: each batch has one image, and so no negatives. Raise "
                 "train.batch_size, or give more images.",
             )  # fmt: skip
+        if self.recipe.data.blind:
+            self.console.print("This run sees no image (data.blind): a control.", markup=False)
+            return
         some = split.features.read(np.linspace(0, split.num_images - 1, min(64, split.num_images)).astype(np.int64))
         if len(some) > 1 and (some == some[:1]).all():
             self.warn(
@@ -194,7 +197,8 @@ class RunFolder:
             )
             images = self.splits[self.recipe.data.validation].num_images
             # A random order finds 1, 5 and 10 of `images`, in both directions.
-            if images >= MANY_IMAGES and position.epoch > 1 and found.rsum < 1.5 * 2 * 100 * (1 + 5 + 10) / images:
+            is_late = position.epoch > 1 and not self.recipe.data.blind
+            if images >= MANY_IMAGES and is_late and found.rsum < 1.5 * 2 * 100 * (1 + 5 + 10) / images:
                 self.warn(
                     "chance",
                     step,

@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from regard.files import InputError
 from regard.words import pieces, vocabulary
@@ -48,7 +50,7 @@ class WordsConfig:
     word_dim: int = 300
     num_layers: int = 1
     bidirectional: bool = True  # the mean of both directions; otherwise the GRU reads forwards only
-    dropout: float = 0.0  # of the word vectors
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the word vectors
     min_count: int = 4  # a word needs this many occurrences in the training captions
     boundaries: bool = True  # <start> and <end> around each caption
     punctuation: bool = False  # split captions as NLTK does, so that punctuation marks are words

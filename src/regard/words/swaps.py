@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from regard.words.parser import ATTRIBUTE, Parse
 
-RELATION, ATTRIBUTES, PLACE = "relation", "attribute", "place"
+RELATION, ATTRIBUTES, PLACE, NEGATION = "relation", "attribute", "place", "negation"
 
 # Prepositions and verbs that mean the reverse, as words in order. Longer ones are matched first.
 REVERSED = {
@@ -29,15 +29,19 @@ REVERSED = {
         ("into", "out of"),
         ("up", "down"),
         ("onto", "off"),
-        ("with", "without"),
         ("toward", "away from"),
     )
     for one, other in (pair, pair[::-1])
 } | {"beneath": "above", "beside": "far from", "towards": "away from"}
+NEGATED = {"with": "without", "without": "with"}
 # Ends of predicates that hold both ways: with subject and object exchanged, the sentence would be as true.
 SYMMETRIC = (
     *("next to", "beside", "alongside", "near", "close to", "by", "far from", "across from", "opposite", "with"),
-    *(verb + end for verb in ("meet", "hug", "face", "resemble", "match") for end in ("", "s", "es", "ing")),
+    *("against", "adjacent to", "parallel to", "identical to", "similar to", "like", "unlike", "connected to"),
+    *("meet", "meets", "meeting", "hug", "hugs", "hugging", "face", "faces", "facing", "kiss", "kisses", "kissing"),
+    *("resemble", "resembles", "resembling", "match", "matches", "matching", "touch", "touches", "touching"),
+    *("marry", "marries", "marrying", "fight", "fights", "fighting", "wrestle", "wrestles", "wrestling"),
+    *(f"{verb} to" for verb in ("talk", "talks", "talking", "speak", "speaks", "speaking")),
 )
 _SYMMETRIC_ENDS = tuple(f" {end}" for end in SYMMETRIC)  # whole words
 _LONGEST = max(len(phrase.split()) for phrase in REVERSED)
@@ -60,7 +64,8 @@ def swaps(parse: Parse) -> Iterator[Swap]:
 
     `relation`: the subject and the object of a relation are exchanged, with their attributes, unless the relation holds
     both ways. `attribute`: the attributes of two things of different names are exchanged. `place`: a preposition is
-    replaced by its reverse. None has the same words in the same order as the caption.
+    replaced by its reverse. `negation`: with and without are exchanged. None has the same words in the same order as
+    the caption.
     """
     words = parse.words
     for one, predicate, other in parse.links:
@@ -74,13 +79,15 @@ def swaps(parse: Parse) -> Iterator[Swap]:
     for (one, first), (other, second) in combinations(described, 2):
         if words[one] != words[other]:  # "a white dog and a black dog" are also a black dog and a white dog
             yield from _different(ATTRIBUTES, words, _exchanged(words, first, second))
-    for at in range(len(words)):
-        for length in range(_LONGEST, 0, -1):
-            reverse = REVERSED.get(" ".join(words[at : at + length]))
-            if reverse and at + length <= len(words):
-                changed = [*words[:at], reverse, *[""] * (length - 1), *words[at + length :]]
-                yield from _different(PLACE, words, changed)
-                break
+    at = 0
+    while at < len(words):
+        spans = {length: " ".join(words[at : at + length]) for length in range(min(_LONGEST, len(words) - at), 0, -1)}
+        length = next((length for length, phrase in spans.items() if phrase in REVERSED or phrase in NEGATED), 0)
+        if length:
+            kind, table = (PLACE, REVERSED) if spans[length] in REVERSED else (NEGATION, NEGATED)
+            changed = [*words[:at], table[spans[length]], *[""] * (length - 1), *words[at + length :]]
+            yield from _different(kind, words, changed)
+        at += max(length, 1)  # the end of "to the left of" is not a phrase of its own
 
 
 def _adjectives(parse: Parse, thing: int) -> list[int]:
