@@ -38,7 +38,10 @@ def test_a_run_without_relations_is_said_not_to_read_them(world, data):
     assert "was not tested for relations between regions (not in the data: no relations)" in verdict
     assert "does not read labels" in verdict
     result = regard("probe", world / "scan", "--split", "dev")
-    assert "does not read relations, boxes, labels or the roles of words" in result.out.splitlines()[-1]
+    assert (
+        "does not read relations between regions, boxes, labels, relations between words or the roles"
+        in result.out.splitlines()[-1]
+    )
 
 
 def test_bad_input_is_refused_and_nothing_is_written(world, data, tmp_path):

@@ -124,6 +124,38 @@ def test_a_replaced_photograph_has_its_new_vector(models, tmp_path):
     assert not torch.equal(after, before)
 
 
+def test_a_model_is_the_same_in_any_folder_and_with_any_version_of_transformers(
+    models, extracted, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(models)
+    assert regard("evaluate", "--embeddings", "CLIP", "--data", extracted, "--split", "dev").code == 0
+    moved = shutil.copytree(models / "CLIP", tmp_path / "CLIP")
+    config = moved / "config.json"
+    config.write_text(config.read_text("utf-8").replace('"transformers_version": "', '"transformers_version": "9.'))
+    assert ZeroShot(str(moved)).fingerprint == ZeroShot("CLIP").fingerprint
+    assert ZeroShot("Siglip").fingerprint != ZeroShot("CLIP").fingerprint
+
+
+def test_an_embedding_model_has_its_row_in_the_other_tables(models, extracted):
+    name = f"embeddings:{models / 'CLIP'}"
+    swapped = regard("twins", name, "--data", extracted, "--split", "dev", "--swapped")
+    assert "no sentence" in swapped.err or name in swapped.out
+    probed = regard("probe", name, "--data", extracted, "--split", "dev")
+    assert probed.code == 0, probed.err
+    assert "does not read" in probed.out.splitlines()[-1]
+    assert "name the data folder with --data" in refused("probe", name)
+    assert "is an embedding model; expected the folder of a trained run" in refused("card", name)
+
+
+def test_two_models_of_one_name_are_refused_in_any_data_folder(models, tmp_path):
+    names = [f"dev{number}.png" for number in range(12)]
+    pictures, data = made.photographs(tmp_path / "pictures", names), made.folder(tmp_path / "data")
+    other = shutil.copytree(models / "CLIP", tmp_path / "other" / "CLIP")
+    options = ("--embeddings", models / "CLIP", "--embeddings", other)
+    assert "use a folder for each" in refused("extract", pictures, "--out", data, *options)
+    assert not list(data.glob("*embeddings*"))
+
+
 def test_a_model_that_cannot_be_loaded_leaves_no_trace(models, photographs, extracted, tmp_path):
     data = shutil.copytree(extracted, tmp_path / "data")
     before = contents(data)

@@ -326,13 +326,13 @@ def twins(
     from regard.evaluation.evaluate import scores_of
     from regard.evaluation.pairs import measure_pairs
     from regard.evaluation.twin_accuracy import twin_answers
-    from regard.training.trained_run import TrainedRun
+    from regard.training.trained_run import open_run
 
     check_runs(runs)
     if pairs and swapped:
         raise InputError("--pairs and --swapped are two measurements: give one of them.")
     table = PairTable.read(pairs) if pairs else None
-    trained = [TrainedRun(run, device) for run in runs]
+    trained = [open_run(run, device) for run in runs]
     splits = [run.open_split(split, data) for run in trained]
 
     def work() -> None:

@@ -119,9 +119,8 @@ def extract(photographs: Path, *, arguments: ExtractArguments) -> None:
     """
     from regard.data.layout import extraction_of, splits_of
     from regard.extract.embeddings import embed_photographs
+    from regard.extract.extraction import embedding_models, render_embedded, render_report
     from regard.extract.extraction import extract as run
-    from regard.extract.extraction import render_embedded, render_report
-    from regard.models.zero_shot import ZeroShot
     from regard.runtime import device_named, stoppable
 
     given, others, out = arguments.given(), arguments.others(), arguments.out
@@ -130,10 +129,11 @@ def extract(photographs: Path, *, arguments: ExtractArguments) -> None:
         if given or any(value for name, value in others.items() if name != "embeddings"):
             raise InputError(f"{out} was not made by `regard extract`: only --embeddings can be added to it.")
         embedded = {}
-        for name in embeddings:
-            with ProgressBar(f"encoding by {name}", None) as bar, stoppable() as is_stopped:
-                model = ZeroShot(name, device)
-                embedded[name] = embed_photographs(photographs, out, model, progress=bar.reach, is_stopped=is_stopped)
+        for model in embedding_models({}, embeddings, device):
+            with ProgressBar(f"encoding by {model.name}", None) as bar, stoppable() as is_stopped:
+                embedded[model.name] = embed_photographs(
+                    photographs, out, model, progress=bar.reach, is_stopped=is_stopped
+                )
         console.print("\n".join(render_embedded(embedded)))
         return
     with ProgressBar("extracting", None) as bar:

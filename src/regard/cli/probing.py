@@ -43,12 +43,15 @@ def probe(
     """
     from regard.evaluation.control_report import measure_controls
     from regard.evaluation.controls import CONTROLS
-    from regard.training.trained_run import TrainedRun
+    from regard.training.trained_run import TrainedRun, open_run
 
     if seed < 0:
         raise InputError(f"Expected --seed of 0 or more, got {seed}.")
-    trained = TrainedRun(run, device)
-    data = data or trained.data
+    trained = open_run(run, device)
+    if data is None:
+        if not isinstance(trained, TrainedRun):
+            raise InputError(f"{run} is an embedding model: name the data folder with --data.")
+        data = trained.data
     opened = trained.open_split(split, data)
     pairs = opened.num_images * opened.num_texts
 

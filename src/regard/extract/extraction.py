@@ -177,7 +177,7 @@ class Extraction:
             table.rows_of(names)  # raises InputError for a table of other photographs, before the work, not after it
         # Also the choices, with which an interrupted run is continued.
         settings = earlier | choices | {"photographs": os.path.abspath(photographs), "options": asdict(resolved)}
-        models = [] if embeddings is None else _embedding_models(earlier, embeddings, device)
+        models = [] if embeddings is None else embedding_models(earlier, embeddings, device)
         if embeddings is not None:
             settings["embeddings"] = [model.name for model in models]
         source = RelationSource(choices["relations"])
@@ -271,7 +271,7 @@ def _choices(
     return choices | {"relations": os.path.abspath(relations) if Path(relations).is_file() else relations}
 
 
-def _embedding_models(earlier: dict[str, Any], embeddings: Sequence[str], device: str) -> list[ZeroShot]:
+def embedding_models(earlier: dict[str, Any], embeddings: Sequence[str], device: str) -> list[ZeroShot]:
     """The embedding models of earlier runs and of this one. Raises InputError if one cannot be loaded."""
     kept = [] if "none" in embeddings else earlier.get("embeddings", [])
     named = [os.path.abspath(name) if Path(name).exists() else name for name in embeddings if name != "none"]

@@ -9,6 +9,7 @@ because they change no order.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -111,12 +112,20 @@ class ZeroShot(Matcher):
         return F.normalize(getattr(found, "pooler_output", found).float(), dim=1)
 
     def _hash(self) -> str:
-        """A hash of the settings and the weights."""
-        digest = hashlib.sha256(str(self.towers.config.to_dict()).encode())
+        """A hash of the settings and the weights: the same in any folder, and with any version of transformers."""
+        digest = hashlib.sha256(json.dumps(_settings(self.towers.config.to_dict()), sort_keys=True).encode())
         for key, tensor in sorted(self.towers.state_dict().items()):
             digest.update(key.encode())
             digest.update(tensor.reshape(-1).cpu().contiguous().view(torch.uint8).numpy())
         return digest.hexdigest()[:32]
+
+
+def _settings(values: Any) -> Any:
+    """The settings of a model, without those that say where it lies and what reads it."""
+    if not isinstance(values, dict):
+        return values if isinstance(values, str | int | float | list | None) else str(values)
+    left_out = ("transformers_version", "dtype", "torch_dtype")
+    return {k: _settings(v) for k, v in values.items() if k not in left_out and not str(k).startswith("_")}
 
 
 class SentencePadding:

@@ -25,7 +25,7 @@ from regard.data.layout import extraction_of, read_json, splits_of
 from regard.evaluation.compare import Interval, Intervals, intervals
 from regard.evaluation.evaluate import scores_of
 from regard.files import InputError, replacing
-from regard.hub import hub_package
+from regard.hub import hub_package, is_address
 from regard.metrics import Recalls, galleries, summary
 from regard.training.config import changed_settings
 from regard.training.precision import recorded_start
@@ -34,6 +34,7 @@ from regard.training.run_folder import METRICS
 from regard.training.trained_run import CARD, RECIPE, TrainedRun
 from regard.words import Vocabulary
 
+PATHS = ("init", "vectors")  # settings that are always paths or addresses
 PLACE = "hf://USER/NAME"  # stands for the address of the run until it has one
 SMALL = 10_000  # training images below which a card warns
 RESAMPLES = 2000
@@ -93,8 +94,10 @@ def write_card(
 ) -> Path:
     """Write the card of a run to `out`, by default into its folder, and the training curves beside it; return its path.
 
-    Raises InputError if the run has no weights yet or is damaged.
+    Raises InputError if the run has no weights yet or is damaged, and for an ensemble, which was not trained itself.
     """
+    if run.members:
+        raise InputError(f"{run.folder} is an ensemble, which has no card: write those of its members.")
     out = out or run.folder / CARD
     curves = "curves.png" if out.resolve().parent == run.folder.resolve() else f"{out.stem}-curves.png"
     if (run.folder / METRICS).is_file() and read_events(run.folder / METRICS):
@@ -158,10 +161,15 @@ def _nested(row: Any) -> Any:
     return row
 
 
-def without_paths(value: Any) -> Any:
-    """Return settings in which each path is only its last name: other folders are those of one machine."""
+def without_paths(value: Any, key: str = "") -> Any:
+    """Return settings in which each path is only its last name: other folders are those of one machine.
+
+    A run that another one started from (`init`), and a file of word vectors, are paths, whether or not they are there.
+    """
     if isinstance(value, dict):
-        return {key: without_paths(each) for key, each in value.items()}
+        return {key: without_paths(each, key) for key, each in value.items()}
+    if key in PATHS and isinstance(value, str) and not is_address(value):
+        return PureWindowsPath(value).name
     if isinstance(value, list | tuple):
         return [without_paths(each) for each in value]
     if isinstance(value, str):
@@ -182,9 +190,12 @@ def card_text(
     """Return the card as Markdown. `curves` is the name of the picture beside it; "" if there is none."""
     title, about = _about_model(run)
     of_data = f" on {_cell(notes.dataset)}" if notes.dataset else ""
+    scores = "It scores how well a sentence describes an image, from the image's regions."
+    if run.recipe.data.blind:
+        scores = "A control, which scores sentences and sees no image."
     sections = {
         f"{type(run.model).__name__}{of_data}": f"{title}\n\nAn image-text matching model, trained with Regard. "
-        "It scores how well a sentence describes an image, from the image's regions.",
+        f"{scores}",
         "Use": _use(run),
         "Metrics": _metrics(run, measured),
         "Controls": _controls(probe),
@@ -325,8 +336,12 @@ def _data(run: TrainedRun) -> str:
 def _training(run: TrainedRun, curves: str) -> str:
     start, steps, train = recorded_start(run.folder), _events(run, "step"), run.recipe.train
     lines = [
-        f"At most {train.epochs} epochs, batches of {train.batch_size} sentences, {train.optimizer}, seed {train.seed}."
+        f"At most {train.epochs} epoch{'s' * (train.epochs != 1)}, batches of {train.batch_size} sentences, "
+        f"{train.optimizer}, seed {train.seed}."
     ]
+    if origin := start.get("init"):
+        parts = ", ".join(origin["parts"])
+        lines.append(f"Started from `{parts}` of the run `{origin['run']}` (fingerprint `{origin['fingerprint']}`).")
     seconds = [event["seconds"] for event in steps if "seconds" in event]
     if seconds:
         count, mean = steps[-1]["step"], sum(seconds) / len(seconds)
@@ -353,13 +368,15 @@ def _recipe(run: TrainedRun) -> str:
     ):
         for key, value, default in changed_settings(settings):
             shown = "" if default is MISSING else _cell(without_paths(default))
-            rows.append((f"`{name}.{key}`", _cell(without_paths(value)), shown))
+            rows.append((f"`{name}.{key}`", _cell(without_paths(value, key)), shown))
     text = _table(rows) if len(rows) > 1 else "All settings are the defaults."
     return (
         f"What differs from the defaults; those of `{recipe.model}` are the paper's, as far as they are known.\n\n"
         f"{text}\n\n"
         f"<details><summary>The whole recipe</summary>\n\n```toml\n{shared_recipe(run)}```\n\n</details>\n\n"
         "`regard train RECIPE.toml --data DATA --out RUN` trains it again."
+        + " Set `train.init` to the run that it started from."
+        * bool(recipe.train.init)
     )
 
 
@@ -367,6 +384,8 @@ def _limits(run: TrainedRun, notes: CardNotes, is_probed: bool) -> list[str]:
     recipe, needs, tokenizer = run.recipe, run.model.needs(), run.tokenizer
     about, split = _about_model(run)[1], _training_split(run)
     limits = []
+    if recipe.data.blind:
+        limits.append("A control: it sees no image (`data.blind`). What it can do needs no understanding of images.")
     if "reconstruction" in about:
         limits.append("The model is a reconstruction: its paper was not available in full (see *The model*).")
     limits.append(

@@ -54,6 +54,8 @@ class TrainedRun:
         `folder` may be hf://user/name[@revision], a run on the Hugging Face hub, which is downloaded to the cache of
         huggingface_hub. Raises InputError if the folder is not a run, and what `regard.hub.download` raises.
         """
+        if str(folder).startswith(EMBEDDINGS):
+            raise InputError(f"{folder} is an embedding model; expected the folder of a trained run here.")
         self.folder = download(folder, SHARED) if is_address(folder) else Path(folder)
         self.name = address_of(folder)  # as it was given, for messages
         self.device = device
@@ -223,8 +225,9 @@ class EmbeddingRun:
 
     def __init__(self, name: str, device: Any = "cpu", settings: DataConfig | None = None) -> None:
         """Name a model of transformers; `settings` say how a data folder is read."""
-        self.name, self.device, self.settings = name, device, settings or DataConfig()
-        self.folder = f"{EMBEDDINGS}{name}"  # for messages
+        self.name = os.path.abspath(name) if Path(name).exists() else name  # or a name on the hub
+        self.device, self.settings = device, settings or DataConfig()
+        self.folder = f"{EMBEDDINGS}{self.name}"  # for messages
         self.names: dict[str, list[str]] = {}
 
     @cached_property
