@@ -20,7 +20,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,6 +198,11 @@ def run_all(given: argparse.Namespace) -> None:
         for row, seed in pairs:
             before = [futures[name] for name in row.needs(seed) if name in futures]
             futures[row.run(seed)] = pool.submit(one, row, seed, before)
+        try:
+            wait(futures.values())
+        except KeyboardInterrupt:  # the trainings have received it too, and save
+            pool.shutdown(cancel_futures=True)
+            sys.exit("Interrupted. The same command continues.")
         failed = [str(error) for future in futures.values() if (error := future.exception())]
     if failed:
         sys.exit("\n".join(failed))

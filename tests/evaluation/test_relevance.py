@@ -184,6 +184,9 @@ def test_listed_ids_of_sentences_replace_their_order(coco, tmp_path):
     assert {*zip(images[listed.t2i.item], texts[order][listed.t2i.query], strict=True)} == {
         *zip(images[plain_order.t2i.item], texts[plain_order.t2i.query], strict=True)
     }
+    (tmp_path / "test_capids.txt").write_text("".join(f"{text}\n" for text in np.roll(texts, 5)))
+    with pytest.raises(InputError, match=r"has 25,000 sentences of other images: line \d+ is sentence"):
+        Relevance.of_coco("eccv", Split.open(tmp_path, "test"))
     (tmp_path / "test_capids.txt").write_text("12\n" * 25000)
     with pytest.raises(InputError, match=r"lacks 25,000 sentences|lacks 24,999 sentences"):
         Relevance.of_coco("eccv", Split.open(tmp_path, "test"))

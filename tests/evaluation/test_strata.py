@@ -110,6 +110,20 @@ def test_what_cannot_divide_is_refused(plain, tmp_path):
         divide(plain, "topic", bare)
     with pytest.raises(InputError, match=r"table.csv names 'elsewhere' and others, and none of them"):
         divide(plain, "category", table(tmp_path / "table.csv", ["elsewhere,a dog,sport,1"]))
+    with pytest.raises(InputError, match=r"has a value of 'category' for no sentence of \S+ train: its sentences are"):
+        divide(plain, "category", table(tmp_path / "table.csv", ["train0,other words,,1"]))
+
+
+def test_names_of_columns_are_found_as_they_are_written_and_in_json(plain, tmp_path):
+    rows = [f"train{text // 2},sentence {text},c{text % 3},{text}" for text in range(24)]
+    split = replace(plain, captions=[f"sentence {text}" for text in range(24)])
+    upper = table(tmp_path / "upper.csv", rows, "Image,Sentence,Words,Score")
+    assert divide(split, "Words", upper).names == ("c0", "c1", "c2")  # not the lengths of the sentences
+    records = [dict(zip(("image", "caption", "Category"), row.split(","), strict=False)) for row in rows]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    found = divide(split, "Category", Captions.read(tmp_path / "records.json"))
+    assert found.names == ("c0", "c1", "c2")
+    assert np.array_equal(found.of_text, np.arange(24) % 3)
 
 
 def made_ranks(signal=1.5, num_images=60, seed=0):

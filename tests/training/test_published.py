@@ -283,7 +283,12 @@ def test_vse_infinity_with_bert(tmp_path, data, vocab):
 def test_the_run_is_a_run(tmp_path, data):
     """Other verbs take it; it names what was read; the file's own numbers are those that the model has."""
     states = scan_states()
-    run, out = imported(tmp_path, data, "scan", save(tmp_path / "authors", states, SCAN | {"mystery": 4}))
+    file = save(tmp_path / "authors", states, SCAN | {"mystery": 4})
+    with pytest.raises(
+        AssertionError, match=r"does not know: mystery=4\. If they change no score, give --ignore mystery"
+    ):
+        imported(tmp_path, data, "scan", file)
+    run, out = imported(tmp_path, data, "scan", file, "--ignore", "mystery")
     assert "not read       mystery=4" in out
     assert "not in the file, so by default: precomp_enc_type" not in out
     assert sorted(contents(run)) == [

@@ -172,7 +172,8 @@ def evaluate(
         console.print(f"{names} on {data} {split}: {first.num_images:,} images, {first.num_texts:,} texts")
         console.print(render(measured))
         if report:
-            console.print(f"\nWith the right answers of {relevance or protocol}:\n{report.render()}")
+            gallery = " (in the whole split)" if protocol == "5fold" else ""
+            console.print(f"\nWith the right answers of {relevance or protocol}{gallery}:\n{report.render()}")
         if save_scores and is_first():
             write_array(save_scores.with_suffix(".image_of_text.npy"), first.image_of_text)
         others = None
@@ -201,10 +202,13 @@ def _strata(split: "Split", by: Sequence[str], by_table: Path | None, protocol: 
 
     if by and protocol != "full":
         raise InputError("--by requires the full protocol: the folds are galleries of their own.")
-    if by_table and set(by) <= set(KINDS):
-        raise InputError(f"--by-table {by_table} requires --by COLUMN, with the name of one of its columns.")
     table = Captions.read(by_table) if by_table else None
-    return [divide(split, each, table) for each in by]
+    if table and not any(each.lower() in table.others or each not in KINDS for each in by):
+        raise InputError(f"--by-table {by_table} requires --by COLUMN, with the name of one of its columns.")
+    if table and table.skipped:
+        place, why = table.skipped[0]
+        console.print(f"{len(table.skipped):,} rows of {by_table} cannot be read: {place} is {why}.")
+    return [divide(split, each, table) for each in dict.fromkeys(by)]
 
 
 def _right_answers(

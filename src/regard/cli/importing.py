@@ -16,6 +16,7 @@ def import_(
     out: Path,
     data: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)] = (),
+    ignore: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True, show_default=False)] = (),
 ) -> None:
     """Make a run of a checkpoint that the authors of a model published.
 
@@ -37,10 +38,12 @@ def import_(
         Data folder that the run is to name as its own, so that later commands do not need it.
     set_
         An argument of the authors' training script that replaces the file's, such as cross_attn=i2t. May be repeated.
+    ignore
+        Names of arguments in the file that Regard does not know, and that change no score.
     """
     from regard.training.published import import_checkpoint
 
-    imported = import_checkpoint(source, checkpoint, vocab, out, data, set_)
+    imported = import_checkpoint(source, checkpoint, vocab, out, data, set_, ignore)
     numbers = sum(tensor.numel() for tensor in imported.weights.values())
     console.print(f"{checkpoint}: {imported.model} with {numbers / 1e6:,.2f} M numbers")
     console.print(f"  arguments      {_list(imported.arguments) or '-'}")

@@ -68,7 +68,9 @@ def _text(path: Path) -> str:
         return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path} is not there. Expected a table of photographs and sentences.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Expected a table.") from None
+    except UnicodeDecodeError as error:
         raise InputError(
             f"{path} cannot be read as UTF-8 ({error}). Save it as UTF-8; if it is Latin-1, by "
             f"iconv -f latin1 -t utf-8 {path.name}."
@@ -251,8 +253,11 @@ def _read_records(records: Sequence[Any]) -> RowReader:
         folder = str(record["filepath"]) + "/" if {"filepath", "filename"} <= set(record) else ""
         file = folder + str(record["filename"] if folder else values[columns.file])
         split = "" if columns.split is None else str(values[columns.split])
+        used = {columns.file, columns.split, *columns.sentences}
+        own = {name: values[at] for at, name in enumerate(columns.names) if at not in used and name != "filepath"}
+        others = {name: str(value) for name, value in own.items() if isinstance(value, str | int | float)}
         for sentence in (each for at in columns.sentences for each in _sentences(values[at])):
-            yield Row(place, file, sentence, split, {})
+            yield Row(place, file, sentence, split, others)
 
 
 def _sentences(value: Any) -> list[str]:

@@ -50,12 +50,13 @@ class Captions:
         for row in rows:
             if row.split and not SPLIT_NAME.fullmatch(row.split):
                 raise InputError(f"{path}, {row.place}: the split is {row.split!r}; expected letters, digits, - and _.")
+        names = dict.fromkeys(name for row in rows for name in row.others or ())
         return cls(
             path,
             [without_sentence_number(row.file) for row in rows],
             [" ".join(row.sentence.split()) for row in rows],
             [_common_name(row.split) for row in rows] if any(row.split for row in rows) else None,
-            {name: [(row.others or {})[name] for row in rows] for name in rows[0].others or ()},
+            {name: [(row.others or {}).get(name, "") for row in rows] for name in names},
             tuple(skipped),
         )
 

@@ -66,7 +66,9 @@ def read_table(path: Path) -> list[tuple[str, Any]]:
     """
     try:
         text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Expected a table.") from None
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read as UTF-8 text ({error}).") from None
     try:
         if text.lstrip()[:1] == "[" or (text.lstrip()[:1] == "{" and "\n{" not in text):

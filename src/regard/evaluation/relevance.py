@@ -246,6 +246,7 @@ def _image_rows(names: Sequence[str], num_images: int, ids: Sequence[str], path:
             raise InputError(f"{path} names the image {show_ids(wrong, 1)}: expected a row below {num_images}.")
         return {name: int(name) for name in names}
     matches, row_of = match_ids(names, list(ids)), {str(name): row for row, name in enumerate(ids)}
+    matches |= match_ids([name for name in names if name not in matches], list(ids))  # another form of the same id
     if missing := [name for name in dict.fromkeys(names) if name not in matches]:
         raise InputError(
             f"{path} names {len(missing):,} images that the split does not have, such as {show_ids(missing, 1)}: "
@@ -286,6 +287,12 @@ def _coco_rows(folder: Path, split: Split) -> tuple[dict[int, int], dict[int, in
             raise InputError(
                 f"{path} has {len(listed):,} lines and lacks {len(absent):,} sentences of MS-COCO's test images: "
                 f"expected the annotation id of each of {split.num_texts:,} sentences."
+            )
+        if wrong := [text for text in order if split.image_of_text[numbers[text]] != images[image_of_text[text]]]:
+            line = numbers[wrong[0]]
+            raise InputError(
+                f"{path} has {len(wrong):,} sentences of other images: line {line + 1} is sentence {wrong[0]} of image "
+                f"{image_of_text[wrong[0]]}, and there the split has image {split.ids[split.image_of_text[line]]}."
             )
         return images, numbers
     texts: dict[int, int] = {}

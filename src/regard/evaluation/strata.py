@@ -46,15 +46,22 @@ def divide(split: Split, by: str, table: Captions | None = None) -> Strata:
     the value that all rows of its image share; otherwise it is in no stratum. Raises InputError if `by` is neither a
     kind nor a column, and if no row is of an image of the split.
     """
-    if by in KINDS:
+    column = by.lower()  # as the names in a header are read
+    if by in KINDS and (table is None or column not in table.others):
         return KINDS[by](split)
     if table is None:
         raise InputError(
             f"There are no strata {by!r}. {nearest(by, KINDS)} For a column of a table of sentences, give --by-table."
         )
-    if by not in table.others:
+    if column not in table.others:
         raise InputError(f"{table.path} has no column {by!r} beside images and sentences. {_columns(table)}")
-    return _by_values(by, _values(split, table, by))
+    values = _values(split, table, column)
+    if not any(values):
+        raise InputError(
+            f"{table.path} has a value of {by!r} for no sentence of {split.folder} {split.name}: its sentences are "
+            f"such as {table.sentences[0]!r:.60}."
+        )
+    return _by_values(by, values)
 
 
 def _by_relations(split: Split) -> Strata:

@@ -21,12 +21,19 @@ from regard.words import Pieces, Vocabulary, WordsConfig
 
 
 def import_checkpoint(
-    source: str, path: Path, vocab: Path, out: Path, data: Path | None = None, settings: Sequence[str] = ()
+    source: str,
+    path: Path,
+    vocab: Path,
+    out: Path,
+    data: Path | None = None,
+    settings: Sequence[str] = (),
+    ignore: Sequence[str] = (),
 ) -> ImportedModel:
     """Write the run `out` of a checkpoint of `source` (of SOURCES), and return what was read.
 
     `settings` are arguments of the authors' training script, `name=value`, that replace those in the file. `data` is
-    the data folder that the run will name as its own. Raises InputError for anything that our model does not have.
+    the data folder that the run will name as its own. `ignore` names arguments in the file that change no score, of
+    those that are not known. Raises InputError for anything that our model does not have.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already exists: name another --out.")
@@ -36,6 +43,12 @@ def import_checkpoint(
     imported = SOURCES[source].map(replace(checkpoint, arguments=checkpoint.arguments | given))
     for name in given.keys() - imported.arguments.keys():
         raise InputError(f"{source} has no argument {name!r}. {nearest(name, imported.arguments)}")
+    if unknown := [name for name in imported.unknown if name not in ignore]:
+        named = ", ".join(f"{name}={imported.unknown[name]!r}" for name in unknown)
+        raise InputError(
+            f"{path} has arguments that Regard does not know: {named}. If they change no score, give "
+            f"--ignore {' '.join(unknown)}."
+        )
     tokenizer, where = _tokenizer(imported, vocab), f"{path} [{imported.model}]"
     recipe = Recipe(
         model=imported.model,

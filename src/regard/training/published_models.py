@@ -88,7 +88,7 @@ class PublishedModel:
         return value
 
     def unknown(self) -> dict[str, Any]:
-        """Return the arguments of the file that are not read, and not known to change no score."""
+        """Return the arguments that are not read, and not known to change no score."""
         known = self.arguments.keys() | OF_TRAINING | OF_TENSORS
         return {name: value for name, value in self.checkpoint.arguments.items() if name not in known}
 
