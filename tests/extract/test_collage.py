@@ -157,7 +157,10 @@ def test_unusable_input_is_refused_in_one_line(photos, tmp_path):
     boxes, call = tmp_path / "boxes.jsonl", ("data", "collage", photos, "--out", tmp_path / "out")
     assert "pass --boxes FILE, --detector MODEL or --like DIR" in refused(*call)
     assert "expected a folder that `regard extract` wrote" in refused(*call, "--like", photos)
-    assert "Expected two pictures or more" in refused(*call, "--boxes", boxes, "--train", 1, "--dev", 0, "--test", 0)
+    sizes = ("--dev", 0, "--test", 0, "--boxes", boxes)
+    assert "Expected two pictures or more" in refused(*call, *sizes, "--train", 0)
+    assert "--train 5: expected even numbers" in refused(*call, *sizes, "--train", 5)
+    assert "--sure 7.0: expected a score from 0 to 1" in refused(*call, *sizes, "--sure", 7)
     for line in ("[]", '{"file": "0.png"}', '{"file": "0.png", "boxes": [{"label": "a", "box": [10, 0, 20, 9]}]}', "x"):
         boxes.write_text(line + "\n")
         assert "boxes.jsonl, line 1: expected" in refused(*call, "--boxes", boxes)

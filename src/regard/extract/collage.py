@@ -99,8 +99,12 @@ def make_collages(
 
     Raises InputError for unusable input, and if the photographs of a split have too few things.
     """
-    sizes = {name: count - count % 2 for name, count in {"train": train, "dev": dev, "test": test}.items()}
+    sizes = {"train": train, "dev": dev, "test": test}
+    if odd := [f"--{name} {count}" for name, count in sizes.items() if count % 2]:
+        raise InputError(f"{' '.join(odd)}: expected even numbers, because each picture has a twin.")
     check_new_folder(out)
+    if not 0 <= sure <= 1:
+        raise InputError(f"--sure {sure}: expected a score from 0 to 1.")
     if min(sizes.values()) < 0 or not any(sizes.values()):
         raise InputError(f"Expected two pictures or more, got {train} for train, {dev} for dev and {test} for test.")
     stored = extraction_of(like) if like else {}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regard.files import InputError, parse_json, replacing
+from regard.files import InputError, parse_json, replacing, sweep
 from regard.lease import is_held, leased
 
 FOLDER, MANIFEST, RESULT, CANCEL = "job", "job.json", "result.json", "cancel"
@@ -52,6 +52,7 @@ class JobFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         message = f"Another process runs the job of {self.out}: wait until it ends, or use `regard job cancel`."
         with leased(self._lock, message) as self.check_owned:
+            sweep(self.folder)
             (self.folder / CANCEL).unlink(missing_ok=True)
             yield
 

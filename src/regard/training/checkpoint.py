@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic requires this one before Python 3.12
 
 from regard.checksums import ChecksummedFile, check_file
-from regard.files import InputError, replacing
+from regard.files import InputError, replacing, sweep
 from regard.lease import leased
 from regard.matcher import Matcher
 from regard.training.config import Natural
@@ -59,6 +59,7 @@ def own_folder(out: Path) -> Iterator[Callable[[], None]]:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with leased(out, f"Another process is training in {out}: wait until it ends, or name another --out.") as check:
+            sweep(out)
             yield check
     finally:
         if is_new:
