@@ -8,7 +8,6 @@ import json
 import shutil
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -34,7 +33,6 @@ from regard.runtime import device_named
 from regard.scenes import make_scenes
 from regard.search.encoder import Encoder
 from regard.search.index import Index
-from regard.search.manifest import is_index
 from regard.training.loop import train
 from regard.training.recipe import Recipe
 from regard.training.trained_run import TrainedRun, load
@@ -130,16 +128,14 @@ def _make_data(folder: Path, console: Console) -> None:
 
 def _index(out: Path, console: Console, device: str) -> Index:
     """Index the test pictures by the run of CMSEI. Those that are indexed already are not encoded again."""
-    encoder = Encoder(TrainedRun(out / "runs" / "cmsei", device))
-    index = None
-    if is_index(out / "index"):
-        with suppress(InputError):  # the index of an earlier run
-            index = Index(out / "index", device=device)
-        if index is None:
-            shutil.rmtree(out / "index")
-    index = index or Index.create(out / "index", encoder, device)
+    try:
+        index = Index(out / "index", device=device)
+    except InputError:  # it is absent, or of an earlier run
+        shutil.rmtree(out / "index", ignore_errors=True)
+        index = Index.create(out / "index", Encoder(TrainedRun(out / "runs" / "cmsei", device)), device)
     report = index.add(out / "data", split="test", texts=True)
-    _print_titled(console, "Indexed", f" {report.added} test pictures in {report.seconds:.1f} s in {out / 'index'}")
+    if report.added:
+        _print_titled(console, "Indexed", f" {report.added} test pictures in {report.seconds:.1f} s in {out / 'index'}")
     return index
 
 

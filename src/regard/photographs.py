@@ -189,13 +189,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # more than 8 bits per pixel, which Pillow would clip
         values = np.asarray(image, np.float32)
         largest = values.max(initial=0)
-        white = (
-            65535.0
-            if largest > 255 or image.mode.startswith("I;16")
-            else 255.0
-            if largest > 1 or image.mode[0] == "I"
-            else 1.0
-        )
+        is_deep = largest > 255 or image.mode.startswith("I;16")
+        white = 65535.0 if is_deep else 255.0 if largest > 1 or image.mode[0] == "I" else 1.0
         return Image.fromarray((values.clip(0, white) * (255 / white)).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -127,9 +127,8 @@ def seed_generators(seed: int, device: torch.device | None = None) -> None:
     """Seed torch's generators of the CPU and of `device`. torch.manual_seed would seed those of all GPUs."""
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type == "cuda":
-        torch.cuda.default_generators[
-            torch.cuda.current_device() if device.index is None else device.index
-        ].manual_seed(seed)
+        place = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[place].manual_seed(seed)
 
 
 def wide(tensor: Tensor) -> torch.dtype:
