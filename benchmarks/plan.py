@@ -239,7 +239,7 @@ class Line:
     def __init__(self, constants: dict[str, Any]) -> None:
         self.small, self.large = (constants[f"index {size}"] for size in SIZES)
         self.bytes = (self.large["bytes"] - self.small["bytes"]) / (SIZES[1] - SIZES[0])
-        self.added = self.large["added_per_s"]
+        self.added, self.threads = self.large["added_per_s"], constants["threads"]
         self.stages = {stage: values["p50"] for stage, values in self.large["milliseconds"].items()}
 
     def memory(self, size: float) -> float:
@@ -257,7 +257,7 @@ class Line:
     def rate(self, size: float, shards: int, given: argparse.Namespace) -> float:
         """Sentences per second if the cores of all shards are busy."""
         rest = (self.stages["fetch"] + self.stages["score"]) / min(shards, 200)
-        return 1000 / (self.shortlist(size) + rest) * given.cores / 2
+        return 1000 / (self.shortlist(size) + rest) * given.cores / self.threads
 
     def shards(self, size: int, given: argparse.Namespace) -> int:
         """The number of machines such that each part fits into memory and its shortlist into half of the time."""

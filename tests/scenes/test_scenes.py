@@ -239,7 +239,7 @@ def test_progress_counts_every_image(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "kept.txt").write_text("mine")
-    with pytest.raises(InputError, match="already exists: expected a new or empty folder"):
+    with pytest.raises(InputError, match="exists and is not empty"):
         make_scenes(tmp_path, train=1)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 

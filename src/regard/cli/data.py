@@ -35,7 +35,7 @@ def check(
     from regard.data import check as check_folder
 
     report = check_folder(folder, captions_per_image=captions_per_image, deep=deep)
-    console.print(str(report), markup=False, soft_wrap=True)
+    console.print(str(report))
     if report.errors:
         raise SystemExit(1)
 
@@ -195,7 +195,7 @@ def spatial(
         report = make_spatial(
             folder, out, sure=sure, sentences=sentences, captions=captions, device=device, progress=bar.advance
         )
-    console.print(render_report(report, out), markup=False, soft_wrap=True)
+    console.print(render_report(report, out))
 
 
 @app.command

@@ -100,7 +100,7 @@ def add(
     source: Annotated[Path, Parameter(help="Data folder, or folder of photographs.")],
     *,
     run: Moved = None,
-    split: str | None = None,
+    split: OneSplit = None,
     captions: Path | None = None,
     prefix: Prefix = "",
     texts: Sentences = False,
@@ -110,8 +110,6 @@ def add(
 
     Parameters
     ----------
-    split
-        The one split of a data folder to add. Default: all.
     captions
         Table of sentences of photographs, as for `regard extract`.
     """
@@ -176,7 +174,7 @@ def build(
     opened = _open(index, None, device)
     with ProgressBar("encoding", None) as bar:
         report = opened.build(encoder_named(str(run), first, device_named(device)), as_, bar.reach)
-    console.print(f"{report.added:,} pictures encoded for {as_} in {report.seconds:.1f} s. ", markup=False, end="")
+    console.print(f"{report.added:,} pictures encoded for {as_} in {report.seconds:.1f} s. ", end="")
     console.print(f"Next: regard index use {index} {as_}")
 
 
@@ -194,7 +192,7 @@ def info(index: IndexFolder, *, run: Moved = None, json_: Json = None) -> None:
     write_json(json_, values)
     console.print(f"{values['pictures']:,} pictures, version {values['version']}, {values['bytes'] / 2**20:.1f} MiB")
     if "://" in values["store"]:
-        console.print(f"  rows at {values['store']}, whose size is not counted", markup=False)
+        console.print(f"  rows at {values['store']}, whose size is not counted")
     for name, entry in values["sets"].items():
         mark = "in use" if name == values["using"] else "not in use"
         console.print(f"  vector set {name} ({mark}): {entry['model']} {entry['run']}")

@@ -96,7 +96,7 @@ def encode(
     machines = _machines(ray, cpus, device, part)
     with ProgressBar("encoding", None) as bar:
         files = encode_job(_run_split(run, data, split), out.absolute(), machines, size=part, progress=bar.reach)
-    console.print(f"Wrote {', '.join(path.name for path in files)} to {out}.", markup=False)
+    console.print(f"Wrote {', '.join(path.name for path in files)} to {out}.")
 
 
 @app.command
@@ -183,7 +183,7 @@ def index(
             out.absolute(), encoder, source.absolute(), machines, size=part, progress=bar.reach, **options
         )
     console.print(f"{report.added:,} added, {report.unchanged:,} unchanged, in {report.seconds:.1f} s.")
-    console.print(f'Next: regard search {out} "a sentence"', markup=False)
+    console.print(f'Next: regard search {out} "a sentence"')
 
 
 @app.command
@@ -196,7 +196,7 @@ def status(folder: JobOut, *, json_: Json = None) -> None:
     console.print(f"{found.asked['kind']}: {found.finished:,} of {found.parts:,} parts finished, {found.state}")
     for name, value in found.asked.items():
         if name != "kind":
-            console.print(f"  {name}: {value}", markup=False)
+            console.print(f"  {name}: {value}")
     if found.state == "stopped":
         console.print("Next: the command that started it, which continues it.")
 
@@ -207,7 +207,7 @@ def cancel(folder: JobOut) -> None:
     from regard.jobs.job_folder import JobFolder
 
     is_running = JobFolder(folder).cancel()
-    console.print(f"The job of {folder} {'will stop in a moment' if is_running else 'is not running'}.", markup=False)
+    console.print(f"The job of {folder} {'will stop in a moment' if is_running else 'is not running'}.")
 
 
 def _machines(ray: str, cpus: float, device: str, part: int = 1) -> "Machines":

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from regard.checksums import save_arrays
-from regard.files import InputError, replacing
+from regard.files import InputError, check_new_folder, replacing
 from regard.relations.from_sentences import parse_split
 from regard.scenes import crop_features
 from regard.scenes.catalogue import KINDS
@@ -59,8 +59,7 @@ def make_scenes(
     Raises InputError if `out` exists and is not an empty folder, or if a number is out of range.
     """
     out, sizes = Path(out), {"train": train, "dev": dev, "test": test}
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} already exists: expected a new or empty folder. Choose another, or remove it.")
+    check_new_folder(out)
     for name, given, least in (*((name, size, 0) for name, size in sizes.items()), ("seed", seed, 0),
                                ("pictures", pictures, 0), ("workers", workers, 1)):  # fmt: skip
         if not least <= given < 2**63:
