@@ -249,7 +249,7 @@ def test_a_table_of_relevance(tmp_path):
         ("image,text,relevance\ndev0,1,0\n", "no pair with a relevance above 0"),
         ("image,text\ndev0,1\ndev0,1\n", "occurs twice"),
         ("image,text\nelse,1\n", "1 images that the split does not have, such as 'else'"),
-        ("picture\ndev0\n", "expected an image, a text"),
+        ("picture\ndev0\n", "(columns: picture)"),
     ):
         table.write_text(text)
         assert reason in refused("evaluate", run, "--split", "dev", "--relevance", table)

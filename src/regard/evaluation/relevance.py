@@ -233,7 +233,7 @@ def _values(place: str, record: Any, path: Path) -> tuple[str, str, float]:
     if not image or not text or not 0 <= number < np.inf:
         raise InputError(
             f"{path}, {place}: expected an image, a text and a relevance of at least 0, got {image!r:.40}, "
-            f"{text!r:.40} and {grade!r:.20}."
+            f"{text!r:.40} and {grade!r:.20} (columns: {', '.join(values) or 'none'})."
         )
     return image, text, number
 
