@@ -163,7 +163,7 @@ def test_output_paths_that_cannot_be_written(world, tmp_path):
         assert f"{out} already exists and is not a run" in refused(
             "train", "scan-scenes", "--data", world / "data", "--out", out
         )
-        assert f"{out} already exists" in refused("data", "scenes", "--out", out)
+        assert f"{out} exists and is not empty" in refused("data", "scenes", "--out", out)
         assert f"{out} exists and is not empty" in refused("data", "convert", world / "data", "--out", out)
     assert "File exists" in refused("demo", "--out", tmp_path / "file")
     assert contents(tmp_path) == before

@@ -38,10 +38,7 @@ def test_recipes_are_listed():
         ("epochs", "--set 'epochs' does not have the form key=value, such as train.epochs=5."),
         ("cmsei.dim=0", "Cannot build a cmsei model from these settings: hidden_size must be greater than zero."),
         ("cmsei.graph.num_kernels=0", "Cannot build a cmsei model from these settings: "),
-        (
-            "words.dropout=7",
-            "Cannot build a cmsei model from these settings: dropout probability has to be between 0 and 1",
-        ),
+        ("words.dropout=1", "[words]: dropout = 1: Input should be less than 1."),
         ("words.vectors=nowhere.txt", "nowhere.txt is not a file: expected a text file of words and their numbers"),
         ("data.validation=devv", "devv_ims.npy is not there. Did you mean 'dev'?"),
     ],

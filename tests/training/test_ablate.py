@@ -152,6 +152,8 @@ def test_the_command(data, trained, tmp_path, monkeypatch, capsys):
     assert [row["name"] for row in told["rows"]] == list(ROWS)
     assert told["rows"] == json.loads((out / "ablation.json").read_text())
 
+    assert run(monkeypatch, "scan-f8k", "--list", "--part", "2/3") == 2
+    assert "--part divides the training" in capsys.readouterr().err
     assert run(monkeypatch, "scan-f8k", "--list") == 0
     assert "i2t-mean            scan.direction=i2t scan.temperature=4.0" in capsys.readouterr().out
     assert run(monkeypatch, "scan-f8k") == 2

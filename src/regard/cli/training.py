@@ -10,6 +10,7 @@ from regard.files import InputError
 
 RowNames = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 Flag = Parameter(negative="", show_default=False)
+ALL_ROWS = "1/1"  # the one part of all rows
 
 
 def train(
@@ -75,7 +76,7 @@ def ablate(
     out: Path | None = None,
     set_: Settings = (),
     rows: RowNames = (),
-    part: str = "1/1",
+    part: str = ALL_ROWS,
     split: SplitName = "test",
     list_: Annotated[bool, Parameter(name="--list"), Flag] = False,
     only_measure: Annotated[bool, Flag] = False,
@@ -110,7 +111,7 @@ def ablate(
     device = device_named(device)
     model = Recipe.read(recipe, list(set_)).model
     wanted = select_rows(model, rows)
-    if part and (list_ or only_measure):
+    if part != ALL_ROWS and (list_ or only_measure):
         raise InputError("--part divides the training: it cannot be used with --list or --only-measure.")
     if list_:
         for name, settings in wanted.items():
