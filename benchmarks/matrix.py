@@ -197,7 +197,8 @@ def run_all(given: argparse.Namespace) -> None:
     # A row that another one starts from is submitted first, so that no worker waits for one that has no worker.
     with ThreadPoolExecutor(given.jobs) as pool:
         for row, seed in pairs:
-            before = [futures[name] for name in row.needs(seed) if name in futures]
+            names = [*row.needs(seed), *([f"{EMBEDDING}-{seed}"] if given.controls else [])]  # compared with it
+            before = [futures[name] for name in names if name in futures]
             futures[row.run(seed)] = pool.submit(one, row, seed, before)
         try:
             wait(futures.values())
