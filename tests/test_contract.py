@@ -136,8 +136,11 @@ def test_2_a_masked_region_equals_its_absence(name, options):
 def test_4_encoding_in_parts_equals_encoding_at_once(name, options):
     model, images, texts = made.exact(name, options)
     whole = model.score(model.encode_images(images), model.encode_texts(texts))
+
     # A name for one expression: a def would be four lines.
-    encode = lambda encoder, items: type(encoder(items)).cat([encoder(items[:2]), encoder(items[2:])])  # noqa: E731
+    def encode(encoder, items):
+        return type(encoder(items)).cat([encoder(items[:2]), encoder(items[2:])])
+
     parts = model.score(encode(model.encode_images, images), encode(model.encode_texts, texts))
     torch.testing.assert_close(parts, whole, **made.EXACT)
 

@@ -61,8 +61,11 @@ def test_counts_that_contradict_each_other_are_refused(make):
     maker.features(2)
     maker.lines("ids.txt", list("aaaaabbbbb"))
     maker.lines("caps.txt", [f"s{text}" for text in range(10)])
+
     # A name for one expression: a def would be four lines.
-    open_ = lambda **options: Split.open(maker.folder, "dev", **options)  # noqa: E731
+    def open_(**options):
+        return Split.open(maker.folder, "dev", **options)
+
     assert list(open_(captions_per_image=5).ids) == ["a", "b"]
     maker.lines("ids.txt", list("aaaaabbbcc"))
     assert refusal(open_) == (
@@ -92,8 +95,11 @@ def test_without_ids_the_caller_passes_the_captions_per_image(make):
     maker = make()
     maker.features(4)
     maker.lines("caps.txt", range(4))
+
     # A name for one expression: a def would be four lines.
-    open_ = lambda **options: Split.open(maker.folder, "dev", **options)  # noqa: E731
+    def open_(**options):
+        return Split.open(maker.folder, "dev", **options)
+
     assert "Pass captions_per_image (SCAN's data has 5)." in refusal(open_)
     assert open_(captions_per_image=1).image_of_text.tolist() == [0, 1, 2, 3]
     twice = open_(captions_per_image=2)
@@ -120,8 +126,10 @@ FRACTIONS = PIXELS[0] / [50, 100, 50, 100]
 
 def test_boxes_of_every_family_become_fractions(scan, make):
     maker = make("dev")
+
     # A name for one expression: a def would be four lines.
-    open_ = lambda: Split.open(scan, "dev").images([1, 0]).boxes.numpy()  # noqa: E731
+    def open_():
+        return Split.open(scan, "dev").images([1, 0]).boxes.numpy()
 
     maker.array("boxes.npy", np.broadcast_to(FRACTIONS, (2, 3, 4)), np.float32)  # ours, once an image
     np.testing.assert_allclose(open_(), [FRACTIONS] * 2, rtol=1e-6)

@@ -168,7 +168,9 @@ def cmsei_branch(branch, queries: list[Vector], context: list[Vector], whole: Ve
 
 def cmsei_guidance(cell, fragments: list[Vector], whole: Vector) -> list[Vector]:
     # A name for one expression: a def would be four lines.
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
     if cell.gate == "norm":
         x = np.stack([linear(cell.local, fragment) * whole for fragment in fragments])
         for feature in range(x.shape[1]):

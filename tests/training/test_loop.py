@@ -269,7 +269,9 @@ def test_the_first_epoch_draws_away_from_all_negatives_then_from_the_hardest(dat
 
 def test_learning_rates():
     # A name for one expression: a def would be four lines.
-    rate = lambda step, **how: learning_rate(TrainConfig(learning_rate=1.0, epochs=10, **how), step, 100)  # noqa: E731
+    def rate(step, **how):
+        return learning_rate(TrainConfig(learning_rate=1.0, epochs=10, **how), step, 100)
+
     assert rate(0, schedule="constant") == rate(999, schedule="constant") == 1
     two = {"schedule": "step", "decay": 0.1, "decay_epochs": (3, 6)}
     assert [rate(step, **two) for step in (0, 299, 300, 599, 600, 999)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])

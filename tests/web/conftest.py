@@ -13,9 +13,9 @@ from regard.data import Split
 from regard.scenes import make_scenes
 from sharded import make_collection
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("lancedb")
+pytest.importorskip("fastapi", reason="the page and the API require fastapi")
+pytest.importorskip("uvicorn", reason="the page and the API require uvicorn")
+pytest.importorskip("lancedb", reason="the page and the API require lancedb")
 
 DESCRIPTION, GPS, DETAILS, TAKEN = 0x010E, 0x8825, 0x8769, 0x9003  # EXIF tags
 

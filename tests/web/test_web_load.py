@@ -17,7 +17,7 @@ from PIL import Image
 from regard.search.index import Index
 from web_servers import TOKEN, serving
 
-schemathesis = pytest.importorskip("schemathesis")
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis, which makes the requests, is absent")
 from schemathesis.checks import CHECKS, load_all_checks  # noqa: E402  # only if it is installed
 from schemathesis.core.parameters import ParameterLocation  # noqa: E402  # only if it is installed
 

@@ -16,7 +16,7 @@ from regard.web.settings import Settings
 from sharded import running_front, running_shards
 from web_servers import TOKEN, serving
 
-sync_api = pytest.importorskip("playwright.sync_api")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, which opens the pages, is absent")
 sync_api.expect.set_options(timeout=30_000)  # the browser, the server and other tests share two cores
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -224,7 +224,7 @@ def test_errors_are_shown(open_page, server):
 @pytest.mark.parametrize("path", ["/", SEARCH, COMPARISON])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_accessible(open_page, path, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe, which checks the pages, is absent")
     page = open_page(path, color_scheme=scheme)
     if path != "/":
         page.locator(".word").nth(1).click()
