@@ -162,8 +162,11 @@ def try_request(client: Any, picture: bytes, numbers: random.Random) -> tuple[st
 def main() -> None:
     parser = parser_of(__doc__, "inputs", 200, "number of inputs")
     parser.add_argument("--cases", type=Path, help="a folder of inputs, as for cases.py")
-    kinds = ("data", "run", "extracted", "index", "server", "cases")
-    parser.add_argument("--only", choices=kinds, help="one kind; index and server require --index, and cases --cases")
+    parser.add_argument(
+        "--only",
+        choices=("data", "run", "extracted", "index", "server", "cases"),
+        help="one kind; index and server require --index, and cases --cases",
+    )
     given = parser.parse_args()
     numbers, tried, faults = random.Random(given.seed), Counter[str](), 0
     with workspace(given.index) as folder, ExitStack() as stack:

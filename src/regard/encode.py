@@ -98,8 +98,11 @@ def read_images(model: Matcher, split: Split, rows: np.ndarray) -> Images:
     Raises InputError for NaN or infinity in their features or boxes, because it would spread to every score.
     """
     images = split.images(rows)
-    for name, values in (("features", images.features), ("boxes", images.boxes if "boxes" in model.needs() else None)):
-        is_wrong = np.zeros(0, bool) if values is None else ~values.isfinite().flatten(1).all(1).numpy()
+    read = {"features": images.features}
+    if images.boxes is not None and "boxes" in model.needs():
+        read["boxes"] = images.boxes
+    for name, values in read.items():
+        is_wrong = ~values.isfinite().flatten(1).all(1).numpy()
         if is_wrong.any():
             row = int(rows[is_wrong][0])
             raise InputError(

@@ -86,6 +86,11 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def absolute_if_there(name: str) -> str:
+    """Return the absolute path of a file or folder that is there; another name, such as one on a hub, unchanged."""
+    return os.path.abspath(name) if os.path.exists(name) else name
+
+
 def check_new_folder(out: Path) -> None:
     """Raise InputError if `out` exists, unless it is an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -1,6 +1,5 @@
 """Long work in parts, on one machine or on the machines of a Ray cluster."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +20,7 @@ from regard.cli.common import (
 )
 from regard.cli.extract import ExtractArguments
 from regard.cli.index import EncoderName, FirstStages, NewIndex, OneSplit, Prefix, Sentences, StoreAddress, ValidateOn
-from regard.files import InputError
+from regard.files import InputError, absolute_if_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,7 +175,9 @@ def index(
     from regard.search.stages import encoder_named
 
     machines = _machines(ray, cpus, device, part)
-    encoder = encoder_named(_absolute(run), tuple(map(_absolute, first)), machines.own_device, validate_on)
+    encoder = encoder_named(
+        absolute_if_there(run), tuple(map(absolute_if_there, first)), machines.own_device, validate_on
+    )
     options: dict[str, Any] = {"store": store, "split": split, "prefix": prefix, "texts": texts}
     with ProgressBar("indexing", None) as bar:
         report = index_job(
@@ -229,10 +230,5 @@ def _run_split(run: Path, data: Path | None, split: str) -> "RunSplit":
     from regard.jobs.job_kinds import RunSplit
     from regard.training.trained_run import TrainedRun
 
-    folder = _absolute(str(run))
+    folder = absolute_if_there(str(run))  # other machines read it too
     return RunSplit(folder, str((data or TrainedRun(folder).data).absolute()), split)
-
-
-def _absolute(name: str) -> str:
-    """The path that other machines read too, of what is a path."""
-    return os.path.abspath(name) if os.path.exists(name) else name

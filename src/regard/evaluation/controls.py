@@ -164,10 +164,7 @@ def _exchanged(split: Split, seed: int) -> Split:
 
 def _without_word_relations(split: Split, seed: int) -> Split:
     """Remove all relations between words."""
-    relations = _required(split.text_relations)
-    return replace(
-        split, text_relations=relations.renumbered(np.zeros(len(relations.names), np.int64), relations.names)
-    )
+    return _with_roles(split, np.zeros(len(split.text_labels), np.int64))
 
 
 def _with_reversed_roles(split: Split, seed: int) -> Split:
@@ -175,7 +172,11 @@ def _with_reversed_roles(split: Split, seed: int) -> Split:
     numbers, names = np.arange(len(split.text_labels)), split.text_labels
     ends = [names.index("subject"), names.index("object")]
     numbers[ends] = ends[::-1]
-    return replace(split, text_relations=_required(split.text_relations).renumbered(numbers, names))
+    return _with_roles(split, numbers)
+
+
+def _with_roles(split: Split, numbers: np.ndarray) -> Split:
+    return replace(split, text_relations=_required(split.text_relations).renumbered(numbers, split.text_labels))
 
 
 def _required(field: T | None) -> T:

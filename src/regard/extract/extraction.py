@@ -34,7 +34,7 @@ from regard.extract.options import Options
 from regard.extract.relation_source import RelationSource
 from regard.extract.split_writer import ExtractionReport, write_splits
 from regard.extract.store import FileRecord, Store, write_settings
-from regard.files import InputError, Stopped, is_utf8, replacing
+from regard.files import InputError, Stopped, absolute_if_there, is_utf8, replacing
 from regard.launchers import job
 from regard.models.zero_shot import ZeroShot
 from regard.photographs import decode_photograph, list_photographs
@@ -274,7 +274,7 @@ def _choices(
 def embedding_models(earlier: dict[str, Any], embeddings: Sequence[str], device: str) -> list[ZeroShot]:
     """The embedding models of earlier runs and of this one. Raises InputError if one cannot be loaded."""
     kept = [] if "none" in embeddings else earlier.get("embeddings", [])
-    named = [os.path.abspath(name) if Path(name).exists() else name for name in embeddings if name != "none"]
+    named = [absolute_if_there(name) for name in embeddings if name != "none"]
     names = list(dict.fromkeys([*kept, *named]))
     files = [embeddings_file(name) for name in names]
     for at, name in enumerate(names):

@@ -1,7 +1,6 @@
 """Options of an extraction, which are stored in its data folder, and the extractor that they name."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from regard.extract.extractor import Backbone, ComposedExtractor, Detector
 from regard.extract.huggingface import HubBackbone, HubDetector, Pool
 from regard.extract.onnx import OnnxBackbone, OnnxDetector
 from regard.extract.pixels import Pixels
-from regard.files import InputError
+from regard.files import InputError, absolute_if_there
 from regard.runtime import Precision, default_precision
 
 GRID, COLOURS = "grid", "colours"
@@ -51,8 +50,7 @@ class Options:
         Raises InputError if an option is stored with another value than is passed. `out` is the folder to name then.
         """
         known = {field.name for field in fields(cls)}
-        passed = {name: os.path.abspath(value) if name in FILES and Path(value).exists() else value
-                  for name, value in passed.items()}  # fmt: skip
+        passed = {name: absolute_if_there(value) if name in FILES else value for name, value in passed.items()}
         earlier = {name: value for name, value in stored.items() if name in known}
         if earlier:
             earlier.setdefault("precision", "float32")  # of folders from before there was the option

@@ -297,12 +297,10 @@ class ImageRelations(nn.Module):
         most = max(1, int(counts.max()))
         real = to_device(torch.arange(most) < counts[:, None], mask.device)
         unrelated = to_device(~pairs, mask.device)
-        rank, order = rank.masked_fill(unrelated, float("-inf")).flatten(1), None
-        if relations is not None:
-            order = relations.flatten(1).argsort(dim=1, stable=True)
-            rank = rank.gather(1, order)
-        position = _largest(rank, most)
-        position = (position if order is None else order.gather(1, position)).masked_fill(~real, 0)
+        labels = (~unrelated).long() if relations is None else relations
+        order = labels.flatten(1).argsort(dim=1, stable=True)
+        rank = rank.masked_fill(unrelated, float("-inf")).flatten(1).gather(1, order)
+        position = order.gather(1, _largest(rank, most)).masked_fill(~real, 0)
         first, second = position // width, position % width
         if relations is None:
             first, second = torch.cat([first, second], 1), torch.cat([second, first], 1)

@@ -167,9 +167,9 @@ def _train(
     start = ranks.together(lambda: TrainedRun(config.init)) if config.init and not state else None
     model, copied = ranks.together(lambda: _first_model(recipe, splits, load_tokenizer(out) if state else None, start))
     model.to(device, torch.float64 if precision == "float64" else torch.float32)
-    if state:  # runs of earlier versions do not have the parts
+    if config.init and state:  # runs of earlier versions did not record the parts
         copied = recorded_start(out).get("init", {}).get("parts", ENCODERS)
-    optimizer = _optimizer(model, config, copied if config.init else ())
+    optimizer = _optimizer(model, config, copied)
     loader = ranks.together(
         lambda: Loader(
             train_split,

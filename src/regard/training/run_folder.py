@@ -197,8 +197,8 @@ class RunFolder:
             )
             images = self.splits[self.recipe.data.validation].num_images
             # A random order finds 1, 5 and 10 of `images`, in both directions.
-            is_late = position.epoch > 1 and not self.recipe.data.blind
-            if images >= MANY_IMAGES and is_late and found.rsum < 1.5 * 2 * 100 * (1 + 5 + 10) / images:
+            should_learn = position.epoch > 1 and not self.recipe.data.blind
+            if images >= MANY_IMAGES and should_learn and found.rsum < 1.5 * 2 * 100 * (1 + 5 + 10) / images:
                 self.warn(
                     "chance",
                     step,

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from regard.checksums import check_tensors
 from regard.data import Split
 from regard.evaluation.ensemble import Ensemble
-from regard.files import InputError, parse_json, replacing
+from regard.files import InputError, absolute_if_there, parse_json, replacing
 from regard.hub import address_of, download, is_address
 from regard.matcher import Matcher
 from regard.models.zero_shot import ZeroShot
@@ -225,7 +225,7 @@ class EmbeddingRun:
 
     def __init__(self, name: str, device: Any = "cpu", settings: DataConfig | None = None) -> None:
         """Name a model of transformers; `settings` say how a data folder is read."""
-        self.name = os.path.abspath(name) if Path(name).exists() else name  # or a name on the hub
+        self.name = absolute_if_there(name)
         self.device, self.settings = device, settings or DataConfig()
         self.folder = f"{EMBEDDINGS}{self.name}"  # for messages
         self.names: dict[str, list[str]] = {}

@@ -13,9 +13,9 @@ from regard.words.parser import ATTRIBUTE, Parse
 
 RELATION, ATTRIBUTES, PLACE, NEGATION = "relation", "attribute", "place", "negation"
 
-# Prepositions and verbs that mean the reverse, as words in order. Longer ones are matched first.
+# Prepositions that mean the reverse, as words in order, with the kind of the swap. Longer ones are matched first.
 REVERSED = {
-    one: other
+    one: (PLACE, other)
     for pair in (
         ("in front of", "behind"),
         ("on top of", "underneath"),
@@ -32,8 +32,11 @@ REVERSED = {
         ("toward", "away from"),
     )
     for one, other in (pair, pair[::-1])
-} | {"beneath": "above", "beside": "far from", "towards": "away from"}
-NEGATED = {"with": "without", "without": "with"}
+}
+REVERSED |= {
+    one: (PLACE, other) for one, other in (("beneath", "above"), ("beside", "far from"), ("towards", "away from"))
+}
+REVERSED |= {"with": (NEGATION, "without"), "without": (NEGATION, "with")}
 # Ends of predicates that hold both ways: with subject and object exchanged, the sentence would be as true.
 SYMMETRIC = (
     *("next to", "beside", "alongside", "near", "close to", "by", "far from", "across from", "opposite", "with"),
@@ -81,13 +84,12 @@ def swaps(parse: Parse) -> Iterator[Swap]:
             yield from _different(ATTRIBUTES, words, _exchanged(words, first, second))
     at = 0
     while at < len(words):
-        spans = {length: " ".join(words[at : at + length]) for length in range(min(_LONGEST, len(words) - at), 0, -1)}
-        length = next((length for length, phrase in spans.items() if phrase in REVERSED or phrase in NEGATED), 0)
-        if length:
-            kind, table = (PLACE, REVERSED) if spans[length] in REVERSED else (NEGATION, NEGATED)
-            changed = [*words[:at], table[spans[length]], *[""] * (length - 1), *words[at + length :]]
-            yield from _different(kind, words, changed)
-        at += max(length, 1)  # the end of "to the left of" is not a phrase of its own
+        lengths = range(min(_LONGEST, len(words) - at), 0, -1)
+        length = next((length for length in lengths if " ".join(words[at : at + length]) in REVERSED), 1)
+        if found := REVERSED.get(" ".join(words[at : at + length])):
+            kind, reverse = found
+            yield from _different(kind, words, [*words[:at], reverse, *[""] * (length - 1), *words[at + length :]])
+        at += length  # the end of "to the left of" is not a phrase of its own
 
 
 def _adjectives(parse: Parse, thing: int) -> list[int]:
